@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Drivers: the code that touches machines. Each implements a port of the workflows; none knows a workflow.
+pub mod host;

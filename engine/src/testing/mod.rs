@@ -1,0 +1,1 @@
+//! Test helpers of the engine for its own and other crates tests: contract suites, memory store, fault injection. Never used in production.

@@ -1,0 +1,152 @@
+//! The application port: what differs between WordPress, Drupal and plain sites. Acts on a site's own directory and database only.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{AccessRule, Get, PortResult, SecretRef, VolatileRows};
+use crate::names::{DatabaseName, SiteName};
+
+/// An application, on one host.
+#[async_trait]
+pub trait App: Send + Sync {
+    /// What the platform at this root is; refuses a tree that is not this application, or whose own settings file is not ours.
+    async fn platform_facts(&self, root: &str) -> PortResult<PlatformFacts>;
+
+    /// Makes the platform ready to be shared (WordPress: the `wp-config.php` that picks the site by host). `true` when this call
+    /// made it, `false` when it was there already.
+    async fn prepare_platform(&self, root: &str) -> PortResult<bool>;
+    /// Takes that back, if what is there is ours and no site lives on the platform.
+    async fn unprepare_platform(&self, root: &str) -> PortResult<()>;
+
+    /// Fills an empty site directory with what the application needs there (WordPress: `wp-content` with the platform's themes
+    /// and plugins, empty `uploads`).
+    async fn fill_skeleton(&self, root: &str, site_dir: &str) -> PortResult<()>;
+
+    /// Writes the site's settings file in `site_dir`: database access, URL and paths in our marked block; salts and everything
+    /// outside the block are kept when the file is there, made when it is not. The password is resolved inside.
+    async fn write_settings(&self, site: &AppSite) -> PortResult<()>;
+
+    /// Installs the application into its empty database.
+    async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()>;
+    /// Whether the application finds itself installed in its database, and its versions.
+    async fn site_facts(&self, site: &AppSite) -> PortResult<SiteFacts>;
+    /// Runs the application's database update.
+    async fn update_database(&self, site: &AppSite) -> PortResult<UpdateReport>;
+    /// Empties caches, so that the first visitor sees the new side.
+    async fn clear_caches(&self, site: &AppSite) -> PortResult<()>;
+
+    /// The permission policy of a site directory.
+    fn access_rules(&self) -> Vec<AccessRule>;
+    /// Files (relative to the site directory) that we rewrite ourselves.
+    fn settings_files(&self) -> Vec<String>;
+    /// Rows that a mere visit changes.
+    fn volatile_rows(&self) -> Vec<VolatileRows>;
+    /// Requests that must answer before a site counts as working, and what they must answer.
+    fn smoke_checks(&self, site: &SiteName) -> Vec<SmokeCheck>;
+}
+
+/// Kinds of application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AppKind {
+    /// WordPress.
+    Wordpress,
+    /// Drupal.
+    Drupal,
+    /// Any files, database and commands from the configuration.
+    Plain,
+}
+
+/// A site as its application sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppSite {
+    /// Host name: the site's URL is `http://<name>`.
+    pub name: SiteName,
+    /// The platform's root.
+    pub platform_root: String,
+    /// The site's directory as it will be when live; what the settings name.
+    pub live_dir: String,
+    /// Where the directory is at this moment (stage or live).
+    pub dir: String,
+    /// Its database access.
+    pub database: AppDatabase,
+}
+
+/// How a site reaches its database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppDatabase {
+    /// The server's name in the configuration.
+    pub server: String,
+    /// Host (and `:port` or `:socket`) as `Database::address_for_sites` gives it.
+    pub address: String,
+    /// Schema.
+    pub name: DatabaseName,
+    /// User.
+    pub user: DatabaseName,
+    /// Where the password is.
+    pub password: SecretRef,
+}
+
+/// What an install asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// Title of the site.
+    pub title: String,
+    /// Mail address of the first user.
+    pub admin_email: String,
+    /// Name of the first user.
+    pub admin_user: String,
+    /// Where the first user's password is.
+    pub admin_password: SecretRef,
+    /// Language code (`en_US`), if asked for.
+    pub language: Option<String>,
+    /// Profile or flavour, if the application has them.
+    pub profile: Option<String>,
+}
+
+/// What a platform is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformFacts {
+    /// Version of the code.
+    pub version: String,
+    /// Version of the database schema that this code wants, where the application has such a number.
+    pub schema_version: Option<u64>,
+    /// Whether `prepare_platform` has nothing left to do.
+    pub prepared: bool,
+}
+
+/// What a site is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteFacts {
+    /// Installed in its database.
+    pub installed: bool,
+    /// Version of the code it runs on.
+    pub version: String,
+    /// Schema version in its database.
+    pub schema_version: Option<u64>,
+    /// Whether the code wants a database update.
+    pub update_pending: bool,
+}
+
+/// What a database update did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateReport {
+    /// Schema version before.
+    pub from: Option<u64>,
+    /// Schema version after.
+    pub to: Option<u64>,
+}
+
+/// One request of a smoke test. Passed when the status is one of `statuses` and the body has all of `contains` and none of
+/// `lacks` (compared as bytes, case-sensitive).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmokeCheck {
+    /// What to ask.
+    pub get: Get,
+    /// Acceptable statuses.
+    pub statuses: Vec<u16>,
+    /// Must be in the body.
+    pub contains: Vec<String>,
+    /// Must not be in the body.
+    pub lacks: Vec<String>,
+}

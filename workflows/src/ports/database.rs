@@ -1,0 +1,149 @@
+//! The database port (MySQL, MariaDB): schemas, users, dumps, imports and fingerprints. Names are checked types; quoting is the driver's.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ByteStream, Fingerprint, PortResult, SecretRef};
+use crate::names::DatabaseName;
+
+/// A database server. Every schema and user we create carries a mark with the task's id, so that nothing else is ever dropped.
+#[async_trait]
+pub trait Database: Send + Sync {
+    /// What the server is.
+    async fn facts(&self) -> PortResult<DatabaseFacts>;
+
+    /// Whether a schema of that name exists, and whose it is.
+    async fn schema(&self, name: &DatabaseName) -> PortResult<Existing>;
+    /// Creates a schema with the server's best utf8mb4 collation (or `like`'s character set and collation) and our mark.
+    /// There with our mark: fine. There without: `NotOurs`.
+    async fn create_schema(&self, name: &DatabaseName, mark: &Mark, like: Option<&Charset>) -> PortResult<()>;
+    /// Drops a schema that carries this mark. Absent: fine.
+    async fn drop_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()>;
+    /// Drops every table, view, routine, trigger and event in a schema that carries this mark, so that an import can start anew.
+    async fn empty_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()>;
+    /// Character set, collation, bytes and tables of a schema.
+    async fn schema_facts(&self, name: &DatabaseName) -> PortResult<SchemaFacts>;
+
+    /// Whether a user of that name exists on any host.
+    async fn user_exists(&self, name: &DatabaseName) -> PortResult<bool>;
+    /// Creates the user for every web host of this server's configuration, with the password behind `password` and our mark,
+    /// and grants it everything on `schema`, nothing else. Repeating it is fine when the user is ours (mark, or it has this
+    /// password); otherwise `NotOurs`.
+    async fn create_user(&self, user: &DatabaseName, schema: &DatabaseName, password: &SecretRef, mark: &Mark)
+    -> PortResult<()>;
+    /// Drops the user on every host where it is ours. Absent: fine.
+    async fn drop_user(&self, user: &DatabaseName, password: &SecretRef, mark: &Mark) -> PortResult<()>;
+
+    /// Where a site's code finds this server, for its settings file.
+    fn address_for_sites(&self) -> String;
+
+    /// Whether the user's accounts are locked (true when all are).
+    async fn account_locked(&self, user: &DatabaseName) -> PortResult<bool>;
+    /// Locks or unlocks all accounts of a user. Locking also ends its open sessions and returns when none is left.
+    async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()>;
+
+    /// A consistent dump of a schema as SQL: tables, views, triggers, routines, events; no database name, no DEFINER of others,
+    /// no GTID. The stream ends with an error if the client failed or the trailer is missing.
+    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream>;
+    /// Feeds SQL into an empty schema that carries this mark; stops at the first error.
+    async fn import(&self, name: &DatabaseName, mark: &Mark, sql: ByteStream) -> PortResult<ImportReport>;
+
+    /// Fingerprint of a schema and of its user's accounts and grants.
+    async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint>;
+}
+
+/// Marks what a task created: the text is stored with the schema or user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The task that creates it.
+    pub task: String,
+    /// The site it is for.
+    pub site: String,
+}
+
+/// Whether something exists and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Existing {
+    /// Not there.
+    Absent,
+    /// There, with the mark of a task.
+    Marked {
+        /// That task's id.
+        task: String,
+    },
+    /// There, without a mark.
+    Unmarked,
+}
+
+/// A character set and collation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charset {
+    /// Character set.
+    pub charset: String,
+    /// Collation.
+    pub collation: String,
+}
+
+/// What a database server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFacts {
+    /// `mysql` or `mariadb`.
+    pub flavour: String,
+    /// Version as the server prints it.
+    pub version: String,
+    /// Largest packet in bytes.
+    pub max_allowed_packet: u64,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Free bytes on the file system of its data, where that can be seen.
+    pub free_bytes: Option<u64>,
+    /// Collations it has.
+    pub collations: Vec<String>,
+}
+
+/// What a schema holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaFacts {
+    /// Its defaults.
+    pub charset: Charset,
+    /// Bytes of data and indexes, as the server estimates.
+    pub bytes: u64,
+    /// Tables and views.
+    pub tables: u64,
+    /// Collations in use by its tables.
+    pub collations: Vec<String>,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportReport {
+    /// Bytes of SQL fed in.
+    pub bytes: u64,
+    /// Tables there afterwards.
+    pub tables: u64,
+}
+
+/// What to fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseFingerprint {
+    /// The schema.
+    pub schema: DatabaseName,
+    /// Its user: accounts, lock state, grants.
+    pub user: Option<DatabaseName>,
+    /// Rows that the application changes by being visited.
+    pub volatile: Vec<VolatileRows>,
+    /// Contents too (every row), not only definition, count and auto increment.
+    pub full: bool,
+}
+
+/// Rows left out of a fingerprint, because a mere visit changes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolatileRows {
+    /// End of the table's name (applications prefix their tables): `options` matches `wp_options`.
+    pub table_suffix: String,
+    /// A column of that table.
+    pub column: String,
+    /// SQL LIKE patterns (backslash escapes) of values to leave out. Empty: the whole table is left out.
+    pub like: Vec<String>,
+}

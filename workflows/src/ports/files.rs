@@ -1,0 +1,159 @@
+//! The files port: directories and files of one host. Paths are absolute; nothing follows a symbolic link out of the tree it works on.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::{ByteStream, Fingerprint, PortResult, SavedFile};
+
+/// The files of a host.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// What is at a path (not following a link), if anything.
+    async fn stat(&self, path: &str) -> PortResult<Option<Stat>>;
+    /// Names in a directory, sorted; at most 100,000. An absent directory is empty.
+    async fn list(&self, dir: &str) -> PortResult<Vec<String>>;
+    /// Bytes and files below a directory.
+    async fn usage(&self, dir: &str) -> PortResult<Usage>;
+    /// Room on the file system that holds a path (or its nearest existing parent).
+    async fn free(&self, path: &str) -> PortResult<Free>;
+
+    /// Makes a directory (parents must exist unless `parents`); there already as a directory: fine, mode and owner are set.
+    async fn make_dir(&self, path: &str, access: &Access, parents: bool) -> PortResult<()>;
+    /// Removes a directory tree, whatever its modes; links are removed, not followed. Absent: fine. Refuses a path that is not
+    /// below `within` (a root of ours) or is `within` itself.
+    async fn remove_tree(&self, path: &str, within: &str) -> PortResult<()>;
+    /// Renames without replacing: `NotOurs` when the target exists. Same file system only. Both parents are synced.
+    async fn rename(&self, from: &str, to: &str) -> PortResult<()>;
+
+    /// Copies a tree into `to` (created if absent): modes, owners, times, links, hard links, sparse files, ACLs, xattrs.
+    /// By reflink where the file system can, else rsync. With `exact`, what is in `to` and not in `from` is removed:
+    /// a second call is a delta. Files that vanish meanwhile are counted, not an error.
+    async fn copy_tree(&self, from: &str, to: &str, options: &CopyOptions) -> PortResult<CopyReport>;
+
+    /// A tar stream (POSIX format, sparse, xattrs, ACLs, numeric owners) of a directory's members (`./...`).
+    async fn pack(&self, dir: &str, exclude: &[String]) -> PortResult<ByteStream>;
+    /// Unpacks a tar stream into an existing directory. Absolute, `..` and through-link members are refused.
+    async fn unpack(&self, dir: &str, tar: ByteStream) -> PortResult<()>;
+
+    /// A file's bytes, mode, owner; at most 256 KiB. `None` when absent.
+    async fn read(&self, path: &str) -> PortResult<Option<SavedFile>>;
+    /// Writes a file: temp, fsync, rename, directory synced. `expected` as in `WebServer::put_vhost`.
+    async fn put(&self, path: &str, bytes: &[u8], access: &Access, expected: Option<&str>) -> PortResult<()>;
+    /// Puts a saved file back if what is there is one of `ours` (hashes) or already right; `None` removes it.
+    async fn restore(&self, path: &str, saved: Option<&SavedFile>, ours: &[String]) -> PortResult<()>;
+
+    /// Sets mode and owner below a tree only where they differ from the rules.
+    async fn fix_access(&self, dir: &str, rules: &[AccessRule]) -> PortResult<FixReport>;
+
+    /// Fingerprint of a tree: path, type, mode, owner, size, mtime, inode, link target; with `full`, contents instead of inode.
+    /// `hashed` paths (relative) are hashed by content always.
+    async fn fingerprint(&self, dir: &str, full: bool, hashed: &[String]) -> PortResult<Fingerprint>;
+}
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stat {
+    /// What kind of thing.
+    pub kind: FileKind,
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Device number: two paths with the same one can be renamed into each other.
+    pub device: u64,
+}
+
+/// Kind of a directory entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A socket, FIFO or device.
+    Other,
+}
+
+/// Bytes and entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Allocated bytes.
+    pub bytes: u64,
+    /// Entries of any kind.
+    pub entries: u64,
+}
+
+/// Room on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Free {
+    /// Bytes available to us.
+    pub bytes: u64,
+    /// Inodes available; `None` where the file system makes them as needed.
+    pub inodes: Option<u64>,
+    /// Device number, to tell file systems apart.
+    pub device: u64,
+}
+
+/// Mode and owner, by name: `None` keeps what is there (root for new things).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner's name.
+    pub user: Option<String>,
+    /// Group's name.
+    pub group: Option<String>,
+}
+
+/// A rule of the permission policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessRule {
+    /// Path relative to the tree; the rule holds for it and everything below; later rules win.
+    pub path: String,
+    /// Mode of directories.
+    pub dir_mode: u32,
+    /// Mode of files.
+    pub file_mode: u32,
+    /// Owner.
+    pub user: Option<String>,
+    /// Group.
+    pub group: Option<String>,
+}
+
+/// How to copy a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyOptions {
+    /// Remove from the target what the source does not have.
+    pub exact: bool,
+    /// Paths relative to the source to leave out (and to leave alone in the target).
+    pub exclude: Vec<String>,
+}
+
+/// What a copy did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyReport {
+    /// Bytes in the target afterwards.
+    pub bytes: u64,
+    /// Entries in the target afterwards.
+    pub entries: u64,
+    /// Source files that vanished while we copied.
+    pub vanished: u64,
+}
+
+/// What a permission fix did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixReport {
+    /// Entries looked at.
+    pub checked: u64,
+    /// Entries changed.
+    pub changed: u64,
+}

@@ -1,0 +1,157 @@
+//! The web server port: one vhost file a site, tested before it counts, reloaded until the new revision answers.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use super::PortResult;
+use crate::names::SiteName;
+
+/// A web server (nginx, Apache): owns one vhost file a site in its vhost directory.
+#[async_trait]
+pub trait WebServer: Send + Sync {
+    /// Tests the configuration as it is on disk. A failure names the culprit file where the server tells it.
+    async fn test(&self) -> PortResult<ConfigTest>;
+
+    /// The vhost file of a site, whoever wrote it, if there is one.
+    async fn vhost(&self, site: &SiteName) -> PortResult<Option<SavedFile>>;
+
+    /// The vhost file that serves a host name now (by `server_name`/`ServerName`/aliases of all enabled vhosts), if any:
+    /// answers "is this name taken, and by which file".
+    async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>>;
+
+    /// The bytes this server would write for a vhost, and their revision. Pure: does not touch the host.
+    fn render(&self, vhost: &Vhost) -> RenderedVhost;
+
+    /// Writes a site's vhost file (temp, fsync, rename; 0644 root). Does not reload. `expected` is what must be there now
+    /// (hash, or `None` for nothing), or the very bytes to be written (a repeated call): otherwise `NotOurs`.
+    async fn put_vhost(&self, site: &SiteName, vhost: &Vhost, expected: Option<&str>) -> PortResult<RenderedVhost>;
+
+    /// Puts back what was saved (bytes, mode, owner; `None`: removes the file), if what is there now is one of `ours` (hashes)
+    /// or already what was saved; otherwise `NotOurs`. Does not reload.
+    async fn restore_vhost(&self, site: &SiteName, saved: Option<&SavedFile>, ours: &[String]) -> PortResult<()>;
+
+    /// Makes the server take its files: config test first (a failure is `Refused` with the culprit, and nothing is reloaded),
+    /// reload, then polls until `revision` is answered for `site` on this host (or, with `None`, until no revision of ours is
+    /// answered for it). Concurrent reloads are coalesced.
+    async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()>;
+
+    /// A GET from the host to the server itself, for a host name. Redirects are not followed; the body is bounded (1 MiB).
+    async fn get(&self, request: &Get) -> PortResult<Answer>;
+}
+
+/// What a configuration test said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum ConfigTest {
+    /// The configuration is valid.
+    Valid,
+    /// It is not.
+    Invalid {
+        /// The file at fault, where the server names one.
+        culprit: Option<String>,
+        /// The server's words, bounded.
+        message: String,
+    },
+}
+
+/// A vhost as the workflows mean it; each driver renders it in its own language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vhost {
+    /// The site's host name.
+    pub site: SiteName,
+    /// Other names it answers to.
+    pub aliases: Vec<SiteName>,
+    /// What visitors get.
+    pub mode: VhostMode,
+    /// Where the site's code and files are: absent for `Redirect`.
+    pub target: Option<VhostTarget>,
+}
+
+/// What visitors of a vhost get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case")]
+pub enum VhostMode {
+    /// The site.
+    Live,
+    /// 503 with Retry-After for everybody, except requests with cookie `kedge_bypass=<token>`: they get the site.
+    Maintenance {
+        /// A random token, made for this task; `None`: nobody passes.
+        bypass: Option<String>,
+    },
+    /// A static "disabled" page with 503 and no Retry-After.
+    Disabled,
+    /// 301 to another site, path kept.
+    Redirect {
+        /// Where to.
+        to: SiteName,
+    },
+}
+
+/// What a live vhost serves. All paths are absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VhostTarget {
+    /// The platform's root: document root.
+    pub platform_root: String,
+    /// The site's directory. Its `wp-content/` (WordPress) is served under `/wp-content/`; everything else in the platform's
+    /// `sites/` is denied to visitors. PHP gets `KEDGE_SITE=<file name of site_dir>`.
+    pub site_dir: String,
+    /// The application, which decides rewrite rules and what is denied.
+    pub app: super::AppKind,
+}
+
+/// A rendered vhost file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenderedVhost {
+    /// The file's text.
+    pub text: String,
+    /// Its SHA-256 in hex.
+    pub sha256: String,
+    /// What the server answers at `/.well-known/kedge-revision` under this vhost: changes with every change of the text.
+    pub revision: String,
+}
+
+/// A file as it was, to be put back exactly.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedFile {
+    /// Where it is: for a vhost, the real path (a symlink in `sites-enabled` is kept as such: `symlink` is its target).
+    pub path: String,
+    /// Its bytes, base64 in JSON. At most 256 KiB.
+    #[serde(with = "crate::encoding::base64_bytes")]
+    pub bytes: Vec<u8>,
+    /// SHA-256 of the bytes in hex.
+    pub sha256: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Modification time in nanoseconds since 1970: put back too.
+    pub mtime_ns: i64,
+    /// The link's target when the path is a symbolic link.
+    pub symlink: Option<String>,
+}
+
+/// A request to the server on its own host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    /// The host name in the request.
+    pub host: SiteName,
+    /// Path and query, beginning with a slash.
+    pub path: String,
+    /// The bypass token of a maintenance vhost; never in argv.
+    pub bypass: Option<String>,
+}
+
+/// What the server answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// `Location`, if any.
+    pub location: Option<String>,
+    /// `Content-Type`, if any.
+    pub content_type: Option<String>,
+    /// The body's first MiB.
+    pub body: Vec<u8>,
+}

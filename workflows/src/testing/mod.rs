@@ -1,0 +1,1 @@
+//! Fakes of the ports and the contract suites that fakes and drivers both pass. Never used in production.
