@@ -26,7 +26,7 @@ pub trait Database: Send + Sync {
 
     /// Whether a user of that name exists on any host.
     async fn user_exists(&self, name: &DatabaseName) -> PortResult<bool>;
-    /// Creates the user for every web host of this server's configuration, with the password behind `password` and our mark,
+    /// Creates the user for every web host of this server's configuration (and the host our own client connects from), with the password behind `password` and our mark,
     /// and grants it everything on `schema`, nothing else. Repeating it is fine when the user is ours (mark, or it has this
     /// password); otherwise `NotOurs`.
     async fn create_user(&self, user: &DatabaseName, schema: &DatabaseName, password: &SecretRef, mark: &Mark)
@@ -45,8 +45,10 @@ pub trait Database: Send + Sync {
     /// A consistent dump of a schema as SQL: tables, views, triggers, routines, events; no database name, no DEFINER of others,
     /// no GTID. The stream ends with an error if the client failed or the trailer is missing.
     async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream>;
-    /// Feeds SQL into an empty schema that carries this mark; stops at the first error.
-    async fn import(&self, name: &DatabaseName, mark: &Mark, sql: ByteStream) -> PortResult<ImportReport>;
+    /// Feeds SQL into an empty schema that carries this mark, logged in as the site's own user (made by `create_user`): so views,
+    /// triggers, routines and events are defined by that user, and SQL out of a backup reaches nothing but this schema. Definers
+    /// named in the SQL are left out. Stops at the first error, which names the statement's line.
+    async fn import(&self, name: &DatabaseName, mark: &Mark, login: &Login, sql: ByteStream) -> PortResult<ImportReport>;
 
     /// Fingerprint of a schema and of its user's accounts and grants.
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint>;
@@ -59,6 +61,15 @@ pub struct Mark {
     pub task: String,
     /// The site it is for.
     pub site: String,
+}
+
+/// Who logs in for an import.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The site's user.
+    pub user: DatabaseName,
+    /// Where its password is.
+    pub password: SecretRef,
 }
 
 /// Whether something exists and whose it is.
