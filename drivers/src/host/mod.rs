@@ -1,6 +1,13 @@
 //! Hosts: machines reached locally, by docker exec, or over SSH. The only place that starts processes.
 //! Never builds a shell string from input, never puts a secret into an argument vector.
 
+mod custody;
+mod docker;
+mod local;
+mod machine;
+mod pipes;
+mod running;
+
 use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
@@ -9,6 +16,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use kedge_workflows::ports::{PortError, PortResult, Scope};
+
+pub use custody::Custody;
+pub use docker::DockerHost;
+pub use local::LocalHost;
 
 /// Most bytes kept of a command's standard error: enough for the message that matters, bounded against floods.
 pub const MAX_STDERR: usize = 64 * 1024;
@@ -23,8 +34,13 @@ pub type Output = Pin<Box<dyn Stream<Item = PortResult<Bytes>> + Send>>;
 /// A machine.
 ///
 /// Promises: a command runs with exactly this argument vector; its environment is small, fixed (`LC_ALL=C`, `PATH`) plus
-/// `Command::env` plus `KEDGE_ATTEMPT=<instance>/<task>/<step>`, by which survivors are found; dropping the future or stream of a
-/// command ends the command and all its descendants on the machine (best effort at once, for certain by [`Host::clear`]).
+/// `Command::env` plus `KEDGE_ATTEMPT=<instance>/<task>/<step>/<token of this command>` (parts percent-escaped), by which survivors
+/// are found; dropping the future or stream of a command ends the command and all its descendants on the machine (best effort at
+/// once, for certain by [`Host::clear`]). A command ends when its process has ended and nothing holds its outputs any more. It
+/// has no terminal and nobody to answer questions. A program that is not there is exit status 127, as in a shell.
+///
+/// Failures that are not the command's own: `Unavailable` when it was not begun or was ended by its time limit, `Lost` when its
+/// end is unknown, `Refused` when only a person can help (host key changed, sudo wants a password, more output than [`MAX_STDOUT`]).
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
     /// Its name in the configuration.
@@ -159,5 +175,31 @@ impl Finished {
         let text = text.trim();
         let skip = text.chars().count().saturating_sub(500);
         text.chars().skip(skip).collect()
+    }
+}
+
+#[cfg(test)]
+mod contract;
+
+#[cfg(test)]
+mod tests {
+    use super::contract::host_contract;
+    use super::*;
+
+    /// Root on this machine is what the local host's promises need.
+    fn root(test: &str) -> bool {
+        let root = rustix::process::geteuid().is_root();
+        if !root {
+            println!("skipped: {test} needs root");
+        }
+        root
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_local_host_keeps_the_contract() {
+        if root("the_local_host_keeps_the_contract") {
+            let new = || LocalHost::new("here", Custody::new("contract"));
+            host_contract(&new(), &new()).await;
+        }
     }
 }
