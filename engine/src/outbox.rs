@@ -121,7 +121,12 @@ pub const SCHEDULE_S: [u64; 10] = [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400
 pub fn after_failure(attempts: u32, now: Millis, roll: f64, retry_after_s: Option<u64>) -> CallbackStatus {
     let Some(base) = SCHEDULE_S.get(attempts as usize) else { return CallbackStatus::Dead { at: now } };
     let spread = 0.8 + 0.4 * roll.clamp(0.0, 1.0);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "at most a day in ms")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "at most a day in ms"
+    )]
     let delay = (*base as f64 * 1000.0 * spread) as u64;
     let asked = retry_after_s.unwrap_or(0).min(86_400) * 1000;
     CallbackStatus::Due { at: now + delay.max(asked) }

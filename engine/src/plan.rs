@@ -167,7 +167,9 @@ pub enum PlanError {
     #[error("{0:?} is {1:?} and must come before the pivot {2:?}, since after it nothing is undone")]
     NotBeforePivot(String, Class, String),
     /// A retriable step is not after the pivot.
-    #[error("{0:?} is retriable and must come after a pivot of its scope, since before it a failure undoes everything")]
+    #[error(
+        "{0:?} is retriable and must come after a pivot of its scope, since before it a failure undoes everything"
+    )]
     NotAfterPivot(String),
     /// A sub-task goes beyond the task's own pivot.
     #[error("{0:?} of a sub-task must come before the task's pivot {1:?}")]
@@ -197,7 +199,8 @@ impl Plan {
             }
         }
         for (from, to) in edges {
-            let find = |name: &String| by_name.get(name).copied().ok_or_else(|| PlanError::Unknown(name.clone()));
+            let find =
+                |name: &String| by_name.get(name).copied().ok_or_else(|| PlanError::Unknown(name.clone()));
             graph.update_edge(find(from)?, find(to)?, ());
         }
         let order = petgraph::algo::toposort(&graph, None)
@@ -267,7 +270,10 @@ impl Plan {
     /// SHA-256 of the stored form, in hex.
     #[must_use]
     pub fn hash(&self) -> String {
-        #[expect(clippy::expect_used, reason = "a plan is strings, numbers and JSON values: it always serialises")]
+        #[expect(
+            clippy::expect_used,
+            reason = "a plan is strings, numbers and JSON values: it always serialises"
+        )]
         let bytes = serde_json::to_vec(self).expect("a plan serialises");
         crate::store::BlobId::of(&bytes).as_str().to_owned()
     }
@@ -293,7 +299,11 @@ impl Plan {
             for (index, step) in members().filter(|(index, _)| *index != pivot) {
                 match step.class {
                     Class::Query | Class::Compensable | Class::Pivot if !ancestors.contains(&index) => {
-                        return Err(PlanError::NotBeforePivot(step.name.clone(), step.class, spec.name.clone()));
+                        return Err(PlanError::NotBeforePivot(
+                            step.name.clone(),
+                            step.class,
+                            spec.name.clone(),
+                        ));
                     }
                     Class::Retriable if !descendants.contains(&index) => {
                         return Err(PlanError::NotAfterPivot(step.name.clone()));
@@ -302,7 +312,8 @@ impl Plan {
                 }
             }
             if scope.is_none() {
-                let late = self.steps().find(|(index, step)| step.scope.is_some() && !ancestors.contains(index));
+                let late =
+                    self.steps().find(|(index, step)| step.scope.is_some() && !ancestors.contains(index));
                 if let Some((_, step)) = late {
                     return Err(PlanError::ScopeAfterPivot(step.name.clone(), spec.name.clone()));
                 }
@@ -357,6 +368,10 @@ impl From<Plan> for PlanData {
             .map(|(from, to)| (name(from), name(to)))
             .collect();
         edges.sort();
-        Self { steps: plan.graph.raw_nodes().iter().map(|node| node.weight.clone()).collect(), edges, rest: plan.rest }
+        Self {
+            steps: plan.graph.raw_nodes().iter().map(|node| node.weight.clone()).collect(),
+            edges,
+            rest: plan.rest,
+        }
     }
 }

@@ -24,11 +24,21 @@ const MINUTE: u64 = 60 * SECOND;
 
 impl Policy {
     /// Runs before the pivot: give up soon, since everything can be undone and the site may be waiting.
-    pub const RUN: Self =
-        Self { limit_ms: 10 * MINUTE, attempts: 3, first_ms: SECOND, cap_ms: 10 * SECOND, budget_ms: 20 * MINUTE };
+    pub const RUN: Self = Self {
+        limit_ms: 10 * MINUTE,
+        attempts: 3,
+        first_ms: SECOND,
+        cap_ms: 10 * SECOND,
+        budget_ms: 20 * MINUTE,
+    };
     /// Undos and steps after the pivot: there is no other way out, so hosts get an hour and a half to come back.
-    pub const PERSISTENT: Self =
-        Self { limit_ms: 10 * MINUTE, attempts: 100, first_ms: SECOND, cap_ms: MINUTE, budget_ms: 90 * MINUTE };
+    pub const PERSISTENT: Self = Self {
+        limit_ms: 10 * MINUTE,
+        attempts: 100,
+        first_ms: SECOND,
+        cap_ms: MINUTE,
+        budget_ms: 90 * MINUTE,
+    };
 
     /// The same with another time limit for an attempt, in milliseconds; the budget grows with it.
     #[must_use]
@@ -46,7 +56,12 @@ impl Policy {
         }
         let doubled = self.first_ms.saturating_mul(1 << failures.saturating_sub(1).min(32));
         let delay = doubled.min(self.cap_ms);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "minutes in ms")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "minutes in ms"
+        )]
         let jittered = (delay as f64 * (0.5 + 0.5 * roll.clamp(0.0, 1.0))) as u64;
         let at = now.saturating_add(jittered);
         (at.saturating_sub(first_began) <= self.budget_ms).then_some(at)

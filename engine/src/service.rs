@@ -37,7 +37,8 @@ pub trait Tasks: Send + Sync + 'static {
     fn log(&self, id: &TaskId, step: &str) -> Result<Option<String>, ReadError>;
 
     /// Asks for rollback. Refused after the pivot was begun and at the end.
-    fn cancel(&self, id: &TaskId, actor: Actor, reason: String) -> BoxFuture<'_, Result<TaskView, VerbError>>;
+    fn cancel(&self, id: &TaskId, actor: Actor, reason: String)
+    -> BoxFuture<'_, Result<TaskView, VerbError>>;
 
     /// A stuck task: tries its stuck steps again. A rolled back or canceled one: submits the same request as a new task.
     fn retry(&self, id: &TaskId, actor: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>>;
@@ -46,10 +47,20 @@ pub trait Tasks: Send + Sync + 'static {
     fn undo(&self, id: &TaskId, actor: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>>;
 
     /// Settles a stuck step.
-    fn resolve(&self, id: &TaskId, resolution: Resolution, actor: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>>;
+    fn resolve(
+        &self,
+        id: &TaskId,
+        resolution: Resolution,
+        actor: Actor,
+    ) -> BoxFuture<'_, Result<TaskView, VerbError>>;
 
     /// Records of the registry (`site`, `platform`, `backup`), by name, at most `limit` after `after`.
-    fn records(&self, family: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Value)>, ReadError>;
+    fn records(
+        &self,
+        family: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ReadError>;
 
     /// Who holds which lock, and who waits for it.
     fn locks(&self) -> Vec<LockView>;

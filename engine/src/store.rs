@@ -32,7 +32,12 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
     /// Up to `limit` pairs whose key starts with `prefix` and is greater than `after` (when given), in key order.
-    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+    fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
 
     /// Like [`Store::scan`], greatest key first; `before` excludes keys at or above it.
     fn scan_back(
@@ -131,7 +136,10 @@ impl Batch {
     /// [`CommitError::TooLarge`] names the key or the count that is over its bound.
     pub fn check_bounds(&self) -> Result<(), CommitError> {
         if self.writes.len() > MAX_BATCH {
-            return Err(CommitError::TooLarge(format!("{} writes in a batch, {MAX_BATCH} at most", self.writes.len())));
+            return Err(CommitError::TooLarge(format!(
+                "{} writes in a batch, {MAX_BATCH} at most",
+                self.writes.len()
+            )));
         }
         for write in &self.writes {
             let (key, value) = match write {
@@ -139,11 +147,16 @@ impl Batch {
                 Write::Delete(key) => (key, 0),
             };
             if key.is_empty() || key.len() > MAX_KEY {
-                return Err(CommitError::TooLarge(format!("a key of {} bytes, 1 to {MAX_KEY} allowed", key.len())));
+                return Err(CommitError::TooLarge(format!(
+                    "a key of {} bytes, 1 to {MAX_KEY} allowed",
+                    key.len()
+                )));
             }
             if value > MAX_VALUE {
                 let key = String::from_utf8_lossy(key);
-                return Err(CommitError::TooLarge(format!("{value} bytes under {key:?}, {MAX_VALUE} at most")));
+                return Err(CommitError::TooLarge(format!(
+                    "{value} bytes under {key:?}, {MAX_VALUE} at most"
+                )));
             }
         }
         Ok(())

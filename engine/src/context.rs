@@ -1,0 +1,166 @@
+//! What a step sees of the world while it runs: its ports, the outputs of earlier steps, and where it may report. It cannot touch
+//! the journal but through what it stages here, which is committed together with its result or not at all.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::step::{Ref, StepError};
+use crate::task::{Millis, Progress, TaskId};
+
+/// Longest line of a step's log, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// The context of one attempt.
+pub struct Cx<'a, P: ?Sized> {
+    /// What the step needs from the world.
+    pub ports: &'a P,
+    /// The task.
+    pub task: &'a TaskId,
+    /// The step's name within the plan.
+    pub step: &'a str,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// When the attempt began.
+    pub now: Millis,
+    pub(crate) outputs: &'a BTreeMap<String, Arc<Value>>,
+    pub(crate) staged: &'a Mutex<Vec<RecordWrite>>,
+    pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
+}
+
+/// A change of the registry, committed with the step's result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordWrite {
+    /// Sets a record.
+    Put {
+        /// Family, such as `site`.
+        family: &'static str,
+        /// Name within the family.
+        name: String,
+        /// The record.
+        value: Value,
+    },
+    /// Sets a record that must not be there, or be this task's claim already.
+    Claim {
+        /// Family.
+        family: &'static str,
+        /// Name.
+        name: String,
+        /// The record.
+        value: Value,
+    },
+    /// Removes a record.
+    Delete {
+        /// Family.
+        family: &'static str,
+        /// Name.
+        name: String,
+    },
+}
+
+/// What a step tells while it runs. Lost in a crash, by design.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Progress(Progress),
+    Log(String),
+}
+
+impl<P: ?Sized> Cx<'_, P> {
+    /// The output of an earlier step.
+    ///
+    /// # Errors
+    /// Fatal when the step has none: the plan's edges make that impossible for a run, an undo may meet it and should then act
+    /// on what it finds.
+    pub fn output<T: DeserializeOwned>(&self, of: &Ref<T>) -> Result<T, StepError> {
+        self.find(of.name())?
+            .ok_or_else(|| StepError::fatal(format!("the step {:?} has no output", of.name())))
+    }
+
+    /// The output of an earlier step, if it has one: for undos.
+    ///
+    /// # Errors
+    /// Fatal when it does not read as `T`.
+    pub fn maybe<T: DeserializeOwned>(&self, of: &Ref<T>) -> Result<Option<T>, StepError> {
+        self.find(of.name())
+    }
+
+    /// This step's own output, if its run succeeded: for undos.
+    ///
+    /// # Errors
+    /// Fatal when it does not read as `T`.
+    pub fn own<T: DeserializeOwned>(&self) -> Result<Option<T>, StepError> {
+        self.find(self.step)
+    }
+
+    fn find<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
+        let Some(value) = self.outputs.get(step) else { return Ok(None) };
+        T::deserialize(&**value)
+            .map(Some)
+            .map_err(|error| StepError::fatal(format!("the output of {step:?} does not read: {error}")))
+    }
+
+    /// Tells how far it is.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
+        (self.report)(Report::Progress(Progress { done, total, unit: unit.to_owned() }));
+    }
+
+    /// Adds a line to the step's log. Never a secret.
+    pub fn log(&self, line: impl Into<String>) {
+        let mut line = line.into();
+        if line.len() > MAX_LINE {
+            let mut end = MAX_LINE;
+            while !line.is_char_boundary(end) {
+                end -= 1;
+            }
+            line.truncate(end);
+        }
+        (self.report)(Report::Log(line));
+    }
+
+    /// Stages a record: committed with the success of this run or undo, or never.
+    ///
+    /// # Errors
+    /// Fatal when the value does not serialise.
+    pub fn put_record<T: Serialize>(
+        &self,
+        family: &'static str,
+        name: impl Into<String>,
+        value: &T,
+    ) -> Result<(), StepError> {
+        let value = json(value)?;
+        self.stage(RecordWrite::Put { family, name: name.into(), value });
+        Ok(())
+    }
+
+    /// Stages a record that must be new: if another task was quicker, the attempt fails and is tried again.
+    ///
+    /// # Errors
+    /// Fatal when the value does not serialise.
+    pub fn claim_record<T: Serialize>(
+        &self,
+        family: &'static str,
+        name: impl Into<String>,
+        value: &T,
+    ) -> Result<(), StepError> {
+        let value = json(value)?;
+        self.stage(RecordWrite::Claim { family, name: name.into(), value });
+        Ok(())
+    }
+
+    /// Stages the removal of a record.
+    pub fn delete_record(&self, family: &'static str, name: impl Into<String>) {
+        self.stage(RecordWrite::Delete { family, name: name.into() });
+    }
+
+    fn stage(&self, write: RecordWrite) {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner).push(write);
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Value, StepError> {
+    serde_json::to_value(value)
+        .map_err(|error| StepError::fatal(format!("a record cannot be stored: {error}")))
+}

@@ -1,0 +1,90 @@
+//! `journal fsck`: replays every task through the machine and compares what hangs on the events: heads, open marks, locks.
+//! Repairs nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::recover::replay;
+use crate::journal::{Journal, keys};
+use crate::store::{ReadError, Store};
+use crate::task::TaskId;
+
+/// Rows read at a time.
+const PAGE: usize = 512;
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FsckReport {
+    /// Tasks replayed.
+    pub tasks: u64,
+    /// Of them, unfinished.
+    pub open: u64,
+    /// Events replayed.
+    pub events: u64,
+    /// What is wrong; empty when nothing is.
+    pub problems: Vec<String>,
+}
+
+/// Checks a journal.
+///
+/// # Errors
+/// When the store itself cannot be read.
+pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
+    let journal = Journal::new(store.clone());
+    let mut report = FsckReport::default();
+    let mut locks = BTreeSet::new();
+    let mut open = BTreeSet::new();
+    for_each(&*store, keys::HEADS, |key, _| {
+        let text = String::from_utf8_lossy(&key[keys::HEADS.len()..]).into_owned();
+        let Ok(task) = TaskId::try_from(text.clone()) else {
+            report.problems.push(format!("{text:?} is the head of no task"));
+            return;
+        };
+        report.tasks += 1;
+        let replayed = journal.history(&task).and_then(|(records, head, _)| {
+            report.events += records.len() as u64;
+            Ok((replay(&task, &records)?, head))
+        });
+        let (machine, head) = match replayed {
+            Ok(replayed) => replayed,
+            Err(error) => return report.problems.push(error.to_string()),
+        };
+        if head.state.is_final() != machine.outcome().is_some() {
+            report.problems.push(format!("{task}: its head says {:?}, its events do not", head.state));
+        }
+        if machine.outcome().is_none() {
+            report.open += 1;
+            open.insert(keys::open(&task));
+            if machine.locks_granted() {
+                locks
+                    .extend(machine.plan().rest().locks.iter().map(|lock| keys::lock(&lock.resource, &task)));
+            }
+        }
+    })?;
+    for (prefix, expected, what) in [(keys::OPEN, &open, "open mark"), (keys::LOCKS, &locks, "lock")] {
+        let mut found = BTreeSet::new();
+        for_each(&*store, prefix, |key, _| {
+            found.insert(key.to_vec());
+        })?;
+        let name = |key: &Vec<u8>| String::from_utf8_lossy(key).replace('\0', " ");
+        report
+            .problems
+            .extend(expected.difference(&found).map(|key| format!("the {what} {} is missing", name(key))));
+        report
+            .problems
+            .extend(found.difference(expected).map(|key| format!("the {what} {} is left over", name(key))));
+    }
+    Ok(report)
+}
+
+fn for_each(store: &dyn Store, prefix: &[u8], mut see: impl FnMut(&[u8], &[u8])) -> Result<(), ReadError> {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = store.scan(prefix, after.as_deref(), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(last.clone());
+        for (key, value) in &page {
+            see(key, value);
+        }
+    }
+}

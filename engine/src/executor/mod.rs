@@ -1,0 +1,258 @@
+//! The engine: tasks in, events to the journal, steps in flight. Awaits ports and nothing else; decides nothing that
+//! [`crate::machine`] decides.
+
+mod commit;
+mod driver;
+mod flight;
+mod fsck;
+mod live;
+mod outbox;
+mod recover;
+mod service;
+mod submit;
+mod verbs;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::oneshot;
+
+use crate::journal::Journal;
+use crate::locks::{LockTable, Slots};
+use crate::outbox::Composer;
+use crate::ports::{Clock, Custody, LogSink, Random, Spawner};
+use crate::step::StepKinds;
+use crate::store::Store;
+use crate::task::TaskId;
+use crate::workflow::{Facts, Workflow};
+
+pub use fsck::{FsckReport, fsck};
+pub use outbox::StoreOutbox;
+pub use recover::Recovery;
+
+use live::Live;
+
+/// Bounds of the engine, each with its reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most unfinished tasks: each costs memory and a place in queues.
+    pub open_tasks: usize,
+    /// Steps that may use one server's slot at once: dumps and imports fight for the same disk.
+    pub per_slot: usize,
+    /// Deaths of the process during a step before it counts as failed: a poison step must not become a crash loop.
+    pub run_deaths: u32,
+    /// Deaths during an undo, or after the pivot, before it counts as stuck: there is no other way out, so more patience.
+    pub undo_deaths: u32,
+    /// Largest output of a step, in bytes: outputs are facts for later steps, not data.
+    pub output: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open_tasks: 10_000, per_slot: 2, run_deaths: 5, undo_deaths: 25, output: 1024 * 1024 }
+    }
+}
+
+/// Everything an engine is made of.
+pub struct Parts<P: ?Sized> {
+    /// Where the journal is.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Runs the drivers of tasks.
+    pub spawner: Arc<dyn Spawner>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// Step logs.
+    pub logs: Arc<dyn LogSink>,
+    /// Processes of attempts.
+    pub custody: Arc<dyn Custody>,
+    /// Callbacks of state changes.
+    pub composer: Arc<dyn Composer>,
+    /// What plans are built from.
+    pub facts: Arc<dyn Facts>,
+    /// The kinds of step.
+    pub kinds: StepKinds<P>,
+    /// The workflows.
+    pub workflows: Vec<Box<dyn Workflow>>,
+    /// What the steps need from the world.
+    pub ports: Arc<P>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The engine. Cheap to clone: all clones are one engine.
+pub struct Engine<P: ?Sized>(Arc<Inner<P>>);
+
+impl<P: ?Sized> Clone for Engine<P> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+struct Inner<P: ?Sized> {
+    journal: Journal,
+    outbox: StoreOutbox,
+    clock: Arc<dyn Clock>,
+    spawner: Arc<dyn Spawner>,
+    random: Arc<dyn Random>,
+    logs: Arc<dyn LogSink>,
+    custody: Arc<dyn Custody>,
+    composer: Arc<dyn Composer>,
+    facts: Arc<dyn Facts>,
+    kinds: StepKinds<P>,
+    workflows: BTreeMap<&'static str, Box<dyn Workflow>>,
+    ports: Arc<P>,
+    limits: Limits,
+    state: Mutex<EngineState>,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct EngineState {
+    /// Unfinished tasks with a driver of their own.
+    live: BTreeMap<TaskId, Arc<Live>>,
+    /// Tasks that could not be read or replayed: named, and left alone.
+    quarantined: BTreeMap<TaskId, String>,
+    draining: bool,
+    /// Why the engine cannot go on, if it cannot.
+    failed: Option<String>,
+    /// Told when the engine fails or the last driver ends.
+    watchers: Vec<oneshot::Sender<()>>,
+}
+
+impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
+    /// An engine; nothing runs before [`Engine::recover`].
+    ///
+    /// # Panics
+    /// When two workflows have one name: found by the first test that builds the registry.
+    #[must_use]
+    pub fn new(parts: Parts<P>) -> Self {
+        let mut workflows = BTreeMap::new();
+        for workflow in parts.workflows {
+            let name = workflow.name();
+            assert!(workflows.insert(name, workflow).is_none(), "two workflows are named {name:?}");
+        }
+        let outbox = StoreOutbox::new(parts.store.clone());
+        Self(Arc::new(Inner {
+            journal: Journal::new(parts.store),
+            outbox,
+            clock: parts.clock,
+            spawner: parts.spawner,
+            random: parts.random,
+            logs: parts.logs,
+            custody: parts.custody,
+            composer: parts.composer,
+            facts: parts.facts,
+            kinds: parts.kinds,
+            workflows,
+            ports: parts.ports,
+            limits: parts.limits,
+            state: Mutex::new(EngineState::default()),
+            tables: Mutex::new(Tables {
+                locks: LockTable::default(),
+                slots: Slots::new(parts.limits.per_slot),
+            }),
+        }))
+    }
+
+    /// The queued callbacks.
+    #[must_use]
+    pub fn outbox(&self) -> StoreOutbox {
+        self.0.outbox.clone()
+    }
+
+    /// Stops starting steps and resolves when none is in flight any more. The journal keeps the rest for the next life.
+    pub async fn drain(&self) {
+        let lives: Vec<Arc<Live>> = {
+            let mut state = self.0.state();
+            state.draining = true;
+            state.live.values().cloned().collect()
+        };
+        for live in lives {
+            live.poke();
+        }
+        self.0.until(|state| state.live.is_empty() || state.failed.is_some()).await;
+    }
+
+    /// Resolves when the engine cannot go on, with the reason: the process has to end and start anew.
+    pub async fn failed(&self) -> String {
+        self.0.until(|state| state.failed.is_some()).await;
+        self.0.state().failed.clone().unwrap_or_default()
+    }
+
+    /// Tasks that could not be read, with the reason.
+    #[must_use]
+    pub fn quarantined(&self) -> Vec<(TaskId, String)> {
+        self.0.state().quarantined.iter().map(|(task, why)| (task.clone(), why.clone())).collect()
+    }
+}
+
+impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
+    fn state(&self) -> MutexGuard<'_, EngineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn live(&self, task: &TaskId) -> Option<Arc<Live>> {
+        self.state().live.get(task).cloned()
+    }
+
+    /// Changes the state and tells the watchers.
+    fn change(&self, change: impl FnOnce(&mut EngineState)) {
+        let watchers = {
+            let mut state = self.state();
+            change(&mut state);
+            std::mem::take(&mut state.watchers)
+        };
+        for watcher in watchers {
+            // A watcher that is gone does not wait any more.
+            let _ = watcher.send(());
+        }
+    }
+
+    async fn until(&self, holds: impl Fn(&EngineState) -> bool) {
+        loop {
+            let watch = {
+                let mut state = self.state();
+                if holds(&state) {
+                    return;
+                }
+                let (sender, watch) = oneshot::channel();
+                state.watchers.push(sender);
+                watch
+            };
+            // Dropped unsent only together with the engine; then nothing is left to wait for.
+            if watch.await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn fail(&self, why: &str) {
+        tracing::error!(why, "the engine cannot go on");
+        self.change(|state| {
+            state.failed.get_or_insert_with(|| why.to_owned());
+        });
+    }
+
+    /// Tells tasks to look again: something they may wait for was given back.
+    fn poke(&self, tasks: &[TaskId]) {
+        let lives: Vec<Arc<Live>> = {
+            let state = self.state();
+            tasks.iter().filter_map(|task| state.live.get(task).cloned()).collect()
+        };
+        for live in lives {
+            live.poke();
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Locks and slots, changed together.
+struct Tables {
+    locks: LockTable,
+    slots: Slots,
+}

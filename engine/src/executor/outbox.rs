@@ -1,0 +1,196 @@
+//! The outbox on a store: callbacks as rows beside the events, due ones by time. Sends nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt as _;
+use futures::channel::oneshot;
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::journal::keys;
+use crate::outbox::{Callback, CallbackStatus, Delivery, NewCallback, Outbox};
+use crate::store::{Batch, BlobId, CommitError, MAX_VALUE, ReadError, Store};
+use crate::task::{Millis, TaskView};
+
+/// Most attempts shown of one callback: the schedule has ten, replays add some.
+const MAX_DELIVERIES: usize = 200;
+
+/// The outbox of a store.
+#[derive(Clone)]
+pub struct StoreOutbox {
+    store: Arc<dyn Store>,
+    listeners: Arc<Mutex<Vec<oneshot::Sender<()>>>>,
+}
+
+/// A callback as stored: a body too large for a value is a blob.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(flatten)]
+    callback: Callback,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body_blob: Option<BlobId>,
+}
+
+impl StoreOutbox {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, listeners: Arc::default() }
+    }
+
+    /// Tells whoever waits that something is due.
+    pub(super) fn tell(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+        for listener in listeners {
+            // Gone: it does not wait any more.
+            let _ = listener.send(());
+        }
+    }
+
+    fn load(&self, value: &[u8]) -> Result<Callback, ReadError> {
+        let stored: Stored =
+            serde_json::from_slice(value).map_err(|error| ReadError::Damaged(error.to_string()))?;
+        let mut callback = stored.callback;
+        if let Some(blob) = stored.body_blob {
+            let bytes = self.store.get_blob(&blob)?;
+            let bytes =
+                bytes.ok_or_else(|| ReadError::Damaged(format!("the body of {} is missing", callback.id)))?;
+            callback.body =
+                String::from_utf8(bytes).map_err(|error| ReadError::Damaged(error.to_string()))?;
+        }
+        Ok(callback)
+    }
+
+    /// Moves a callback to a new status, demanding that nobody else did meanwhile.
+    async fn change(
+        &self,
+        id: &str,
+        delivery: Option<Delivery>,
+        then: CallbackStatus,
+    ) -> Result<bool, CommitError> {
+        let failed = |error: ReadError| CommitError::Failed(error.to_string());
+        let Some(old) = self.store.get(&keys::callback(id)).map_err(failed)? else { return Ok(false) };
+        let mut stored: Stored =
+            serde_json::from_slice(&old).map_err(|error| CommitError::Failed(error.to_string()))?;
+        let mut batch = Batch::new();
+        batch.require_equals(keys::callback(id), old);
+        if let CallbackStatus::Due { at } = stored.callback.status {
+            batch.delete(keys::due(at, id));
+        }
+        if let Some(delivery) = delivery {
+            stored.callback.attempts = delivery.attempt;
+            batch.put(keys::delivery(id, delivery.attempt), encode(&delivery)?);
+        }
+        let due = matches!(then, CallbackStatus::Due { .. });
+        if let CallbackStatus::Due { at } = then {
+            batch.put(keys::due(at, id), id.as_bytes());
+        }
+        stored.callback.status = then;
+        batch.put(keys::callback(id), encode(&stored)?);
+        self.store.commit(batch).await?;
+        if due {
+            self.tell();
+        }
+        Ok(true)
+    }
+}
+
+impl Outbox for StoreOutbox {
+    fn due(&self, now: Millis, limit: usize) -> Result<Vec<Callback>, ReadError> {
+        let mut due = Vec::new();
+        for (key, id) in self.store.scan(keys::DUE, None, limit)? {
+            if due_time(&key) > now {
+                break;
+            }
+            if let Some(value) = self.store.get(&keys::callback(&String::from_utf8_lossy(&id)))? {
+                due.push(self.load(&value)?);
+            }
+        }
+        Ok(due)
+    }
+
+    fn next_due(&self) -> Result<Option<Millis>, ReadError> {
+        Ok(self.store.scan(keys::DUE, None, 1)?.first().map(|(key, _)| due_time(key)))
+    }
+
+    fn queued(&self) -> BoxFuture<'static, ()> {
+        let (sender, receiver) = oneshot::channel();
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        receiver.map(|_| ()).boxed()
+    }
+
+    fn record(&self, delivery: Delivery, then: CallbackStatus) -> BoxFuture<'_, Result<(), CommitError>> {
+        async move {
+            let id = delivery.callback.clone();
+            self.change(&id, Some(delivery), then).await.map(|_| ())
+        }
+        .boxed()
+    }
+
+    fn replay(&self, id: &str, now: Millis) -> BoxFuture<'_, Result<bool, CommitError>> {
+        let id = id.to_owned();
+        async move { self.change(&id, None, CallbackStatus::Due { at: now }).await }.boxed()
+    }
+
+    fn callback(&self, id: &str) -> Result<Option<Callback>, ReadError> {
+        self.store.get(&keys::callback(id))?.map(|value| self.load(&value)).transpose()
+    }
+
+    fn callbacks(&self, before: Option<&str>, limit: usize) -> Result<Vec<Callback>, ReadError> {
+        let before = before.map(keys::callback);
+        let rows = self.store.scan_back(keys::CALLBACKS, before.as_deref(), limit)?;
+        rows.iter().map(|(_, value)| self.load(value)).collect()
+    }
+
+    fn deliveries(&self, id: &str) -> Result<Vec<Delivery>, ReadError> {
+        let rows = self.store.scan(&keys::deliveries(id), None, MAX_DELIVERIES)?;
+        let read = |value: &[u8]| {
+            serde_json::from_slice(value).map_err(|error| ReadError::Damaged(error.to_string()))
+        };
+        rows.iter().map(|(_, value)| read(value)).collect()
+    }
+}
+
+/// Adds the callbacks of a state change to the batch that makes it (G6).
+pub(super) async fn queue_callbacks(
+    store: &Arc<dyn Store>,
+    batch: &mut Batch,
+    task: &TaskView,
+    callbacks: Vec<NewCallback>,
+    now: Millis,
+    id: impl Fn() -> String,
+) -> Result<(), CommitError> {
+    for new in callbacks {
+        let id = format!("msg_{}", id());
+        let callback = Callback {
+            id: id.clone(),
+            task: task.id.clone(),
+            sequence: task.sequence,
+            endpoint: new.endpoint,
+            event: new.event,
+            state: task.state,
+            body: new.body,
+            created_at: now,
+            attempts: 0,
+            status: CallbackStatus::Due { at: now },
+        };
+        let mut stored = Stored { callback, body_blob: None };
+        let mut value = encode(&stored)?;
+        if value.len() > MAX_VALUE {
+            let body = std::mem::take(&mut stored.callback.body);
+            stored.body_blob = Some(store.put_blob(body.into_bytes()).await?);
+            value = encode(&stored)?;
+        }
+        batch.put(keys::callback(&id), value);
+        batch.put(keys::due(now, &id), id.as_bytes());
+    }
+    Ok(())
+}
+
+fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CommitError> {
+    serde_json::to_vec(value).map_err(|error| CommitError::TooLarge(error.to_string()))
+}
+
+fn due_time(key: &[u8]) -> Millis {
+    let bytes: [u8; 8] =
+        key.get(keys::DUE.len()..keys::DUE.len() + 8).and_then(|b| b.try_into().ok()).unwrap_or([0; 8]);
+    Millis::from_be_bytes(bytes)
+}

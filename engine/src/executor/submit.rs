@@ -1,0 +1,257 @@
+//! Submissions: duplicates found, plan made, task durable, driver started; in this order.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Inner;
+use super::driver::Driver;
+use super::flight::Survivors;
+use super::live::Live;
+use super::recover::replay;
+use crate::event::{Accepted, Event};
+use crate::journal::{AppendError, Head, JournalError, keys, record};
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::service::{DedupeKey, PlanView, Submission, SubmitError, Submitted};
+use crate::store::{Batch, CommitError, Health, ReadError};
+use crate::task::{TaskId, TaskView};
+use crate::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
+
+/// Most dedupe keys of one submission: an Idempotency-Key, a delivery id, a body's hash.
+const MAX_DEDUPE: usize = 8;
+/// The workflow's name of tasks that take back others.
+pub(super) const UNDO: &str = "undo";
+
+/// What stands under a dedupe key.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Used {
+    task: TaskId,
+    fingerprint: Option<String>,
+}
+
+/// Where a plan comes from.
+pub(super) enum Origin<'a> {
+    /// From a workflow and parameters.
+    Fresh,
+    /// From a finished task that is to be taken back.
+    Undo(&'a Machine),
+}
+
+impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
+    /// See [`crate::service::Tasks::submit`].
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        submission: Submission,
+        origin: Origin<'_>,
+    ) -> Result<Submitted, SubmitError> {
+        if let Some(known) = self.duplicate(&submission.dedupe)? {
+            return Ok(Submitted::Duplicate(known));
+        }
+        let task = TaskId::from_bytes(self.random.id());
+        let plan = self.plan(&submission.workflow, &submission.params, &origin, &task)?;
+        let plan_hash = self.plan_hash(&submission.workflow, &submission.params, &origin)?;
+        if submission.if_plan.as_ref().is_some_and(|seen| *seen != plan_hash) {
+            return Err(SubmitError::PlanChanged { now: plan_hash });
+        }
+        self.admit()?;
+        let accepted = Accepted {
+            task: task.clone(),
+            workflow: submission.workflow,
+            params: submission.params,
+            actor: submission.actor,
+            correlation_id: submission.correlation_id,
+            callback: submission.callback,
+            not_before: submission.not_before,
+            undo_of: match origin {
+                Origin::Fresh => None,
+                Origin::Undo(machine) => Some(machine.accepted().task.clone()),
+            },
+            plan,
+            plan_hash,
+        };
+        match self.store_task(accepted, &submission.dedupe).await {
+            Ok(driver) => {
+                let view = driver.live.machine().view(self.clock.now());
+                self.start(driver);
+                Ok(Submitted::Created(view))
+            }
+            Err(AppendError::Commit(CommitError::Conflict(_))) => match self.duplicate(&submission.dedupe)? {
+                Some(known) => Ok(Submitted::Duplicate(known)),
+                None => Err(SubmitError::Store("the task's id is taken; ask again".to_owned())),
+            },
+            Err(error) => Err(SubmitError::Store(error.to_string())),
+        }
+    }
+
+    /// See [`crate::service::Tasks::preview`].
+    pub(super) fn preview(&self, workflow: &str, params: &Value) -> Result<PlanView, SubmitError> {
+        let plan = self.plan(workflow, params, &Origin::Fresh, &nobody())?;
+        let held = self.tables().locks.view();
+        let steps =
+            plan.steps().map(|(index, spec)| crate::machine::pending_step(&plan, index, spec)).collect();
+        let locks = plan.rest().locks.iter().map(|lock| {
+            let now = held.iter().find(|held| held.resource == lock.resource);
+            crate::service::LockView {
+                resource: lock.resource.clone(),
+                shared: lock.shared,
+                holders: now.map(|now| now.holders.clone()).unwrap_or_default(),
+                waiting: now.map(|now| now.waiting.clone()).unwrap_or_default(),
+            }
+        });
+        Ok(PlanView {
+            workflow: workflow.to_owned(),
+            site: plan.rest().site.clone(),
+            steps,
+            pivot: plan.pivot(None).map(|pivot| plan.step(pivot).name.clone()),
+            locks: locks.collect(),
+            resources: plan.rest().resources.clone(),
+            notes: plan.rest().notes.clone(),
+            plan_hash: self.plan_hash(workflow, params, &Origin::Fresh)?,
+        })
+    }
+
+    fn workflow(&self, name: &str) -> Result<&dyn Workflow, SubmitError> {
+        let found = self.workflows.get(name).map(|workflow| &**workflow);
+        found.ok_or_else(|| SubmitError::UnknownWorkflow(name.chars().take(80).collect()))
+    }
+
+    fn plan(
+        &self,
+        workflow: &str,
+        params: &Value,
+        origin: &Origin<'_>,
+        task: &TaskId,
+    ) -> Result<Plan, SubmitError> {
+        let now = if *task == nobody() { 0 } else { self.clock.now() };
+        let cx = PlanCx { task, now, facts: &*self.facts };
+        let plan = match origin {
+            Origin::Fresh => self.workflow(workflow)?.plan(params, &cx),
+            Origin::Undo(machine) => {
+                let accepted = machine.accepted();
+                let finished = FinishedTask {
+                    task: &accepted.task,
+                    workflow: &accepted.workflow,
+                    params: &accepted.params,
+                    plan: machine.plan(),
+                    outputs: machine.outputs(),
+                };
+                self.workflow(&accepted.workflow)?.undo(&finished, &cx)
+            }
+        };
+        plan.map_err(|refusal| match refusal {
+            PlanRefusal::BadParams(problems) => SubmitError::BadParams(problems),
+            PlanRefusal::Refused(why) => SubmitError::Refused(why),
+            PlanRefusal::Read(error) => SubmitError::Store(error.to_string()),
+            PlanRefusal::Plan(error) => SubmitError::Refused(format!("a defect of the workflow: {error}")),
+        })
+    }
+
+    /// The hash of the plan as it would be without a task's id and time in it: a dry run and the real one have the same.
+    fn plan_hash(&self, workflow: &str, params: &Value, origin: &Origin<'_>) -> Result<String, SubmitError> {
+        Ok(self.plan(workflow, params, origin, &nobody())?.hash())
+    }
+
+    fn admit(&self) -> Result<(), SubmitError> {
+        match self.journal.store().health() {
+            Health::Ready => {}
+            Health::Low(why) | Health::Failed(why) => return Err(SubmitError::Unavailable(why)),
+        }
+        let state = self.state();
+        if let Some(why) = &state.failed {
+            return Err(SubmitError::Unavailable(why.clone()));
+        }
+        if state.draining {
+            return Err(SubmitError::Unavailable(
+                "the service is stopping; ask again when it is back".to_owned(),
+            ));
+        }
+        if state.live.len() >= self.limits.open_tasks {
+            let most = self.limits.open_tasks;
+            return Err(SubmitError::Unavailable(format!(
+                "{most} tasks are open, which is the most there may be"
+            )));
+        }
+        Ok(())
+    }
+
+    async fn store_task(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        dedupe: &[DedupeKey],
+    ) -> Result<Driver<P>, AppendError> {
+        let now = self.clock.now();
+        let task = accepted.task.clone();
+        let mut records = [record(1, 1, now, Event::Accepted(Box::new(accepted)))];
+        let mut batch = Batch::new();
+        let hash = self.journal.append(&mut batch, &task, "", &mut records).await?;
+        let machine =
+            Machine::begin(&records[0]).map_err(|illegal| AppendError::Encode(illegal.to_string()))?;
+        let site = machine.plan().rest().site.clone();
+        let head = Head {
+            sequence: 1,
+            hash: hash.clone(),
+            epoch: 1,
+            state: machine.state(now),
+            workflow: machine.accepted().workflow.clone(),
+            site: site.clone(),
+            created_at: now,
+        };
+        let head = serde_json::to_vec(&head).map_err(|error| AppendError::Encode(error.to_string()))?;
+        batch.require_absent(keys::head(&task));
+        batch.put(keys::head(&task), head.clone());
+        batch.put(keys::open(&task), b"");
+        if let Some(site) = site {
+            batch.put(keys::site_task(&site, &task), b"");
+        }
+        for key in dedupe.iter().take(MAX_DEDUPE) {
+            let used = Used { task: task.clone(), fingerprint: key.fingerprint.clone() };
+            let used = serde_json::to_vec(&used).map_err(|error| AppendError::Encode(error.to_string()))?;
+            batch.require_absent(dedupe_row(key));
+            batch.put(dedupe_row(key), used);
+        }
+        self.journal.store().commit(batch).await?;
+        let (live, mailbox, pokes) = Live::new(Arc::new(machine));
+        Ok(Driver::new(self.clone(), live, (head, hash), Survivors::default(), mailbox, pokes))
+    }
+
+    fn duplicate(&self, dedupe: &[DedupeKey]) -> Result<Option<TaskView>, SubmitError> {
+        let read = |error: ReadError| SubmitError::Store(error.to_string());
+        for key in dedupe.iter().take(MAX_DEDUPE) {
+            let Some(bytes) = self.journal.store().get(&dedupe_row(key)).map_err(read)? else { continue };
+            let used: Used =
+                serde_json::from_slice(&bytes).map_err(|error| SubmitError::Store(error.to_string()))?;
+            if key.fingerprint.is_some() && used.fingerprint != key.fingerprint {
+                return Err(SubmitError::KeyReused(key.key.chars().take(80).collect()));
+            }
+            let known = self.view(&used.task).map_err(|error| SubmitError::Store(error.to_string()))?;
+            if known.is_some() {
+                return Ok(known);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A task's state, live or from the journal.
+    pub(super) fn load(&self, task: &TaskId) -> Result<Option<Arc<Machine>>, JournalError> {
+        if let Some(live) = self.live(task) {
+            return Ok(Some(live.machine()));
+        }
+        if self.journal.head(task)?.is_none() {
+            return Ok(None);
+        }
+        let (records, _, _) = self.journal.history(task)?;
+        replay(task, &records).map(|machine| Some(Arc::new(machine)))
+    }
+}
+
+/// The id in plans that are only looked at.
+fn nobody() -> TaskId {
+    TaskId::from_bytes([0; 16])
+}
+
+fn dedupe_row(key: &DedupeKey) -> Vec<u8> {
+    let scope: String = key.scope.chars().take(128).collect();
+    keys::dedupe(&scope, &hex::encode(Sha256::digest(key.key.as_bytes())))
+}

@@ -1,0 +1,362 @@
+//! The journal's form: keys, records and heads over a [`Store`]. Encodes and decodes, chains hashes, spills what is too large for
+//! a value into blobs. It knows no step and decides nothing.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::event::Event;
+use crate::store::{Batch, BlobId, CommitError, MAX_VALUE, ReadError, Store};
+use crate::task::{Millis, TaskId, TaskState};
+
+/// Version of the record format.
+const FORMAT: u32 = 1;
+/// Records read at a time.
+const PAGE: usize = 256;
+
+/// One event as journaled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Format version.
+    #[serde(rename = "v")]
+    pub version: u32,
+    /// Dense sequence within the task, from 1.
+    #[serde(rename = "seq")]
+    pub sequence: u64,
+    /// The life of the process in which it was written.
+    pub epoch: u64,
+    /// When.
+    pub at: Millis,
+    /// SHA-256 of the record before (of its stored bytes), 32 hex digits; empty for the first.
+    pub prev: String,
+    /// The event.
+    pub event: Event,
+}
+
+/// What stands in the value when a record is too large for it.
+#[derive(Serialize, Deserialize)]
+struct Spilled {
+    blob: BlobId,
+}
+
+/// A task's head: an index over its events, written with each of them. Never a source of truth, but a guard: a task whose events
+/// end before or after its head is damaged, and two processes cannot both extend it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Sequence of the last event.
+    pub sequence: u64,
+    /// Hash of the last record.
+    pub hash: String,
+    /// Epoch.
+    pub epoch: u64,
+    /// State after the last event.
+    pub state: TaskState,
+    /// Workflow.
+    pub workflow: String,
+    /// Site.
+    pub site: Option<String>,
+    /// When it was accepted.
+    pub created_at: Millis,
+}
+
+/// Why a task could not be read: it is quarantined, others go on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum JournalError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What is stored is no valid history.
+    #[error("the history of {task} is damaged at event {sequence}: {why}")]
+    Damaged {
+        /// The task.
+        task: TaskId,
+        /// Where.
+        sequence: u64,
+        /// How.
+        why: String,
+    },
+}
+
+/// Why a task's history could not be extended.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// The store refused or failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A record does not serialise.
+    #[error("an event cannot be stored: {0}")]
+    Encode(String),
+}
+
+/// Keys of the journal: one tree, a letter for each family, big-endian numbers.
+pub mod keys {
+    use super::TaskId;
+    use crate::task::Millis;
+
+    /// Heads, all of them: `h/<task>`.
+    pub const HEADS: &[u8] = b"h/";
+    /// Unfinished tasks: `o/<task>`.
+    pub const OPEN: &[u8] = b"o/";
+    /// Locks: `l/<resource>\0<task>`.
+    pub const LOCKS: &[u8] = b"l/";
+    /// Callbacks: `c/<id>`.
+    pub const CALLBACKS: &[u8] = b"c/";
+    /// Callbacks that are due: `u/<millis><id>`.
+    pub const DUE: &[u8] = b"u/";
+
+    fn join(parts: &[&[u8]]) -> Vec<u8> {
+        parts.concat()
+    }
+
+    /// A task's head.
+    #[must_use]
+    pub fn head(task: &TaskId) -> Vec<u8> {
+        join(&[HEADS, task.as_str().as_bytes()])
+    }
+
+    /// The mark of an unfinished task.
+    #[must_use]
+    pub fn open(task: &TaskId) -> Vec<u8> {
+        join(&[OPEN, task.as_str().as_bytes()])
+    }
+
+    /// All events of a task.
+    #[must_use]
+    pub fn events(task: &TaskId) -> Vec<u8> {
+        join(&[b"e/", task.as_str().as_bytes(), b"/"])
+    }
+
+    /// One event.
+    #[must_use]
+    pub fn event(task: &TaskId, sequence: u64) -> Vec<u8> {
+        join(&[&events(task), &sequence.to_be_bytes()])
+    }
+
+    /// The tasks of a site.
+    #[must_use]
+    pub fn site(site: &str) -> Vec<u8> {
+        join(&[b"s/", site.as_bytes(), b"\0"])
+    }
+
+    /// One task of a site.
+    #[must_use]
+    pub fn site_task(site_name: &str, task: &TaskId) -> Vec<u8> {
+        join(&[&site(site_name), task.as_str().as_bytes()])
+    }
+
+    /// A lock held by a task.
+    #[must_use]
+    pub fn lock(resource: &str, task: &TaskId) -> Vec<u8> {
+        join(&[LOCKS, resource.as_bytes(), b"\0", task.as_str().as_bytes()])
+    }
+
+    /// A dedupe key.
+    #[must_use]
+    pub fn dedupe(scope: &str, key_sha256: &str) -> Vec<u8> {
+        join(&[b"x/", scope.as_bytes(), b"\0", key_sha256.as_bytes()])
+    }
+
+    /// The records of a family.
+    #[must_use]
+    pub fn records(family: &str) -> Vec<u8> {
+        join(&[b"r/", family.as_bytes(), b"/"])
+    }
+
+    /// A record.
+    #[must_use]
+    pub fn record(family: &str, name: &str) -> Vec<u8> {
+        join(&[&records(family), name.as_bytes()])
+    }
+
+    /// A callback.
+    #[must_use]
+    pub fn callback(id: &str) -> Vec<u8> {
+        join(&[CALLBACKS, id.as_bytes()])
+    }
+
+    /// When a callback is due.
+    #[must_use]
+    pub fn due(at: Millis, id: &str) -> Vec<u8> {
+        join(&[DUE, &at.to_be_bytes(), id.as_bytes()])
+    }
+
+    /// The deliveries of a callback.
+    #[must_use]
+    pub fn deliveries(callback: &str) -> Vec<u8> {
+        join(&[b"d/", callback.as_bytes(), b"/"])
+    }
+
+    /// One delivery.
+    #[must_use]
+    pub fn delivery(callback: &str, attempt: u32) -> Vec<u8> {
+        join(&[&deliveries(callback), &attempt.to_be_bytes()])
+    }
+}
+
+/// The journal over a store.
+#[derive(Clone)]
+pub struct Journal {
+    store: Arc<dyn Store>,
+}
+
+/// A record ready to be written: its value, and the blob that has to be durable before it.
+pub struct Encoded {
+    /// The value under the event's key.
+    pub value: Vec<u8>,
+    /// The blob, when the record was too large for a value.
+    pub blob: Option<Vec<u8>>,
+    /// The record's hash, for its successor's `prev`.
+    pub hash: String,
+}
+
+impl Journal {
+    /// A journal over a store.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store }
+    }
+
+    /// The store beneath.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// A task's head and its exact bytes, which the next write demands unchanged.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no head.
+    pub fn head(&self, task: &TaskId) -> Result<Option<(Head, Vec<u8>)>, JournalError> {
+        let Some(bytes) = self.store.get(&keys::head(task))? else { return Ok(None) };
+        let head =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(task, 0, format!("its head: {error}")))?;
+        Ok(Some((head, bytes)))
+    }
+
+    /// The records of a task above `after`, at most `limit`, checked for density and, from the beginning, for the hash chain.
+    ///
+    /// # Errors
+    /// [`JournalError::Damaged`] names the first record that is not right.
+    pub fn records(&self, task: &TaskId, after: u64, limit: usize) -> Result<Vec<Record>, JournalError> {
+        Ok(self.read(task, after, limit)?.0)
+    }
+
+    /// The records and the hash of the last one.
+    fn read(
+        &self,
+        task: &TaskId,
+        after: u64,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Option<String>), JournalError> {
+        let prefix = keys::events(task);
+        let mut records: Vec<Record> = Vec::new();
+        let mut prev: Option<String> = (after == 0).then(String::new);
+        let mut sequence = after;
+        while records.len() < limit {
+            let from = (sequence > 0).then(|| keys::event(task, sequence));
+            let page = self.store.scan(&prefix, from.as_deref(), PAGE.min(limit - records.len()))?;
+            if page.is_empty() {
+                break;
+            }
+            for (key, value) in page {
+                let (record, hash) = self.decode(task, sequence + 1, &value)?;
+                if key != keys::event(task, sequence + 1) || record.sequence != sequence + 1 {
+                    return Err(damaged(task, sequence + 1, "a record is missing".to_owned()));
+                }
+                if prev.as_ref().is_some_and(|prev| *prev != record.prev) {
+                    return Err(damaged(task, sequence + 1, "the hash chain is broken".to_owned()));
+                }
+                prev = Some(hash);
+                sequence += 1;
+                records.push(record);
+            }
+        }
+        Ok((records, prev))
+    }
+
+    /// A task's whole history, checked against its head.
+    ///
+    /// # Errors
+    /// As [`Journal::records`]; also when the head says that there is more or less, or another last hash.
+    pub fn history(&self, task: &TaskId) -> Result<(Vec<Record>, Head, Vec<u8>), JournalError> {
+        let Some((head, bytes)) = self.head(task)? else {
+            return Err(damaged(task, 0, "it has no head".to_owned()));
+        };
+        let (records, hash) = self.read(task, 0, usize::MAX)?;
+        let last = records.len() as u64;
+        if last != head.sequence {
+            let why = format!("its head says {} events, {last} are there", head.sequence);
+            return Err(damaged(task, last, why));
+        }
+        if hash.as_ref() != Some(&head.hash) {
+            return Err(damaged(task, last, "the last record is not the one its head names".to_owned()));
+        }
+        Ok((records, head, bytes))
+    }
+
+    /// Encodes records that follow `head_hash`, storing blobs first; adds the writes to `batch`.
+    ///
+    /// # Errors
+    /// When a blob cannot be stored or a record does not serialise.
+    pub async fn append(
+        &self,
+        batch: &mut Batch,
+        task: &TaskId,
+        head_hash: &str,
+        records: &mut [Record],
+    ) -> Result<String, AppendError> {
+        let mut prev = head_hash.to_owned();
+        for record in records {
+            record.prev.clone_from(&prev);
+            let encoded = encode(record).map_err(AppendError::Encode)?;
+            if let Some(blob) = encoded.blob {
+                self.store.put_blob(blob).await?;
+            }
+            batch.put(keys::event(task, record.sequence), encoded.value);
+            prev = encoded.hash;
+        }
+        Ok(prev)
+    }
+
+    fn decode(&self, task: &TaskId, sequence: u64, value: &[u8]) -> Result<(Record, String), JournalError> {
+        let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
+        if let Ok(spilled) = serde_json::from_slice::<Spilled>(value) {
+            let bytes = self.store.get_blob(&spilled.blob)?;
+            let bytes = bytes
+                .ok_or_else(|| damaged(task, sequence, format!("its blob {:?} is missing", spilled.blob)))?;
+            return Ok((serde_json::from_slice(&bytes).map_err(bad)?, hash(&bytes)));
+        }
+        Ok((serde_json::from_slice(value).map_err(bad)?, hash(value)))
+    }
+}
+
+/// Makes a record of an event; `prev` is set when it is appended.
+#[must_use]
+pub fn record(sequence: u64, epoch: u64, at: Millis, event: Event) -> Record {
+    Record { version: FORMAT, sequence, epoch, at, prev: String::new(), event }
+}
+
+/// The bytes of a record as they are stored.
+///
+/// # Errors
+/// When it does not serialise: in words.
+pub fn encode(record: &Record) -> Result<Encoded, String> {
+    let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
+    let hash = hash(&bytes);
+    if bytes.len() <= MAX_VALUE {
+        return Ok(Encoded { value: bytes, blob: None, hash });
+    }
+    let spilled = Spilled { blob: BlobId::of(&bytes) };
+    let value = serde_json::to_vec(&spilled).map_err(|error| error.to_string())?;
+    Ok(Encoded { value, blob: Some(bytes), hash })
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
+}
+
+fn damaged(task: &TaskId, sequence: u64, why: String) -> JournalError {
+    JournalError::Damaged { task: task.clone(), sequence, why }
+}

@@ -1,0 +1,215 @@
+//! Locks and slots: who may go on, first come first served. All locks of a task are granted at once, so there is no deadlock.
+//! In memory only; what is durable of them is written by the executor together with the events.
+
+use std::collections::BTreeMap;
+
+use crate::plan::Lock;
+use crate::service::LockView;
+use crate::task::{BlockedOn, Millis, TaskId};
+
+/// The lock table.
+#[derive(Debug, Default)]
+pub(crate) struct LockTable {
+    held: BTreeMap<String, Vec<(TaskId, bool)>>,
+    /// By arrival.
+    waiting: Vec<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    task: TaskId,
+    locks: Vec<Lock>,
+    since: Millis,
+}
+
+impl LockTable {
+    /// Asks for all locks of a task. `true`: granted. Otherwise the task is in the queue (once), and a later call asks again.
+    pub(crate) fn request(&mut self, task: &TaskId, locks: &[Lock], now: Millis) -> bool {
+        let place = self.waiting.iter().position(|waiting| waiting.task == *task);
+        let earlier = &self.waiting[..place.unwrap_or(self.waiting.len())];
+        if self.blocker(task, locks, earlier).is_none() {
+            if let Some(place) = place {
+                self.waiting.remove(place);
+            }
+            self.hold(task, locks);
+            return true;
+        }
+        if place.is_none() {
+            self.waiting.push(Waiting { task: task.clone(), locks: locks.to_vec(), since: now });
+        }
+        false
+    }
+
+    /// Takes locks that the journal says are held.
+    pub(crate) fn hold(&mut self, task: &TaskId, locks: &[Lock]) {
+        for lock in locks {
+            let holders = self.held.entry(lock.resource.clone()).or_default();
+            if !holders.iter().any(|(holder, _)| holder == task) {
+                holders.push((task.clone(), lock.shared));
+            }
+        }
+    }
+
+    /// Gives everything of a task back, its place in the queue too.
+    pub(crate) fn release(&mut self, task: &TaskId) {
+        self.waiting.retain(|waiting| waiting.task != *task);
+        self.held.retain(|_, holders| {
+            holders.retain(|(holder, _)| holder != task);
+            !holders.is_empty()
+        });
+    }
+
+    /// Tasks in the queue, in order: to be told when something was given back.
+    pub(crate) fn queue(&self) -> Vec<TaskId> {
+        self.waiting.iter().map(|waiting| waiting.task.clone()).collect()
+    }
+
+    /// What a waiting task waits for.
+    pub(crate) fn blocked_on(&self, task: &TaskId) -> Option<BlockedOn> {
+        let place = self.waiting.iter().position(|waiting| waiting.task == *task)?;
+        let waiting = &self.waiting[place];
+        let (resource, holder) = self.blocker(task, &waiting.locks, &self.waiting[..place])?;
+        Some(BlockedOn {
+            kind: "lock".to_owned(),
+            what: format!("the lock on {resource}, held or awaited by {holder}"),
+            holder: Some(holder),
+            since: waiting.since,
+            until: None,
+        })
+    }
+
+    /// The table, for people.
+    pub(crate) fn view(&self) -> Vec<LockView> {
+        let mut views: BTreeMap<&str, LockView> = BTreeMap::new();
+        let empty = |resource: &str, shared| LockView {
+            resource: resource.to_owned(),
+            shared,
+            holders: Vec::new(),
+            waiting: Vec::new(),
+        };
+        for (resource, holders) in &self.held {
+            let shared = holders.iter().all(|(_, shared)| *shared);
+            let view = views.entry(resource).or_insert_with(|| empty(resource, shared));
+            view.holders.extend(holders.iter().map(|(task, _)| task.clone()));
+        }
+        for waiting in &self.waiting {
+            for lock in &waiting.locks {
+                let view = views.entry(&lock.resource).or_insert_with(|| empty(&lock.resource, lock.shared));
+                view.waiting.push(waiting.task.clone());
+            }
+        }
+        views.into_values().collect()
+    }
+
+    /// The first thing in the way of these locks: a holder, or somebody who asked earlier.
+    fn blocker(&self, task: &TaskId, locks: &[Lock], earlier: &[Waiting]) -> Option<(String, TaskId)> {
+        for lock in locks {
+            let holders = self.held.get(&lock.resource).into_iter().flatten();
+            if let Some((holder, _)) =
+                holders.into_iter().find(|(holder, shared)| holder != task && !(*shared && lock.shared))
+            {
+                return Some((lock.resource.clone(), holder.clone()));
+            }
+            let before = earlier.iter().find(|waiting| {
+                let mut wanted = waiting.locks.iter().filter(|wanted| wanted.resource == lock.resource);
+                wanted.any(|wanted| !(wanted.shared && lock.shared))
+            });
+            if let Some(before) = before {
+                return Some((lock.resource.clone(), before.task.clone()));
+            }
+        }
+        None
+    }
+}
+
+/// Slots: how many steps may use a server's resource at the same time.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    capacity: usize,
+    used: BTreeMap<String, usize>,
+    waiting: Vec<(String, TaskId)>,
+}
+
+impl Slots {
+    /// The same number for each slot.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { capacity: capacity.max(1), used: BTreeMap::new(), waiting: Vec::new() }
+    }
+
+    /// Takes one, or queues the task behind it.
+    pub(crate) fn take(&mut self, slot: &str, task: &TaskId) -> bool {
+        let used = self.used.entry(slot.to_owned()).or_default();
+        if *used < self.capacity {
+            *used += 1;
+            self.waiting.retain(|(wanted, waiting)| !(wanted == slot && waiting == task));
+            return true;
+        }
+        if !self.waiting.iter().any(|(wanted, waiting)| wanted == slot && waiting == task) {
+            self.waiting.push((slot.to_owned(), task.clone()));
+        }
+        false
+    }
+
+    /// Gives one back; the tasks to be told, in order.
+    pub(crate) fn give(&mut self, slot: &str) -> Vec<TaskId> {
+        if let Some(used) = self.used.get_mut(slot) {
+            *used = used.saturating_sub(1);
+        }
+        self.waiting.iter().filter(|(wanted, _)| wanted == slot).map(|(_, task)| task.clone()).collect()
+    }
+
+    /// Forgets a task's waiting.
+    pub(crate) fn forget(&mut self, task: &TaskId) {
+        self.waiting.retain(|(_, waiting)| waiting != task);
+    }
+
+    /// The slot that a task waits for.
+    pub(crate) fn awaited(&self, task: &TaskId) -> Option<&str> {
+        self.waiting.iter().find(|(_, waiting)| waiting == task).map(|(slot, _)| slot.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(n: u8) -> TaskId {
+        TaskId::from_bytes([n; 16])
+    }
+
+    fn locks(list: &[(&str, bool)]) -> Vec<Lock> {
+        list.iter()
+            .map(|(resource, shared)| Lock { resource: (*resource).to_owned(), shared: *shared })
+            .collect()
+    }
+
+    #[test]
+    fn all_locks_come_at_once_and_first_come_first_served() {
+        let mut table = LockTable::default();
+        assert!(table.request(&task(1), &locks(&[("a", false), ("p", true)]), 0));
+        assert!(!table.request(&task(2), &locks(&[("a", false), ("b", false)]), 1));
+        assert!(
+            !table.request(&task(3), &locks(&[("b", false)]), 2),
+            "2 asked for b earlier, though nobody holds it"
+        );
+        assert!(table.request(&task(4), &locks(&[("p", true)]), 3), "shared locks go together");
+        assert_eq!(table.blocked_on(&task(2)).unwrap().holder, Some(task(1)));
+        assert_eq!(table.blocked_on(&task(3)).unwrap().holder, Some(task(2)));
+        table.release(&task(1));
+        assert_eq!(table.queue(), [task(2), task(3)]);
+        assert!(!table.request(&task(3), &locks(&[("b", false)]), 4), "still behind 2");
+        assert!(table.request(&task(2), &locks(&[("a", false), ("b", false)]), 4));
+        table.release(&task(2));
+        assert!(table.request(&task(3), &locks(&[("b", false)]), 5));
+    }
+
+    #[test]
+    fn an_exclusive_lock_is_not_starved_by_shared_ones() {
+        let mut table = LockTable::default();
+        assert!(table.request(&task(1), &locks(&[("p", true)]), 0));
+        assert!(!table.request(&task(2), &locks(&[("p", false)]), 0));
+        assert!(!table.request(&task(3), &locks(&[("p", true)]), 0), "comes after the exclusive one");
+        table.release(&task(1));
+        assert!(table.request(&task(2), &locks(&[("p", false)]), 0));
+    }
+}
