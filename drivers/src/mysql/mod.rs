@@ -1,0 +1,5 @@
+//! MySQL and MariaDB.
+mod errors;
+mod quote;
+mod sql_filter;
+mod sql_head;

@@ -1,0 +1,479 @@
+//! Takes out of a dump, as it streams by, what belongs to the server it came from: DEFINER clauses, the schema's name in
+//! ALTER DATABASE, the sandbox line of new clients. Reads SQL as tokens, so that text inside literals and comments is never
+//! touched, wherever the chunks are cut. Never judges whether the SQL is right.
+
+use bytes::Bytes;
+use kedge_workflows::ports::{PortError, PortResult};
+
+use super::sql_head::{Head, Token};
+
+/// Most bytes of a CREATE statement up to its object (`VIEW`, `TRIGGER` ..): tools write some hundred.
+const MAX_HEAD: usize = 64 * 1024;
+/// Longest delimiter that a DELIMITER line may set.
+const MAX_DELIMITER: usize = 16;
+/// Longest word: longer ones are cut, which is harmless because no word that matters is long.
+const MAX_WORD: usize = 256;
+/// Bytes that must be at hand before a token is begun, so that its kind can be told: the trailer's beginning is the longest.
+const LOOKAHEAD: usize = 32;
+/// First line that clients since MariaDB 10.5.25 write, and older ones cannot read.
+const SANDBOX: [&[u8]; 2] = [b"/*M!999999\\- ", b"/*!999999\\- "];
+/// The last line that mysqldump and mariadb-dump write when they got to the end.
+const TRAILER: &[u8] = b"-- Dump completed";
+
+/// The filter. Feed it with [`SqlFilter::push`], end with [`SqlFilter::finish`].
+#[derive(Debug)]
+pub(super) struct SqlFilter {
+    /// Bytes not yet understood: the end of the last chunk.
+    pending: Vec<u8>,
+    out: Vec<u8>,
+    mode: Mode,
+    /// How many `/*! .. */` we are in.
+    executable: u32,
+    statement: Statement,
+    delimiter: Vec<u8>,
+    at_start: bool,
+    trailer: bool,
+    statement_bytes: u64,
+    largest_statement: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Code,
+    /// In a literal or quoted name that ends with this byte.
+    Quoted(u8),
+    LineComment,
+    BlockComment,
+    /// In the line that a client's DELIMITER command takes.
+    Delimiter,
+}
+
+/// How far the statement is known.
+#[derive(Debug)]
+enum Statement {
+    /// Nothing of it was seen.
+    Start,
+    /// It begins like one whose head we change; held back until decided.
+    Head(Head),
+    /// It passes unchanged.
+    Body,
+}
+
+impl SqlFilter {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: Vec::new(),
+            out: Vec::new(),
+            mode: Mode::Code,
+            executable: 0,
+            statement: Statement::Start,
+            delimiter: b";".to_vec(),
+            at_start: true,
+            trailer: false,
+            statement_bytes: 0,
+            largest_statement: 0,
+        }
+    }
+
+    /// Takes a chunk; returns what can be passed on.
+    ///
+    /// # Errors
+    /// `Refused` for a statement head or delimiter beyond the bounds.
+    pub(super) fn push(&mut self, chunk: &[u8]) -> PortResult<Bytes> {
+        self.pending.extend_from_slice(chunk);
+        self.work(false)?;
+        Ok(Bytes::from(std::mem::take(&mut self.out)))
+    }
+
+    /// Ends the stream; returns the rest.
+    ///
+    /// # Errors
+    /// As [`SqlFilter::push`].
+    pub(super) fn finish(&mut self) -> PortResult<Bytes> {
+        self.work(true)?;
+        self.flush_head();
+        Ok(Bytes::from(std::mem::take(&mut self.out)))
+    }
+
+    /// Whether what was seen so far ends with the trailer of a whole dump.
+    pub(super) fn complete(&self) -> bool {
+        self.trailer
+            && self.pending.is_empty()
+            && self.executable == 0
+            && matches!(self.statement, Statement::Start)
+            && matches!(self.mode, Mode::Code | Mode::LineComment)
+    }
+
+    /// Bytes of the largest statement so far.
+    pub(super) fn largest_statement(&self) -> u64 {
+        self.largest_statement.max(self.statement_bytes)
+    }
+
+    fn work(&mut self, end: bool) -> PortResult<()> {
+        let input = std::mem::take(&mut self.pending);
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            let used = self.step(rest, end)?;
+            if used == 0 {
+                break;
+            }
+            at += used;
+        }
+        self.pending = input[at..].to_vec();
+        match &self.statement {
+            Statement::Head(head) if head.len() > MAX_HEAD => {
+                Err(refused("a CREATE statement in the SQL does not come to its object within 64 KiB"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Understands the next piece of `rest`; 0 when more bytes are needed.
+    fn step(&mut self, rest: &[u8], end: bool) -> PortResult<usize> {
+        match self.mode {
+            Mode::Quoted(quote) => Ok(self.quoted(rest, quote, end)),
+            Mode::LineComment => {
+                let used = memchr::memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
+                if rest[used - 1] == b'\n' {
+                    self.mode = Mode::Code;
+                }
+                self.emit(&rest[..used]);
+                Ok(used)
+            }
+            Mode::BlockComment => Ok(self.block_comment(rest, end)),
+            Mode::Delimiter => self.delimiter_line(rest, end),
+            Mode::Code => {
+                if rest.len() < LOOKAHEAD && !end {
+                    return Ok(0);
+                }
+                self.code(rest, end)
+            }
+        }
+    }
+
+    fn quoted(&mut self, rest: &[u8], quote: u8, end: bool) -> usize {
+        let found = if quote == b'`' { memchr::memchr(quote, rest) } else { memchr::memchr2(quote, b'\\', rest) };
+        let Some(i) = found else {
+            self.emit(rest);
+            return rest.len();
+        };
+        if i + 1 == rest.len() && !end {
+            // What follows decides: an escaped byte, a doubled quote, or the end.
+            self.emit(&rest[..i]);
+            return i;
+        }
+        if rest[i] == b'\\' || rest.get(i + 1) == Some(&quote) {
+            let used = (i + 2).min(rest.len());
+            self.emit(&rest[..used]);
+            return used;
+        }
+        self.mode = Mode::Code;
+        self.emit(&rest[..=i]);
+        self.token_ends(Token::Quoted);
+        i + 1
+    }
+
+    fn block_comment(&mut self, rest: &[u8], end: bool) -> usize {
+        let mut from = 0;
+        while let Some(i) = memchr::memchr(b'*', &rest[from..]).map(|i| from + i) {
+            match rest.get(i + 1) {
+                Some(b'/') => {
+                    self.mode = Mode::Code;
+                    self.emit(&rest[..i + 2]);
+                    return i + 2;
+                }
+                Some(_) => from = i + 1,
+                None if end => break,
+                None => {
+                    self.emit(&rest[..i]);
+                    return i;
+                }
+            }
+        }
+        self.emit(rest);
+        rest.len()
+    }
+
+    fn delimiter_line(&mut self, rest: &[u8], end: bool) -> PortResult<usize> {
+        let Some(line_end) = memchr::memchr(b'\n', rest).or(end.then_some(rest.len())) else {
+            if rest.len() > MAX_WORD {
+                return Err(refused("a DELIMITER line in the SQL does not end"));
+            }
+            return Ok(0);
+        };
+        let word = rest[..line_end].trim_ascii();
+        if word.is_empty() || word.len() > MAX_DELIMITER {
+            return Err(refused("a DELIMITER line in the SQL names no delimiter of 1 to 16 characters"));
+        }
+        self.delimiter = word.to_vec();
+        self.mode = Mode::Code;
+        self.end_statement();
+        self.emit(&rest[..line_end]);
+        Ok(line_end.max(1).min(rest.len()))
+    }
+
+    fn code(&mut self, rest: &[u8], end: bool) -> PortResult<usize> {
+        if self.at_start {
+            self.at_start = false;
+            if SANDBOX.iter().any(|line| rest.starts_with(line)) {
+                // Its line stays, empty, so that line numbers in messages hold.
+                return match memchr::memchr(b'\n', rest) {
+                    Some(i) => Ok(i),
+                    None if end => Ok(rest.len()),
+                    None if rest.len() > MAX_WORD => Err(refused("the SQL's first line does not end")),
+                    None => {
+                        self.at_start = true;
+                        Ok(0)
+                    }
+                };
+            }
+        }
+        let first = rest[0];
+        if self.executable == 0 && rest.starts_with(&self.delimiter) {
+            let used = self.delimiter.len();
+            self.flush_head();
+            self.emit(&rest[..used]);
+            self.end_statement();
+            return Ok(used);
+        }
+        if first.is_ascii_whitespace() {
+            let used = rest.iter().position(|b| !b.is_ascii_whitespace()).unwrap_or(rest.len());
+            self.emit(&rest[..used]);
+            return Ok(used);
+        }
+        if is_word(first) {
+            return self.word(rest, end);
+        }
+        Ok(self.symbol(rest))
+    }
+
+    fn word(&mut self, rest: &[u8], end: bool) -> PortResult<usize> {
+        let used = rest.iter().position(|b| !is_word(*b)).unwrap_or(rest.len()).min(MAX_WORD);
+        if used == rest.len() && used < MAX_WORD && !end {
+            return Ok(0);
+        }
+        let word = &rest[..used];
+        if matches!(self.statement, Statement::Start) {
+            self.trailer = false;
+            if self.executable == 0 && word.eq_ignore_ascii_case(b"delimiter") {
+                self.mode = Mode::Delimiter;
+                self.emit(word);
+                return Ok(used);
+            }
+            self.statement = Head::begin(word).map_or(Statement::Body, Statement::Head);
+        }
+        self.token_begins();
+        self.emit(word);
+        self.token_ends(Token::Word(word));
+        Ok(used)
+    }
+
+    /// Comments, quotes and single characters.
+    fn symbol(&mut self, rest: &[u8]) -> usize {
+        let dashes = rest.starts_with(b"--") && rest.get(2).is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
+        if rest[0] == b'#' || dashes {
+            if matches!(self.statement, Statement::Start) {
+                self.trailer |= rest.starts_with(TRAILER);
+            }
+            self.mode = Mode::LineComment;
+            return self.pass(&rest[..1]);
+        }
+        if let Some(used) = executable_comment(rest) {
+            self.executable += 1;
+            return self.pass(&rest[..used]);
+        }
+        if rest.starts_with(b"/*") {
+            self.mode = Mode::BlockComment;
+            return self.pass(&rest[..2]);
+        }
+        if self.executable > 0 && rest.starts_with(b"*/") {
+            self.executable -= 1;
+            return self.pass(&rest[..2]);
+        }
+        if matches!(self.statement, Statement::Start) {
+            self.trailer = false;
+            self.statement = Statement::Body;
+        }
+        self.token_begins();
+        self.emit(&rest[..1]);
+        if matches!(rest[0], b'\'' | b'"' | b'`') {
+            self.mode = Mode::Quoted(rest[0]);
+        } else {
+            self.token_ends(Token::Symbol(rest[0]));
+        }
+        1
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        self.emit(bytes);
+        bytes.len()
+    }
+
+    fn emit(&mut self, bytes: &[u8]) {
+        self.statement_bytes += bytes.len() as u64;
+        match &mut self.statement {
+            Statement::Head(head) => head.add(bytes),
+            Statement::Start | Statement::Body => self.out.extend_from_slice(bytes),
+        }
+    }
+
+    fn token_begins(&mut self) {
+        if let Statement::Head(head) = &mut self.statement {
+            head.token_begins();
+        }
+    }
+
+    fn token_ends(&mut self, token: Token<'_>) {
+        if let Statement::Head(head) = &mut self.statement
+            && head.token_ends(token)
+        {
+            self.flush_head();
+        }
+    }
+
+    fn flush_head(&mut self) {
+        if !matches!(self.statement, Statement::Head(_)) {
+            return;
+        }
+        if let Statement::Head(head) = std::mem::replace(&mut self.statement, Statement::Body) {
+            self.out.extend_from_slice(&head.into_bytes());
+        }
+    }
+
+    fn end_statement(&mut self) {
+        self.largest_statement = self.largest_statement.max(self.statement_bytes);
+        self.statement_bytes = 0;
+        self.statement = Statement::Start;
+    }
+}
+
+fn refused(what: &str) -> PortError {
+    PortError::Refused(what.to_owned())
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$' || byte >= 0x80
+}
+
+/// Length of `/*!50013` or `/*M!100100`, if that is what comes.
+fn executable_comment(rest: &[u8]) -> Option<usize> {
+    let open = [&b"/*!"[..], b"/*M!"].into_iter().find(|open| rest.starts_with(open))?.len();
+    Some(open + rest[open..].iter().take(6).take_while(|b| b.is_ascii_digit()).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(sql: &[u8], chunk: usize) -> (Vec<u8>, SqlFilter) {
+        let mut filter = SqlFilter::new();
+        let mut out = Vec::new();
+        for part in sql.chunks(chunk) {
+            out.extend_from_slice(&filter.push(part).unwrap());
+        }
+        out.extend_from_slice(&filter.finish().unwrap());
+        (out, filter)
+    }
+
+    fn text(sql: &str) -> String {
+        let (whole, _) = filter(sql.as_bytes(), sql.len().max(1));
+        for chunk in 1..sql.len().min(80) {
+            let (cut, _) = filter(sql.as_bytes(), chunk);
+            assert_eq!(String::from_utf8_lossy(&cut), String::from_utf8_lossy(&whole), "in chunks of {chunk}");
+        }
+        String::from_utf8(whole).unwrap()
+    }
+
+    #[test]
+    fn definers_go_and_everything_else_stays() {
+        for (sql, expected) in [
+            (
+                "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */\n/*!50001 VIEW `v` AS select 1 */;",
+                "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013  SQL SECURITY DEFINER */\n/*!50001 VIEW `v` AS select 1 */;",
+            ),
+            (
+                "DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`a``b`@`%`*/ /*!50003 TRIGGER t BEFORE INSERT ON x FOR EACH ROW BEGIN SET @a=1; END */;;\nDELIMITER ;\n",
+                "DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 */ /*!50003 TRIGGER t BEFORE INSERT ON x FOR EACH ROW BEGIN SET @a=1; END */;;\nDELIMITER ;\n",
+            ),
+            ("CREATE DEFINER=root@localhost FUNCTION f() RETURNS INT RETURN 1;", "CREATE  FUNCTION f() RETURNS INT RETURN 1;"),
+            ("create definer = 'x y' @ 'h' procedure p() begin end;", "create  procedure p() begin end;"),
+            ("CREATE OR REPLACE DEFINER=CURRENT_USER() SQL SECURITY INVOKER VIEW v AS SELECT 1;", "CREATE OR REPLACE  SQL SECURITY INVOKER VIEW v AS SELECT 1;"),
+            ("CREATE DEFINER=CURRENT_USER EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;", "CREATE  EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;"),
+            ("ALTER DATABASE `old_site` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;", "ALTER DATABASE  CHARACTER SET latin1 COLLATE latin1_swedish_ci ;"),
+            ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump\n", "\n-- MariaDB dump\n"),
+        ] {
+            assert_eq!(text(sql), expected);
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_a_definer_passes_unchanged() {
+        for sql in [
+            "INSERT INTO `t` VALUES (1,'/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */'),(2,'it\\'s; CREATE DEFINER=`a`@`b` VIEW'),(3,'x''; CREATE DEFINER=a@b VIEW v AS');",
+            "INSERT INTO t VALUES ('\\\\'),('CREATE DEFINER=`a`@`b` TRIGGER');\n-- CREATE DEFINER=`a`@`b` VIEW\n# CREATE DEFINER=a@b VIEW\n/* CREATE DEFINER=a@b VIEW */ SELECT 1;",
+            "CREATE TABLE `definer` (`a` int COMMENT 'DEFINER=`x`@`y`') ENGINE=InnoDB;",
+            "CREATE TABLE t (definer int, `CREATE DEFINER=a@b VIEW` int);",
+            "DELIMITER //\nCREATE PROCEDURE p() BEGIN SET @q = 'x'; CREATE DEFINER=`a`@`b` VIEW v AS SELECT 1; END //\nDELIMITER ;\n",
+            "ALTER DATABASE CHARACTER SET utf8mb4;ALTER TABLE `x` DISABLE KEYS;",
+            "CREATE VIEW v AS SELECT 1; SELECT 5--1, 3 - -2, a/b, 'a' \"b\" `c`;",
+            "CREATE SQL SECURITY DEFINER VIEW v AS SELECT 1;",
+            "",
+            "CREATE",
+            "CREATE DEFINER=`a`",
+        ] {
+            assert_eq!(text(sql), sql);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_pass_unchanged() {
+        let mut sql = b"INSERT INTO t VALUES ('".to_vec();
+        for byte in 0..=255u8 {
+            match byte {
+                0 => sql.extend(b"\\0"),
+                b'\'' | b'"' | b'\\' => sql.extend([b'\\', byte]),
+                b'\n' => sql.extend(b"\\n"),
+                byte => sql.push(byte),
+            }
+        }
+        sql.extend(b"');\n");
+        for chunk in 1..60 {
+            assert_eq!(filter(&sql, chunk).0, sql);
+        }
+    }
+
+    #[test]
+    fn only_a_trailer_at_the_very_end_counts() {
+        for (sql, complete) in [
+            ("SELECT 1;\n-- Dump completed on 2026-01-01\n", true),
+            ("SELECT 1;\n-- Dump completed", true),
+            ("-- Dump completed\n\n/* */ -- and a remark\n", true),
+            ("-- Dump completed\nSELECT 1;\n", false),
+            ("INSERT INTO t VALUES ('\n-- Dump completed on 2026-01-01\n", false),
+            ("INSERT INTO t VALUES (1)\n-- Dump completed\n", false),
+            ("/* \n-- Dump completed\n", false),
+            ("SELECT 1;\n-- Dump compl", false),
+            ("", false),
+        ] {
+            for chunk in 1..40 {
+                assert_eq!(filter(sql.as_bytes(), chunk).1.complete(), complete, "{sql:?} in chunks of {chunk}");
+            }
+        }
+    }
+
+    #[test]
+    fn heads_and_delimiters_are_bounded() {
+        let comment = format!("/*{}*/ ", "x".repeat(1000));
+        let mut filter = SqlFilter::new();
+        filter.push(b"CREATE ").unwrap();
+        assert!((0..200).any(|_| filter.push(comment.as_bytes()).is_err()));
+        assert!(SqlFilter::new().push(format!("DELIMITER {}\n", "x".repeat(40)).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_largest_statement_is_known() {
+        let (_, filter) = filter(b"SELECT 1; SELECT 'a;b', 2, 3, 4, 5; SELECT 1;", 7);
+        assert_eq!(filter.largest_statement(), " SELECT 'a;b', 2, 3, 4, 5;".len() as u64);
+    }
+}
