@@ -202,4 +202,12 @@ mod tests {
             host_contract(&new(), &new()).await;
         }
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_container_keeps_the_contract() {
+        if let Ok(container) = std::env::var("KEDGE_TEST_CONTAINER") {
+            let new = || DockerHost::new("there", &container, Custody::new("contract"));
+            host_contract(&new(), &new()).await;
+        }
+    }
 }

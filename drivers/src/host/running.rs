@@ -178,7 +178,8 @@ impl Running {
 
     /// Ends the command and all its descendants, and returns when none is left. An error means that this is not certain.
     async fn end(&mut self) -> PortResult<()> {
-        sweep(&*self.transport, &self.mark, false).await.map_err(|error| {
+        let swept = sweep(&*self.transport, &self.mark, false);
+        swept_while_drained(swept, &mut self.output).await.map_err(|error| {
             PortError::Lost(format!("{} may still run: it could not be ended: {error}", self.what()))
         })?;
         self.ended = true;
@@ -205,9 +206,9 @@ impl Drop for Running {
         };
         let (transport, mark, what) = (self.transport.clone(), self.mark.clone(), self.what());
         // Input and connection stay open until the command is gone: a closed input would look like a complete one.
-        let remains = (self.feed.take(), self.output.take(), self.status.take());
+        let (mut output, remains) = (self.output.take(), (self.feed.take(), self.status.take()));
         runtime.spawn(async move {
-            if let Err(error) = sweep(&*transport, &mark, true).await {
+            if let Err(error) = swept_while_drained(sweep(&*transport, &mark, true), &mut output).await {
                 tracing::warn!(%error, what, "an abandoned command may still run; it is cleared with its task");
             }
             drop(remains);
@@ -227,6 +228,19 @@ async fn said(output: &mut Option<Chunks>) -> Option<io::Result<Chunk>> {
     match output {
         Some(output) => output.next().await,
         None => std::future::pending().await,
+    }
+}
+
+/// Sweeps while the output is read and thrown away: Docker reports no end of any process of a container as long as it cannot get
+/// rid of the output of one that has ended.
+async fn swept_while_drained(swept: impl Future<Output = PortResult<()>>, output: &mut Option<Chunks>) -> PortResult<()> {
+    let drained = async {
+        while let Some(Ok(_)) = said(output).await {}
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = swept => result,
+        () = drained => Ok(()),
     }
 }
 
