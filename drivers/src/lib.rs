@@ -1,3 +1,4 @@
 //! Drivers: the code that touches machines. Each implements a port of the workflows; none knows a workflow.
 pub mod host;
 pub mod mysql;
+pub mod web;

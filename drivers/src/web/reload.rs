@@ -1,0 +1,176 @@
+//! Makes a web server take its files, and waits until it has: a reload is done when the server answers with the new revision on every
+//! fresh connection, not when a command returned 0. Never starts a server that is not running, never reloads an invalid configuration.
+
+use std::time::Duration;
+
+use kedge_workflows::names::SiteName;
+use kedge_workflows::ports::{ConfigTest, PortError, PortResult, WebServer};
+use tokio::time::{sleep, timeout};
+
+use super::curl::Said;
+use super::server::VhostServer;
+use super::vhost::{Origin, is_revision_of, origin};
+
+/// A reload command only sends a signal; a service manager waits for a hook.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long the new revision may take to be answered after a reload.
+const REVISION_LIMIT: Duration = Duration::from_secs(30);
+/// Answers in a row, each on a fresh connection, that must be new: old workers take connections for a moment, and the kernel
+/// spreads them over all that listen.
+const IN_A_ROW: usize = 8;
+/// Pauses between questions: short at first, since a reload usually takes some ten milliseconds.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What must be answered for a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// This revision.
+    Revision(String),
+    /// Anything but a revision of this site, also nothing.
+    None,
+}
+
+impl Wanted {
+    fn is_met(&self, site: &SiteName, said: &Said) -> bool {
+        match self {
+            Self::Revision(revision) => said.status == 200 && said.body == *revision,
+            Self::None if said.status == 0 => said.refused,
+            Self::None => said.status != 200 || !is_revision_of(site, &said.body),
+        }
+    }
+}
+
+impl VhostServer {
+    /// Tests and reloads once for all who ask meanwhile.
+    pub(super) async fn reload_server(&self) -> PortResult<()> {
+        self.shared
+            .reloads
+            .run(async || {
+                let _alone = self.shared.writing.write().await;
+                match self.test().await? {
+                    ConfigTest::Valid => self.reload_now().await,
+                    ConfigTest::Invalid { culprit, message } => {
+                        let place = culprit.map(|file| format!(" (in {file})")).unwrap_or_default();
+                        let what = self.what();
+                        Err(PortError::Refused(format!(
+                            "{what} was not reloaded, its configuration is invalid{place}: {message}"
+                        )))
+                    }
+                }
+            })
+            .await
+    }
+
+    async fn reload_now(&self) -> PortResult<()> {
+        let argv = self.reload_command().await?;
+        let finished = self.run(argv, RELOAD_LIMIT).await?;
+        if finished.status != 0 {
+            let (what, status) = (self.what(), finished.status);
+            return Err(PortError::Unavailable(format!(
+                "reload of {what}: exit status {status}: {}",
+                finished.last_error()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The configured command, else through systemd where it runs the server, else the server's own.
+    async fn reload_command(&self) -> PortResult<Vec<String>> {
+        if let Some(argv) = &self.shared.config.reload_command {
+            return Ok(argv.clone());
+        }
+        if self.tools().await?.systemd {
+            for unit in self.shared.dialect.units() {
+                let ask = ["systemctl", "is-active", "--quiet", unit].map(str::to_owned).to_vec();
+                if self.run(ask, RELOAD_LIMIT).await?.status == 0 {
+                    return Ok(["systemctl", "reload", unit].map(str::to_owned).to_vec());
+                }
+            }
+        }
+        self.is_running().await?;
+        self.control(self.shared.dialect.reload()).await
+    }
+
+    /// Where the server's own reload would start it: asks first.
+    async fn is_running(&self) -> PortResult<()> {
+        /// Prints the name of the process whose id is in a file.
+        const NAME: &str = r#"read -r pid <"$1" && cat "/proc/$pid/comm""#;
+        let dialect = self.shared.dialect;
+        let dump = self.dump().await?.unwrap_or_default();
+        let Some(pid_file) = dialect.pid_file(&dump) else { return Ok(()) };
+        let argv = ["sh", "-c", NAME, "kedge-running", &pid_file].map(str::to_owned).to_vec();
+        let finished = self.run(argv, RELOAD_LIMIT).await?;
+        let name = String::from_utf8_lossy(&finished.stdout);
+        if finished.status != 0 || !dialect.processes().contains(&name.trim()) {
+            return Err(PortError::Unavailable(format!(
+                "{} is not running (no process by {pid_file}); start it",
+                self.what()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Waits until the revision is answered for a site on every fresh connection. Without one: until the file on disk is what is served,
+    /// by its revision if it is ours, else by the absence of every revision of this site.
+    pub(super) async fn await_revision(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
+        let wanted = match revision {
+            Some(revision) => Wanted::Revision(revision.to_owned()),
+            None => match self.read(&self.file_of(site)).await?.map(|file| origin(&file.bytes)) {
+                Some(Origin::Ours(revision)) => Wanted::Revision(revision),
+                Some(Origin::Edited | Origin::Foreign) | None => Wanted::None,
+            },
+        };
+        let mut last = None;
+        match timeout(REVISION_LIMIT, self.poll(site, &wanted, &mut last)).await {
+            Ok(result) => result,
+            Err(_) => Err(PortError::Unavailable(self.diagnosis(site, &wanted, last).await)),
+        }
+    }
+
+    async fn poll(&self, site: &SiteName, wanted: &Wanted, last: &mut Option<Said>) -> PortResult<()> {
+        let (curl, mut pause, mut times) = (self.curl(), FIRST_PAUSE, 1);
+        loop {
+            let said = curl.revisions(site, times).await?;
+            let met = said.len() == times && said.iter().all(|said| wanted.is_met(site, said));
+            if met && times == IN_A_ROW {
+                return Ok(());
+            }
+            *last = said.into_iter().find(|said| !wanted.is_met(site, said)).or(last.take());
+            if met {
+                times = IN_A_ROW; // the first one is there: now all of them
+                continue;
+            }
+            sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Why the revision is not answered, as far as can be seen.
+    async fn diagnosis(&self, site: &SiteName, wanted: &Wanted, last: Option<Said>) -> String {
+        let (what, own) = (self.what(), self.file_of(site));
+        let seconds = REVISION_LIMIT.as_secs();
+        let answer = match last {
+            Some(Said { status: 0, .. }) | None => "no answer".to_owned(),
+            Some(said) if is_revision_of(site, &said.body) => format!("the old revision {}", said.body),
+            Some(said) => format!("status {}", said.status),
+        };
+        let begun = format!(
+            "{what} did not take the new configuration of {site} within {seconds} s (at the end: {answer})"
+        );
+        let reason = match timeout(RELOAD_LIMIT, self.survey()).await {
+            Ok(Ok(survey)) if *wanted != Wanted::None => {
+                let server = super::served::by_any(&survey.served, site, self.shared.config.listen_port);
+                match server {
+                    Some(file) if file != own => format!(": {site} is served by {file}"),
+                    None if !survey.files.contains(&own) => {
+                        format!(": {own} is not part of its configuration; check vhost_dir")
+                    }
+                    _ => "; its error log may tell why".to_owned(),
+                }
+            }
+            _ => "; its error log may tell why".to_owned(),
+        };
+        begun + &reason
+    }
+}

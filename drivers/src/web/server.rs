@@ -1,0 +1,305 @@
+//! The web server port on a host, for every dialect. Reloading is in `reload`, requests are in `curl`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use kedge_workflows::names::SiteName;
+use kedge_workflows::ports::{
+    Access, Answer, ConfigTest, Files, Get, PortError, PortResult, RenderedVhost, SavedFile, Scope, Vhost,
+    WebServer,
+};
+use tokio::sync::{OnceCell, RwLock};
+
+use super::coalesce::Coalesce;
+use super::config::WebServerConfig;
+use super::curl::Curl;
+use super::dialect::{self, Dialect, Survey, Suspect};
+use super::scan::{read_all, vhost_files};
+use super::served::{Claim, by_any, by_name};
+use super::tools::{Tools, look};
+use super::vhost::{Origin, file_of, names, origin, rendered, validate};
+use crate::host::{Command, Finished, Host};
+
+/// A configuration test may look up names of upstream servers.
+const TEST_LIMIT: Duration = Duration::from_secs(60);
+/// Most bytes of a configuration dump: some ten thousand vhosts.
+const MAX_DUMP: usize = 64 * 1024 * 1024;
+
+/// A configured web server: what its handles share.
+pub struct WebServerShared {
+    pub(super) config: WebServerConfig,
+    pub(super) dialect: &'static dyn Dialect,
+    tools: OnceCell<Tools>,
+    /// Reloads of the whole server, one at a time, each for all who wait.
+    pub(super) reloads: Coalesce<PortResult<()>>,
+    /// Writers of vhost files hold it shared; a test and the reload behind it hold it alone: what is reloaded is what was tested.
+    pub(super) writing: RwLock<()>,
+}
+
+impl WebServerShared {
+    /// A web server by its configuration.
+    ///
+    /// # Errors
+    /// `Refused` when the configuration cannot be used, naming the setting.
+    pub fn new(config: WebServerConfig) -> PortResult<Arc<Self>> {
+        config.validate()?;
+        let dialect = dialect::of(config.kind);
+        let (tools, reloads, writing) = (OnceCell::new(), Coalesce::new(), RwLock::new(()));
+        Ok(Arc::new(Self { config, dialect, tools, reloads, writing }))
+    }
+
+    /// A handle for one attempt, on the host of this server and with that host's files.
+    #[must_use]
+    pub fn handle(
+        self: &Arc<Self>,
+        host: Arc<dyn Host>,
+        files: Arc<dyn Files>,
+        scope: &Scope,
+    ) -> VhostServer {
+        VhostServer { shared: self.clone(), host, files, scope: scope.clone() }
+    }
+}
+
+/// A web server on behalf of one attempt.
+pub struct VhostServer {
+    pub(super) shared: Arc<WebServerShared>,
+    pub(super) host: Arc<dyn Host>,
+    files: Arc<dyn Files>,
+    pub(super) scope: Scope,
+}
+
+#[async_trait]
+impl WebServer for VhostServer {
+    async fn test(&self) -> PortResult<ConfigTest> {
+        let argv = match &self.shared.config.test_command {
+            Some(argv) => argv.clone(),
+            None => self.control(self.shared.dialect.test()).await?,
+        };
+        let finished = self.run(argv, TEST_LIMIT).await?;
+        match finished.status {
+            0 => Ok(ConfigTest::Valid),
+            1..126 => self.invalid(&finished).await,
+            status => Err(PortError::Refused(format!(
+                "the configuration test of {}: exit status {status}: {}",
+                self.what(),
+                finished.last_error()
+            ))),
+        }
+    }
+
+    async fn vhost(&self, site: &SiteName) -> PortResult<Option<SavedFile>> {
+        let own = self.file_of(site);
+        if let Some(saved) = self.files.read(&own).await? {
+            return Ok(Some(saved));
+        }
+        let survey = self.survey().await?;
+        let Some(file) =
+            by_name(&survey.served, site, self.shared.config.listen_port).filter(|file| *file != own)
+        else {
+            return Ok(None);
+        };
+        // A name among the aliases of another site of ours is that site's vhost.
+        let saved = self.files.read(file).await?;
+        Ok(saved.filter(|saved| origin(&saved.bytes) == Origin::Foreign))
+    }
+
+    async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        let survey = self.survey().await?;
+        Ok(by_any(&survey.served, host_name, self.shared.config.listen_port).map(str::to_owned))
+    }
+
+    fn render(&self, vhost: &Vhost) -> RenderedVhost {
+        let WebServerShared { config, dialect, .. } = &*self.shared;
+        rendered(&vhost.site, |revision| dialect.render(config, vhost, revision))
+    }
+
+    async fn put_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost> {
+        validate(site, vhost)?;
+        let rendered = self.render(vhost);
+        let path = self.file_of(site);
+        let current = self.files.read(&path).await?;
+        if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
+            self.may_replace(&path, current.as_ref(), vhost)?;
+            self.names_are_free(&path, vhost).await?;
+        }
+        let access = Access { mode: 0o644, user: Some("root".into()), group: Some("root".into()) };
+        let _writing = self.shared.writing.read().await;
+        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
+        Ok(rendered)
+    }
+
+    async fn restore_vhost(
+        &self,
+        site: &SiteName,
+        saved: Option<&SavedFile>,
+        ours: &[String],
+    ) -> PortResult<()> {
+        let own = self.file_of(site);
+        let _writing = self.shared.writing.read().await;
+        match saved {
+            // The site's vhost was in a file of another name: nothing of ours may stay beside it.
+            Some(saved) if saved.path != own => {
+                self.files.restore(&own, None, ours).await?;
+                self.files.restore(&saved.path, Some(saved), ours).await
+            }
+            _ => self.files.restore(&own, saved, ours).await,
+        }
+    }
+
+    async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
+        self.reload_server().await?;
+        self.await_revision(site, revision).await
+    }
+
+    async fn get(&self, request: &Get) -> PortResult<Answer> {
+        self.curl().get(request).await
+    }
+}
+
+impl VhostServer {
+    pub(super) fn file_of(&self, site: &SiteName) -> String {
+        file_of(&self.shared.config.vhost_dir, site)
+    }
+
+    /// The server in words: `nginx on web1`.
+    pub(super) fn what(&self) -> String {
+        format!("{} on {}", self.shared.config.kind, self.host.name())
+    }
+
+    pub(super) fn curl(&self) -> Curl<'_> {
+        Curl { host: &*self.host, scope: &self.scope, address: self.shared.config.own_address() }
+    }
+
+    pub(super) async fn read(&self, path: &str) -> PortResult<Option<SavedFile>> {
+        self.files.read(path).await
+    }
+
+    pub(super) async fn tools(&self) -> PortResult<Tools> {
+        if let Some(tools) = self.shared.tools.get() {
+            return Ok(tools.clone());
+        }
+        let (tools, complete) = look(&*self.host, &self.scope, self.shared.dialect.programs()).await?;
+        if complete {
+            // Another handle may have been quicker, with the same answer.
+            self.shared.tools.set(tools.clone()).ok();
+        }
+        Ok(tools)
+    }
+
+    /// The server's control program with arguments.
+    pub(super) async fn control(&self, arguments: &[&str]) -> PortResult<Vec<String>> {
+        let program = self.tools().await?.program;
+        Ok(std::iter::once(program).chain(arguments.iter().map(|&argument| argument.to_owned())).collect())
+    }
+
+    /// Runs a command of the server's. A missing program is refused in words.
+    pub(super) async fn run(&self, argv: Vec<String>, limit: Duration) -> PortResult<Finished> {
+        let program = argv.first().cloned().unwrap_or_default();
+        let finished = self.host.run(Command::new(&self.scope, argv).within(limit)).await?;
+        if finished.status == 127 {
+            let setting = "or set test_command and reload_command";
+            return Err(PortError::Refused(format!(
+                "{program} is not there: install {}, {setting}",
+                self.what()
+            )));
+        }
+        Ok(finished)
+    }
+
+    async fn invalid(&self, finished: &Finished) -> PortResult<ConfigTest> {
+        let output = [finished.stderr.as_slice(), b"\n", finished.stdout.as_slice()].concat();
+        let verdict =
+            self.shared.dialect.verdict(&self.shared.config.vhost_dir, &String::from_utf8_lossy(&output));
+        let culprit = match verdict.suspect {
+            Suspect::File(file) => Some(file),
+            Suspect::Mentions(path) => {
+                let files = self.vhost_texts().await?;
+                files.into_iter().find(|(_, text)| text.contains(&path)).map(|(file, _)| file)
+            }
+            Suspect::Unknown => None,
+        };
+        Ok(ConfigTest::Invalid { culprit, message: verdict.message })
+    }
+
+    async fn vhost_texts(&self) -> PortResult<Vec<(String, String)>> {
+        let paths = vhost_files(&*self.host, &self.scope, &self.shared.config.vhost_dir).await?;
+        read_all(&*self.host, &self.scope, &paths).await
+    }
+
+    /// The valid configuration's dump; `None` while it is invalid.
+    pub(super) async fn dump(&self) -> PortResult<Option<String>> {
+        let argv = self.control(self.shared.dialect.dump()).await?;
+        let mut output = self.host.stream(Command::new(&self.scope, argv).within(TEST_LIMIT)).await?;
+        let mut dump = Vec::new();
+        while let Some(piece) = output.next().await {
+            match piece {
+                Ok(bytes) if dump.len() + bytes.len() <= MAX_DUMP => dump.extend_from_slice(&bytes),
+                Ok(_) | Err(PortError::Refused(_)) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(String::from_utf8_lossy(&dump).into_owned()))
+    }
+
+    /// Which file serves what: by the server itself, or by reading the vhost files while its configuration is invalid.
+    pub(super) async fn survey(&self) -> PortResult<Survey> {
+        let dialect = self.shared.dialect;
+        let (mut survey, files) = match self.dump().await? {
+            Some(dump) => {
+                let survey = dialect.survey(&dump);
+                let files = read_all(&*self.host, &self.scope, &survey.unread).await?;
+                (survey, files)
+            }
+            None => (Survey::default(), self.vhost_texts().await?),
+        };
+        survey.served.extend(files.iter().flat_map(|(file, text)| dialect.served(file, text)));
+        Ok(survey)
+    }
+
+    /// Whether the file at the site's path may be replaced as far as its content goes; `put` looks at its hash.
+    fn may_replace(&self, path: &str, current: Option<&SavedFile>, vhost: &Vhost) -> PortResult<()> {
+        let Some(current) = current else { return Ok(()) };
+        match origin(&current.bytes) {
+            Origin::Ours(_) => Ok(()),
+            Origin::Edited => Err(PortError::NotOurs(format!(
+                "{path} was changed by hand since Kedge wrote it; keep your changes in a file of their own or drop them, \
+                 and remove its first two lines to have it replaced"
+            ))),
+            Origin::Foreign => {
+                let port = self.shared.config.listen_port;
+                let own = |claim: &Claim| matches!(claim, Claim::Name(name) if names(vhost).iter().any(|own| own.as_str() == name));
+                let served = self.shared.dialect.served(path, &String::from_utf8_lossy(&current.bytes));
+                let more = served.iter().any(|s| {
+                    !own(&s.claim) || s.ports.as_ref().is_some_and(|p| p.iter().any(|p| *p != port))
+                });
+                if more || served.is_empty() {
+                    return Err(PortError::NotOurs(format!(
+                        "{path} was not written by Kedge and does not hold just {} on port {port}; move what else it holds to another file",
+                        vhost.site
+                    )));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn names_are_free(&self, path: &str, vhost: &Vhost) -> PortResult<()> {
+        let survey = self.survey().await?;
+        for name in names(vhost) {
+            let others: Vec<_> = survey.served.iter().filter(|served| served.file != path).cloned().collect();
+            if let Some(file) = by_name(&others, name, self.shared.config.listen_port) {
+                return Err(PortError::Refused(format!(
+                    "{name} is served by {file} already; remove it there first"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! Tests of the driver as a whole: snapshots of what is rendered, a scripted host, and the contract suite on real servers.
+
+mod snapshots;
