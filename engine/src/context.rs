@@ -28,7 +28,7 @@ pub struct Cx<'a, P: ?Sized> {
     pub now: Millis,
     pub(crate) outputs: &'a BTreeMap<String, Arc<Value>>,
     pub(crate) staged: &'a Mutex<Vec<RecordWrite>>,
-    pub(crate) report: &'a (dyn Fn(Report) + Send + Sync),
+    pub(crate) report: Arc<dyn Fn(Report) + Send + Sync>,
 }
 
 /// A change of the registry, committed with the step's result.
@@ -59,6 +59,17 @@ pub enum RecordWrite {
         /// Name.
         name: String,
     },
+}
+
+/// Tells how far a step is.
+#[derive(Clone)]
+pub struct ProgressHandle(Arc<dyn Fn(Report) + Send + Sync>);
+
+impl ProgressHandle {
+    /// See [`Cx::progress`].
+    pub fn tell(&self, done: u64, total: Option<u64>, unit: &str) {
+        (self.0)(Report::Progress(Progress { done, total, unit: unit.to_owned() }));
+    }
 }
 
 /// What a step tells while it runs. Lost in a crash, by design.
@@ -105,6 +116,12 @@ impl<P: ?Sized> Cx<'_, P> {
     /// Tells how far it is.
     pub fn progress(&self, done: u64, total: Option<u64>, unit: &str) {
         (self.report)(Report::Progress(Progress { done, total, unit: unit.to_owned() }));
+    }
+
+    /// The same for code that outlives this borrow, such as a stream.
+    #[must_use]
+    pub fn progress_handle(&self) -> ProgressHandle {
+        ProgressHandle(self.report.clone())
     }
 
     /// Adds a line to the step's log. Never a secret.

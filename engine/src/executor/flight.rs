@@ -165,10 +165,11 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
     async fn work(&self, now: Millis, staged: &Mutex<Vec<RecordWrite>>) -> Result<Done, StepError> {
         self.clear_survivors().await?;
         let step = self.spec().name.as_str();
-        let report = |report: Report| match report {
-            Report::Progress(progress) => self.live.progress(step, progress),
-            Report::Log(line) => self.inner.logs.append(self.live.task.as_str(), step, &line),
-        };
+        let (live, logs, name) = (self.live.clone(), self.inner.logs.clone(), step.to_owned());
+        let report = Arc::new(move |report: Report| match report {
+            Report::Progress(progress) => live.progress(&name, progress),
+            Report::Log(line) => logs.append(live.task.as_str(), &name, &line),
+        });
         let cx = Cx {
             ports: &*self.inner.ports,
             task: &self.live.task,
@@ -177,7 +178,7 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
             now,
             outputs: self.machine.outputs(),
             staged,
-            report: &report,
+            report,
         };
         match self.flight {
             Flight::Run(_) => self.step.run(&cx).await.map(Done::Output),
