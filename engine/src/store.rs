@@ -15,6 +15,9 @@ pub const MAX_BATCH: usize = 4096;
 /// Largest blob, in bytes: plans, fingerprint listings and step logs fit; site data never goes here.
 pub const MAX_BLOB: usize = 64 * 1024 * 1024;
 
+/// Key-value pairs in key order (or backwards), as scans give them.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A durable, ordered key-value store with a blob area beside it.
 ///
 /// Promises every implementation keeps (the contract suite in `testing::store_contract` holds it to them):
@@ -32,20 +35,10 @@ pub trait Store: Send + Sync + 'static {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError>;
 
     /// Up to `limit` pairs whose key starts with `prefix` and is greater than `after` (when given), in key order.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Pairs, ReadError>;
 
     /// Like [`Store::scan`], greatest key first; `before` excludes keys at or above it.
-    fn scan_back(
-        &self,
-        prefix: &[u8],
-        before: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, ReadError>;
+    fn scan_back(&self, prefix: &[u8], before: Option<&[u8]>, limit: usize) -> Result<Pairs, ReadError>;
 
     /// Stores bytes under their SHA-256, durable when it returns: to be called before the batch that names them.
     /// Storing the same bytes again is a no-op.
