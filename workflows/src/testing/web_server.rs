@@ -1,0 +1,516 @@
+//! A web server in memory: vhost files on its "disk", and the configuration it runs with, which changes by a reload only.
+//! Its language is JSON. Never waits: what a real server would take time for is there or it fails at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Faults;
+use crate::names::SiteName;
+use crate::ports::{
+    Answer, ConfigTest, Get, PortError, PortResult, RenderedVhost, SavedFile, Vhost, VhostMode, WebServer,
+};
+
+/// Where every vhost of ours answers its revision.
+pub(super) const REVISION_PATH: &str = "/.well-known/kedge-revision";
+const MARK: &str = "# Managed by Kedge\n# kedge-revision: ";
+
+/// What the test world answers for a site that is served: by its vhost, the request, and whether it came past a maintenance page.
+pub type Page = Arc<dyn Fn(&Vhost, &Get, bool) -> Answer + Send + Sync>;
+
+/// The fake. Clones share one server.
+#[derive(Clone)]
+pub struct FakeWebServer {
+    dir: String,
+    state: Arc<Mutex<State>>,
+    faults: Faults,
+    page: Page,
+}
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<String, SavedFile>,
+    running: BTreeMap<String, Loaded>,
+    reloads: usize,
+    stopped: bool,
+    /// Rises with every change of a file; what the last reload took.
+    version: u64,
+    loaded: u64,
+    /// Stands for the time in file stamps.
+    ticks: i64,
+}
+
+/// What a vhost file means.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Loaded {
+    Ours { vhost: Vhost, revision: String },
+    Foreign { names: Vec<String>, body: String },
+}
+
+impl Loaded {
+    /// `None` for a file with a mistake in it.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let json: String = text.lines().filter(|line| !line.starts_with('#')).collect();
+        serde_json::from_str(&json).ok()
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        match self {
+            Self::Ours { vhost, .. } => {
+                vhost.site.as_str() == name || vhost.aliases.iter().any(|alias| alias.as_str() == name)
+            }
+            Self::Foreign { names, .. } => names.iter().any(|served| served == name),
+        }
+    }
+}
+
+impl FakeWebServer {
+    /// A running server without vhosts, whose vhost files are in `dir`.
+    pub fn new(dir: impl Into<String>, faults: Faults, page: Page) -> Self {
+        Self { dir: dir.into(), state: Arc::default(), faults, page }
+    }
+
+    /// The bytes of a vhost that somebody else wrote: it answers everything with `body`.
+    #[must_use]
+    pub fn foreign_vhost(names: &[&str], body: &str) -> Vec<u8> {
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        serde_json::to_vec(&Loaded::Foreign { names, body: body.to_owned() }).unwrap_or_default()
+    }
+
+    /// The bytes of a vhost with a mistake in it.
+    #[must_use]
+    pub fn broken_vhost() -> Vec<u8> {
+        b"a mistake".to_vec()
+    }
+
+    /// Writes a file in the vhost directory as an operator would, a symbolic link if it has a target; `None` removes it.
+    pub fn write(&self, path: &str, bytes: Option<&[u8]>, symlink: Option<&str>) {
+        let mut state = self.state();
+        state.version += 1;
+        match bytes {
+            Some(bytes) => {
+                let file = SavedFile {
+                    symlink: symlink.map(str::to_owned),
+                    mode: 0o640,
+                    gid: 33,
+                    ..state.file(path, bytes)
+                };
+                state.files.insert(path.to_owned(), file);
+            }
+            None => {
+                state.files.remove(path);
+            }
+        }
+    }
+
+    /// All vhost files, to be compared with what they were.
+    #[must_use]
+    pub fn files(&self) -> BTreeMap<String, SavedFile> {
+        self.state().files.clone()
+    }
+
+    /// The site's vhost that the server runs with, if it is one of ours.
+    #[must_use]
+    pub fn running(&self, site: &SiteName) -> Option<Vhost> {
+        match self.state().running.get(&self.file_of(site)) {
+            Some(Loaded::Ours { vhost, .. }) => Some(vhost.clone()),
+            Some(Loaded::Foreign { .. }) | None => None,
+        }
+    }
+
+    /// How often the server took its files.
+    #[must_use]
+    pub fn reloads(&self) -> usize {
+        self.state().reloads
+    }
+
+    /// Stops or starts the server; a start takes the files.
+    pub fn set_stopped(&self, stopped: bool) {
+        let mut state = self.state();
+        state.stopped = stopped;
+        if !stopped {
+            state.load();
+        }
+    }
+
+    fn file_of(&self, site: &SiteName) -> String {
+        format!("{}/{site}.conf", self.dir)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A test that panicked elsewhere leaves nothing half done here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a query or an effect between its two points.
+    fn act<T>(&self, op: &str, detail: &str, act: impl FnOnce(&mut State) -> PortResult<T>) -> PortResult<T> {
+        let op = format!("web_server.{op}");
+        self.faults.before(&op, detail)?;
+        let result = act(&mut self.state())?;
+        self.faults.after(&op, detail)?;
+        Ok(result)
+    }
+}
+
+impl State {
+    fn file(&mut self, path: &str, bytes: &[u8]) -> SavedFile {
+        self.ticks += 1;
+        SavedFile {
+            path: path.to_owned(),
+            bytes: bytes.to_vec(),
+            sha256: hash(bytes),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            mtime_ns: self.ticks,
+            symlink: None,
+        }
+    }
+
+    fn test(&self) -> ConfigTest {
+        match self.files.values().find(|file| Loaded::parse(&file.bytes).is_none()) {
+            Some(file) => {
+                ConfigTest::Invalid { culprit: Some(file.path.clone()), message: "a mistake".to_owned() }
+            }
+            None => ConfigTest::Valid,
+        }
+    }
+
+    fn load(&mut self) {
+        let loaded = |(path, file): (&String, &SavedFile)| Some((path.clone(), Loaded::parse(&file.bytes)?));
+        self.running = self.files.iter().filter_map(loaded).collect();
+        self.loaded = self.version;
+    }
+
+    fn server_of(&self, name: &str) -> Option<&SavedFile> {
+        self.files.values().find(|file| Loaded::parse(&file.bytes).is_some_and(|loaded| loaded.serves(name)))
+    }
+
+    fn put(
+        &mut self,
+        path: &str,
+        vhost: &Vhost,
+        rendered: &RenderedVhost,
+        expected: Option<&str>,
+    ) -> PortResult<()> {
+        let current = self.files.get(path);
+        if current.is_some_and(|current| current.sha256 == rendered.sha256) {
+            return Ok(());
+        }
+        if current.map(|current| current.sha256.as_str()) != expected {
+            return Err(PortError::NotOurs(format!("{path} was changed by somebody else")));
+        }
+        if let Some(current) = current {
+            may_replace(path, current, vhost)?;
+        }
+        for name in std::iter::once(&vhost.site).chain(&vhost.aliases) {
+            if let Some(other) = self.server_of(name.as_str()).filter(|other| other.path != path) {
+                return Err(PortError::Refused(format!("{name} is served by {} already", other.path)));
+            }
+        }
+        let file = self.file(path, rendered.text.as_bytes());
+        self.files.insert(path.to_owned(), file);
+        self.version += 1;
+        Ok(())
+    }
+
+    fn restore(&mut self, path: &str, saved: Option<&SavedFile>, ours: &[String]) -> PortResult<()> {
+        let current = self.files.get(path);
+        let right = current.map(|current| &current.sha256) == saved.map(|saved| &saved.sha256);
+        if !right && !current.is_none_or(|current| ours.contains(&current.sha256)) {
+            return Err(PortError::NotOurs(format!("{path} was changed by somebody else")));
+        }
+        match saved {
+            Some(saved) => self.files.insert(path.to_owned(), saved.clone()),
+            None => self.files.remove(path),
+        };
+        self.version += 1;
+        Ok(())
+    }
+
+    /// Whether the running server answers what a reload is to bring about.
+    fn answers(&self, site: &SiteName, path: &str, revision: Option<&str>) -> bool {
+        let on_disk = self.files.get(path).and_then(|file| Loaded::parse(&file.bytes));
+        let revision = revision.map(str::to_owned).or(match on_disk {
+            Some(Loaded::Ours { revision, .. }) => Some(revision),
+            Some(Loaded::Foreign { .. }) | None => None,
+        });
+        let answered = self.running.values().find_map(|loaded| match loaded {
+            Loaded::Ours { revision, .. } if loaded.serves(site.as_str()) => Some(revision.clone()),
+            Loaded::Ours { .. } | Loaded::Foreign { .. } => None,
+        });
+        answered == revision
+    }
+}
+
+fn may_replace(path: &str, current: &SavedFile, vhost: &Vhost) -> PortResult<()> {
+    match Loaded::parse(&current.bytes) {
+        Some(Loaded::Ours { vhost, .. }) if render(&vhost).sha256 == current.sha256 => Ok(()),
+        Some(Loaded::Ours { .. }) => Err(PortError::NotOurs(format!("{path} was changed by hand"))),
+        Some(Loaded::Foreign { names, .. }) if names.iter().all(|name| name == vhost.site.as_str()) => Ok(()),
+        Some(Loaded::Foreign { .. }) | None => {
+            Err(PortError::NotOurs(format!("{path} holds more than {}", vhost.site)))
+        }
+    }
+}
+
+fn render(vhost: &Vhost) -> RenderedVhost {
+    let text = |revision: &str| {
+        let loaded = Loaded::Ours { vhost: vhost.clone(), revision: revision.to_owned() };
+        // Every field of a vhost has a JSON form; an empty text would not load.
+        format!("{MARK}{revision}\n{}\n", serde_json::to_string_pretty(&loaded).unwrap_or_default())
+    };
+    let revision = format!("{}@{}", &hash(text("").as_bytes())[..32], vhost.site);
+    let text = text(&revision);
+    RenderedVhost { sha256: hash(text.as_bytes()), revision, text }
+}
+
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[async_trait]
+impl WebServer for FakeWebServer {
+    async fn test(&self) -> PortResult<ConfigTest> {
+        self.act("test", &self.dir, |state| Ok(state.test()))
+    }
+
+    async fn vhost(&self, site: &SiteName) -> PortResult<Option<SavedFile>> {
+        let path = self.file_of(site);
+        self.act("vhost", site.as_str(), |state| {
+            let foreign =
+                |file: &&SavedFile| matches!(Loaded::parse(&file.bytes), Some(Loaded::Foreign { .. }));
+            let elsewhere = || state.server_of(site.as_str()).filter(foreign).cloned();
+            Ok(state.files.get(&path).cloned().or_else(elsewhere))
+        })
+    }
+
+    async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        self.act("server_of", host_name.as_str(), |state| {
+            Ok(state.server_of(host_name.as_str()).map(|file| file.path.clone()))
+        })
+    }
+
+    fn render(&self, vhost: &Vhost) -> RenderedVhost {
+        render(vhost)
+    }
+
+    async fn put_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost> {
+        let (path, rendered) = (self.file_of(site), render(vhost));
+        let served = matches!(vhost.mode, VhostMode::Live | VhostMode::Maintenance { bypass: Some(_) });
+        let bad_path = |target: &crate::ports::VhostTarget| {
+            [&target.platform_root, &target.site_dir]
+                .iter()
+                .any(|path| !path.starts_with('/') || path.contains(['"', ';', '$', '{', '\n']))
+        };
+        if vhost.site != *site
+            || (served && vhost.target.is_none())
+            || vhost.target.as_ref().is_some_and(bad_path)
+        {
+            return Err(PortError::Refused(format!("vhost of {site}: it cannot be rendered")));
+        }
+        self.act("put_vhost", site.as_str(), |state| state.put(&path, vhost, &rendered, expected))?;
+        Ok(rendered)
+    }
+
+    async fn restore_vhost(
+        &self,
+        site: &SiteName,
+        saved: Option<&SavedFile>,
+        ours: &[String],
+    ) -> PortResult<()> {
+        let own = self.file_of(site);
+        self.act("restore_vhost", site.as_str(), |state| match saved {
+            Some(saved) if saved.path != own => {
+                state.restore(&own, None, ours)?;
+                state.restore(&saved.path, Some(saved), ours)
+            }
+            _ => state.restore(&own, saved, ours),
+        })
+    }
+
+    async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
+        let path = self.file_of(site);
+        self.act("reload", site.as_str(), |state| {
+            if let ConfigTest::Invalid { culprit, message } = state.test() {
+                let culprit = culprit.unwrap_or_default();
+                return Err(PortError::Refused(format!(
+                    "not reloaded, the configuration is invalid (in {culprit}): {message}"
+                )));
+            }
+            if state.stopped {
+                return Err(PortError::Unavailable("the web server is not running".to_owned()));
+            }
+            // A reload that began after the last change counts for all who ask behind it.
+            if state.loaded != state.version {
+                state.load();
+                state.reloads += 1;
+            }
+            if state.answers(site, &path, revision) {
+                return Ok(());
+            }
+            Err(PortError::Unavailable(format!("the web server does not answer the revision of {site}")))
+        })
+    }
+
+    async fn get(&self, request: &Get) -> PortResult<Answer> {
+        let detail = format!("{}{}", request.host, request.path);
+        let served = self.act("get", &detail, |state| {
+            if state.stopped {
+                return Err(PortError::Unavailable("the web server is not running".to_owned()));
+            }
+            Ok(state.running.values().find(|loaded| loaded.serves(request.host.as_str())).cloned())
+        })?;
+        Ok(match served {
+            None => answer(404, "no such host"),
+            Some(Loaded::Foreign { body, .. }) => answer(200, &body),
+            Some(Loaded::Ours { revision, .. }) if request.path == REVISION_PATH => answer(200, &revision),
+            Some(Loaded::Ours { vhost, .. }) => self.visit(&vhost, request),
+        })
+    }
+}
+
+impl FakeWebServer {
+    fn visit(&self, vhost: &Vhost, request: &Get) -> Answer {
+        match &vhost.mode {
+            VhostMode::Live => (self.page)(vhost, request, false),
+            VhostMode::Maintenance { bypass: Some(token) } if request.bypass.as_ref() == Some(token) => {
+                (self.page)(vhost, request, true)
+            }
+            VhostMode::Maintenance { .. } => answer(503, "Back in a few minutes"),
+            VhostMode::Disabled => answer(503, "This site is disabled"),
+            VhostMode::Redirect { to } => {
+                Answer { location: Some(format!("http://{to}{}", request.path)), ..answer(301, "moved") }
+            }
+        }
+    }
+}
+
+fn answer(status: u16, body: &str) -> Answer {
+    Answer {
+        status,
+        location: None,
+        content_type: Some("text/html".to_owned()),
+        body: body.as_bytes().to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::super::{Moment, WebServerBench, web_server_contract};
+    use super::*;
+    use crate::ports::{AppKind, VhostTarget};
+
+    struct Bench {
+        server: FakeWebServer,
+        pages: Arc<Mutex<BTreeMap<String, String>>>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let pages: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+            let shown = pages.clone();
+            let page: Page = Arc::new(move |vhost, _, _| {
+                let dir = vhost.target.as_ref().map(|target| target.site_dir.clone()).unwrap_or_default();
+                answer(200, shown.lock().unwrap().get(&dir).map_or("", String::as_str))
+            });
+            Self { server: FakeWebServer::new("/etc/fake", Faults::new(), page), pages }
+        }
+    }
+
+    #[async_trait]
+    impl WebServerBench for Bench {
+        fn server(&self) -> Arc<dyn WebServer> {
+            Arc::new(self.server.clone())
+        }
+
+        fn vhost_dir(&self) -> String {
+            "/etc/fake".to_owned()
+        }
+
+        async fn make_site(&self, site: &SiteName, page: &str) -> VhostTarget {
+            let site_dir = format!("/srv/sites/{site}");
+            self.pages.lock().unwrap().insert(site_dir.clone(), page.to_owned());
+            VhostTarget { platform_root: "/srv".into(), site_dir, app: AppKind::Plain }
+        }
+
+        fn foreign_vhost(&self, names: &[&str], body: &str) -> Vec<u8> {
+            FakeWebServer::foreign_vhost(names, body)
+        }
+
+        fn broken_vhost(&self) -> Vec<u8> {
+            FakeWebServer::broken_vhost()
+        }
+
+        async fn write(&self, path: &str, bytes: Option<&[u8]>, symlink: Option<&str>) {
+            self.server.write(path, bytes, symlink);
+        }
+
+        async fn visit(&self, host: &SiteName, path: &str) -> Answer {
+            self.server.get(&Get { host: host.clone(), path: path.to_owned(), bypass: None }).await.unwrap()
+        }
+
+        fn reloads(&self) -> usize {
+            self.server.reloads()
+        }
+    }
+
+    /// Runs a future that never waits for anything outside itself.
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        loop {
+            if let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return result;
+            }
+        }
+    }
+
+    #[test]
+    fn the_fake_keeps_the_contract() {
+        let bench = Bench::new();
+        run(web_server_contract(&bench));
+        assert!(bench.server.files().is_empty(), "the suite cleans up");
+    }
+
+    #[test]
+    fn faults_strike_before_and_after_the_effect() {
+        let bench = Bench::new();
+        let (server, site) = (bench.server(), SiteName::parse("a.test").unwrap());
+        let vhost = Vhost { site: site.clone(), aliases: vec![], mode: VhostMode::Disabled, target: None };
+        let lost = || PortError::Lost("cut".into());
+        bench.server.faults.fail_next(Moment::Before, "web_server.put_vhost", lost());
+        assert_eq!(run(server.put_vhost(&site, &vhost, None)), Err(lost()));
+        assert!(bench.server.files().is_empty());
+        bench.server.faults.fail_next(Moment::After, "web_server.put_vhost", lost());
+        assert_eq!(run(server.put_vhost(&site, &vhost, None)), Err(lost()));
+        assert_eq!(bench.server.files().len(), 1);
+        bench.server.faults.fail_next(Moment::After, "web_server.reload", lost());
+        assert_eq!(run(server.reload(&site, None)), Err(lost()));
+        assert_eq!(bench.server.running(&site), Some(vhost));
+    }
+
+    #[test]
+    fn a_stopped_server_answers_nothing() {
+        let bench = Bench::new();
+        let (server, site) = (bench.server(), SiteName::parse("a.test").unwrap());
+        bench.server.set_stopped(true);
+        let get = Get { host: site.clone(), path: "/".into(), bypass: None };
+        assert!(matches!(run(server.get(&get)), Err(PortError::Unavailable(_))));
+        assert!(matches!(run(server.reload(&site, None)), Err(PortError::Unavailable(_))));
+        bench.server.set_stopped(false);
+        assert_eq!(run(server.get(&get)).unwrap().status, 404);
+    }
+}
