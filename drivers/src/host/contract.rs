@@ -1,5 +1,6 @@
 //! The promises of [`Host`], tested on every transport with the same lines. Needs a POSIX userland on the host, and root.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,8 +43,29 @@ fn text(bytes: &[u8]) -> String {
 
 async fn arguments_arrive_as_they_are(host: &dyn Host) {
     let odd = [
-        "", " ", "a b", "'", "\"", "''\\''", "\\", "\n", "a\nb\n", "$HOME", "$(id)", "`id`", "-n", "--", "!x", "*", "~", "#", ";&|<>", "äö€😀",
-        "\t", "%s", "\u{1}\u{7f}",
+        "",
+        " ",
+        "a b",
+        "'",
+        "\"",
+        "''\\''",
+        "\\",
+        "\n",
+        "a\nb\n",
+        "$HOME",
+        "$(id)",
+        "`id`",
+        "-n",
+        "--",
+        "!x",
+        "*",
+        "~",
+        "#",
+        ";&|<>",
+        "äö€😀",
+        "\t",
+        "%s",
+        "\u{1}\u{7f}",
     ];
     let mut argv = vec!["printf", "%s\\0"];
     argv.extend(odd);
@@ -92,17 +114,21 @@ async fn a_broken_input_ends_the_command(host: &dyn Host) {
 }
 
 async fn exit_statuses_are_told(host: &dyn Host) {
-    for (script, status) in [("exit 0", 0), ("exit 1", 1), ("exit 255", 255), ("kill -s TERM $$", 143), ("kill -s KILL $$", 137)] {
+    for (script, status) in
+        [("exit 0", 0), ("exit 1", 1), ("exit 255", 255), ("kill -s TERM $$", 143), ("kill -s KILL $$", 137)]
+    {
         let finished = run(host, command(["sh", "-c", script])).await;
         assert_eq!(finished.status, status, "{script}");
     }
     let missing = run(host, command(["kedge-no-such-program"])).await;
     assert_eq!(missing.status, 127);
     assert!(missing.last_error().contains("kedge-no-such-program"), "{}", missing.last_error());
-    let error = run(host, command(["sh", "-c", "echo why >&2; exit 3"])).await.success("it").expect_err("status 3");
+    let error =
+        run(host, command(["sh", "-c", "echo why >&2; exit 3"])).await.success("it").expect_err("status 3");
     assert_eq!(error, PortError::Refused("it: exit status 3: why".into()));
 
-    let mut output = host.stream(command(["sh", "-c", "echo out; echo why >&2; exit 3"])).await.expect("sh starts");
+    let mut output =
+        host.stream(command(["sh", "-c", "echo out; echo why >&2; exit 3"])).await.expect("sh starts");
     assert_eq!(output.next().await, Some(Ok(Bytes::from_static(b"out\n"))));
     let error = output.next().await.expect("an end").expect_err("status 3").to_string();
     assert!(error.contains("sh on ") && error.contains("exit status 3: why"), "{error}");
@@ -113,7 +139,9 @@ async fn environment_and_user_are_as_asked(host: &dyn Host) {
     let show = || command(["env"]).env("KEDGE_TEST", "a b'$x");
     let environment = |finished: Finished| -> Vec<String> {
         let mut lines: Vec<String> = text(&finished.stdout).lines().map(str::to_owned).collect();
-        lines.retain(|line| !line.starts_with("PWD=") && !line.starts_with("_=") && !line.starts_with("SHLVL="));
+        lines.retain(|line| {
+            !line.starts_with("PWD=") && !line.starts_with("_=") && !line.starts_with("SHLVL=")
+        });
         lines.sort();
         lines
     };
@@ -139,7 +167,10 @@ async fn output_is_bounded(host: &dyn Host) {
     assert_eq!((finished.status, finished.stdout.as_slice()), (0, b"done\n".as_slice()));
     assert!(finished.stderr.len() <= MAX_STDERR && finished.stderr.ends_with(b"end\n"));
     let error = host.run(command(["cat", "/dev/zero"])).await.expect_err("too much output");
-    assert!(matches!(&error, PortError::Refused(what) if what.contains("cat on") && what.contains("16 MiB")), "{error:?}");
+    assert!(
+        matches!(&error, PortError::Refused(what) if what.contains("cat on") && what.contains("16 MiB")),
+        "{error:?}"
+    );
     let most = run(host, command(["head", "-c", &MAX_STDOUT.to_string(), "/dev/zero"])).await;
     assert_eq!(most.stdout.len(), MAX_STDOUT);
 }
@@ -170,23 +201,27 @@ async fn until_survivors(host: &dyn Host, marker: &str, expected: usize) {
     }
 }
 
-/// A sleeping time in seconds that only this test uses.
-fn marker(i: u32) -> String {
-    format!("{}.{i}", 100_000 + std::process::id())
+/// A sleeping time in seconds that only the caller uses: containers' processes are seen from outside, too.
+fn marker() -> String {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    format!("{}.{}", 100_000 + std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }
 
 async fn a_limit_ends_the_whole_tree(host: &dyn Host) {
-    let marker = marker(1);
+    let marker = marker();
     let limit = Duration::from_secs(2);
     let slow = command(["sh", "-c", &tree(&marker)]).within(limit);
     let (result, ()) = tokio::join!(host.run(slow), until_survivors(host, &marker, 4));
     let error = result.expect_err("it is too slow");
-    assert!(matches!(&error, PortError::Unavailable(what) if what.contains("sh on") && what.contains("2s")), "{error:?}");
+    assert!(
+        matches!(&error, PortError::Unavailable(what) if what.contains("sh on") && what.contains("2s")),
+        "{error:?}"
+    );
     assert_eq!(survivors(host, &marker).await, 0, "all are gone before the error is told");
 }
 
 async fn dropping_ends_the_whole_tree(host: &dyn Host) {
-    let marker = marker(2);
+    let marker = marker();
     let script = tree(&marker);
     tokio::select! {
         result = host.run(command(["sh", "-c", &script])) => panic!("it ended: {result:?}"),
@@ -202,9 +237,10 @@ async fn dropping_ends_the_whole_tree(host: &dyn Host) {
 }
 
 async fn clear_ends_an_earlier_life(host: &dyn Host, twin: &dyn Host) {
-    let markers = [marker(3), marker(4), marker(5)];
+    let markers = [marker(), marker(), marker()];
     for (marker, step) in markers.iter().zip(["one", "one/two", "on"]) {
-        let script = format!("setsid sh -c '{}' >/dev/null 2>&1 </dev/null &", tree(marker).replace('\'', "'\\''"));
+        let script =
+            format!("setsid sh -c '{}' >/dev/null 2>&1 </dev/null &", tree(marker).replace('\'', "'\\''"));
         let finished = run(host, Command::new(&scope(step), ["sh", "-c", &script])).await;
         assert_eq!(finished.status, 0);
         until_survivors(host, marker, 4).await;
@@ -222,7 +258,8 @@ async fn clear_ends_an_earlier_life(host: &dyn Host, twin: &dyn Host) {
 
 async fn many_at_once(host: &dyn Host) {
     let commands = (0..24).map(|i| async move {
-        let finished = run(host, command(["sh", "-c", "cat; exit $0", &i.to_string()]).input(format!("in {i}"))).await;
+        let finished =
+            run(host, command(["sh", "-c", "cat; exit $0", &i.to_string()]).input(format!("in {i}"))).await;
         assert_eq!((finished.status, text(&finished.stdout)), (i, format!("in {i}")));
     });
     futures::future::join_all(commands).await;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use kedge_workflows::ports::{PortError, PortResult, Scope};
 
+use super::running::End;
+
 /// The variable that carries the mark. Children inherit it, and root can read it in `/proc/<pid>/environ`.
 pub(super) const VARIABLE: &str = "KEDGE_ATTEMPT";
 /// How long the sweep may take: two seconds for a polite end, ten for the kernel to end what was killed, and slow machines.
@@ -62,8 +64,9 @@ impl Custody {
     /// A new mark for a command of this scope.
     pub(super) fn mark(&self, scope: &Scope) -> PortResult<Mark> {
         let mut token = [0u8; 16];
-        getrandom::fill(&mut token)
-            .map_err(|error| PortError::Unavailable(format!("the system's random generator failed: {error}")))?;
+        getrandom::fill(&mut token).map_err(|error| {
+            PortError::Unavailable(format!("the system's random generator failed: {error}"))
+        })?;
         Ok(Mark(format!("{}/{}", self.path(scope, true), hex::encode(token))))
     }
 
@@ -92,9 +95,12 @@ impl Mark {
         &self.0
     }
 
-    /// The argument vector that ends every process with this mark, or with one below it. At once, or politely first.
-    pub(super) fn sweep(&self, at_once: bool) -> Vec<String> {
-        let polls = if at_once { "0" } else { "20" };
+    /// The argument vector that ends every process with this mark, or with one below it.
+    pub(super) fn sweep(&self, end: End) -> Vec<String> {
+        let polls = match end {
+            End::AtOnce => "0",
+            End::Politely => "20",
+        };
         ["sh", "-c", SWEEP, "kedge-sweep", &self.pattern(), polls].map(str::to_owned).into()
     }
 

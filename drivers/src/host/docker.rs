@@ -14,7 +14,7 @@ use kedge_workflows::ports::{PortError, PortResult};
 use tokio::sync::OnceCell;
 
 use super::custody::Custody;
-use super::machine::{Machine, Transport, host_on_machine};
+use super::machine::{Launch, Machine, Transport, host_on_machine};
 use super::running::{Chunk, Started, Writer};
 
 /// A container as a machine.
@@ -53,29 +53,35 @@ impl Transport for Container {
         &self.name
     }
 
-    async fn start(&self, argv: Vec<String>, _token: &str, stdin: bool) -> PortResult<Started> {
+    async fn start(&self, launch: Launch<'_>) -> PortResult<Started> {
         let docker = self.docker().await?;
         let options = CreateExecOptions {
-            attach_stdin: Some(stdin),
+            attach_stdin: Some(launch.stdin),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            cmd: Some(argv),
+            cmd: Some(launch.argv),
             user: Some("0".to_owned()),
             working_dir: Some("/".to_owned()),
             ..CreateExecOptions::default()
         };
-        let exec = docker.create_exec(&self.container, options).await.map_err(|error| self.not_begun(&error))?.id;
+        let exec =
+            docker.create_exec(&self.container, options).await.map_err(|error| self.not_begun(&error))?.id;
         let options = StartExecOptions { output_capacity: Some(BUFFER), ..StartExecOptions::default() };
         match docker.start_exec(&exec, Some(options)).await {
             Ok(StartExecResults::Attached { output, input }) => Ok(Started {
-                stdin: stdin.then_some(input as Writer),
+                stdin: launch.stdin.then_some(input as Writer),
                 output: Box::pin(output.map(chunk)),
                 status: Box::pin(end_of(docker.clone(), self.name.clone(), self.container.clone(), exec)),
                 strike: None,
             }),
-            Ok(StartExecResults::Detached) => Err(PortError::Lost(format!("{}: Docker did not attach", self.name))),
+            Ok(StartExecResults::Detached) => {
+                Err(PortError::Lost(format!("{}: Docker did not attach", self.name)))
+            }
             Err(error @ Error::DockerResponseServerError { .. }) => Err(self.not_begun(&error)),
-            Err(error) => Err(PortError::Lost(format!("{}: Docker was lost at the start of a command: {error}", self.name))),
+            Err(error) => Err(PortError::Lost(format!(
+                "{}: Docker was lost at the start of a command: {error}",
+                self.name
+            ))),
         }
     }
 }
@@ -83,10 +89,9 @@ impl Transport for Container {
 impl Container {
     async fn docker(&self) -> PortResult<&Docker> {
         let connect = async || Docker::connect_with_defaults()?.negotiate_version().await;
-        self.docker
-            .get_or_try_init(connect)
-            .await
-            .map_err(|error| PortError::Unavailable(format!("{}: Docker does not answer: {error}", self.name)))
+        self.docker.get_or_try_init(connect).await.map_err(|error| {
+            PortError::Unavailable(format!("{}: Docker does not answer: {error}", self.name))
+        })
     }
 
     fn not_begun(&self, error: &Error) -> PortError {
@@ -111,12 +116,15 @@ async fn end_of(docker: Docker, name: String, container: String, exec: String) -
     let status = loop {
         let state = docker.inspect_exec(&exec).await.map_err(|error| lost(error.to_string()))?;
         match (state.running, state.exit_code) {
-            (Some(false), Some(status)) => break i32::try_from(status).map_err(|error| lost(error.to_string()))?,
+            (Some(false), Some(status)) => {
+                break i32::try_from(status).map_err(|error| lost(error.to_string()))?;
+            }
             _ => tokio::time::sleep(INSPECT_EVERY).await,
         }
     };
     if status == KILLED {
-        let state = docker.inspect_container(&container, None).await.map_err(|error| lost(error.to_string()))?;
+        let state =
+            docker.inspect_container(&container, None).await.map_err(|error| lost(error.to_string()))?;
         if !state.state.and_then(|state| state.running).unwrap_or(false) {
             return Err(lost("the container stopped".to_owned()));
         }

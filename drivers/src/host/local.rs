@@ -9,9 +9,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command as Process};
 
 use super::custody::{Custody, VARIABLE};
-use super::machine::{Machine, Transport, host_on_machine};
+use super::machine::{Launch, Machine, Transport, host_on_machine};
 use super::pipes::{exit_status, outputs};
-use super::running::{Started, Writer};
+use super::running::{End, Started, Writer};
 
 /// The machine that Kedge runs on. Root is needed for whatever acts as root or as another user.
 #[derive(Clone, Debug)]
@@ -38,13 +38,13 @@ impl Transport for Local {
         &self.name
     }
 
-    async fn start(&self, argv: Vec<String>, _token: &str, stdin: bool) -> PortResult<Started> {
+    async fn start(&self, launch: Launch<'_>) -> PortResult<Started> {
         // `setsid` execs in place: the child is no group leader. Its process id is then that of its group, too.
         let mut child = Process::new("setsid")
-            .args(&argv)
+            .args(&launch.argv)
             .env_remove(VARIABLE)
             .current_dir("/")
-            .stdin(if stdin { Stdio::piped() } else { Stdio::null() })
+            .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -56,10 +56,12 @@ impl Transport for Local {
             output: outputs(&mut child),
             status: Box::pin(end_of(child)),
             strike: group.map(|group| {
-                Box::new(move || {
-                    // Fails when the group is gone or not made yet; the sweep that follows finds what is left.
-                    kill_process_group(group, Signal::KILL).ok();
-                }) as Box<dyn FnOnce() + Send>
+                Box::new(move |end| {
+                    if end == End::AtOnce {
+                        // Fails when the group is gone or not made yet; the sweep that follows finds what is left.
+                        kill_process_group(group, Signal::KILL).ok();
+                    }
+                }) as Box<dyn FnOnce(End) + Send>
             }),
         })
     }
@@ -69,14 +71,19 @@ impl Local {
     fn not_started(&self, error: &io::Error) -> PortError {
         let name = &self.name;
         match error.kind() {
-            io::ErrorKind::NotFound => PortError::Refused(format!("setsid is missing: install util-linux on {name}")),
-            io::ErrorKind::ArgumentListTooLong => PortError::Refused(format!("{name}: the arguments are too long")),
+            io::ErrorKind::NotFound => {
+                PortError::Refused(format!("setsid is missing: install util-linux on {name}"))
+            }
+            io::ErrorKind::ArgumentListTooLong => {
+                PortError::Refused(format!("{name}: the arguments are too long"))
+            }
             _ => PortError::Unavailable(format!("{name}: cannot start a process: {error}")),
         }
     }
 }
 
 async fn end_of(mut child: Child) -> PortResult<i32> {
-    let status = child.wait().await.map_err(|error| PortError::Lost(format!("waiting for a process: {error}")))?;
+    let status =
+        child.wait().await.map_err(|error| PortError::Lost(format!("waiting for a process: {error}")))?;
     Ok(exit_status(status))
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kedge_workflows::ports::{PortError, PortResult, Scope};
 
 use super::custody::{Custody, Mark, SWEEP_LIMIT, VARIABLE};
-use super::running::{Running, Started};
+use super::running::{Chunk, End, Running, Started};
 use super::{Command, Finished, Output, Stdin};
 
 /// The search path of every command.
@@ -23,14 +23,26 @@ group=$(id -g -- "$user") || exit 126
 exec setpriv --reuid="$user" --regid="$group" --init-groups -- "$@"
 "#;
 
+/// A process to be started.
+pub(super) struct Launch<'a> {
+    /// The complete argument vector.
+    pub(super) argv: Vec<String>,
+    /// Unlike that of any other process.
+    pub(super) token: &'a str,
+    /// The mark that helpers of the transport must carry, too. (`argv` sets it for the command itself.)
+    pub(super) mark: Option<&'a Mark>,
+    /// Whether it reads anything.
+    pub(super) stdin: bool,
+}
+
 /// Starts processes on a machine.
 #[async_trait]
 pub(super) trait Transport: fmt::Debug + Send + Sync + 'static {
     /// The machine's name in the configuration.
     fn name(&self) -> &str;
 
-    /// Starts a complete argument vector as root (or as the only user the transport can be). `token` is unique to the command.
-    async fn start(&self, argv: Vec<String>, token: &str, stdin: bool) -> PortResult<Started>;
+    /// Starts a process as root (or as the only user the transport can be).
+    async fn start(&self, launch: Launch<'_>) -> PortResult<Started>;
 
     /// A last look at how a command ended: an error when it was not the command itself that failed.
     fn check(&self, _status: i32, _stderr: &[u8]) -> PortResult<()> {
@@ -63,7 +75,7 @@ impl Machine {
     }
 
     pub(super) async fn clear(&self, scope: &Scope) -> PortResult<()> {
-        sweep(&*self.transport, &self.custody.everything_of(scope), false).await
+        sweep(&*self.transport, &self.custody.everything_of(scope), End::Politely).await
     }
 
     async fn start(&self, command: Command) -> PortResult<Running> {
@@ -71,7 +83,8 @@ impl Machine {
         let program = command.program().to_owned();
         let argv = wrap(&command, &mark)?;
         let stdin = !matches!(command.stdin, Stdin::Empty);
-        let started = tokio::time::timeout(command.limit, self.transport.start(argv, mark.token(), stdin));
+        let launch = Launch { argv, token: mark.token(), mark: Some(&mark), stdin };
+        let started = tokio::time::timeout(command.limit, self.transport.start(launch));
         let started = started.await.map_err(|_| {
             let (name, limit) = (self.transport.name(), command.limit);
             PortError::Unavailable(format!("{program} on {name} could not be started within {limit:?}"))
@@ -107,15 +120,16 @@ macro_rules! host_on_machine {
 pub(super) use host_on_machine;
 
 /// Ends every process that carries the mark or one below it; returns when none is left.
-pub(super) async fn sweep(transport: &dyn Transport, mark: &Mark, at_once: bool) -> PortResult<()> {
+pub(super) async fn sweep(transport: &dyn Transport, mark: &Mark, end: End) -> PortResult<()> {
     let name = transport.name();
+    let launch = Launch { argv: mark.sweep(end), token: mark.token(), mark: None, stdin: false };
     let work = async {
-        let mut started = transport.start(mark.sweep(at_once), mark.token(), false).await?;
+        let mut started = transport.start(launch).await?;
         let (mut said, mut errors) = (Vec::new(), Vec::new());
         while let Some(chunk) = futures::StreamExt::next(&mut started.output).await {
             match chunk {
-                Ok(super::running::Chunk::Out(bytes)) => said.extend_from_slice(&bytes),
-                Ok(super::running::Chunk::Err(bytes)) => errors.extend_from_slice(&bytes),
+                Ok(Chunk::Out(bytes)) => said.extend_from_slice(&bytes),
+                Ok(Chunk::Err(bytes)) => errors.extend_from_slice(&bytes),
                 Err(error) => return Err(PortError::Unavailable(format!("{name}: {error}"))),
             }
         }
@@ -125,19 +139,22 @@ pub(super) async fn sweep(transport: &dyn Transport, mark: &Mark, at_once: bool)
             0 => Ok(()),
             3 => {
                 let pids = String::from_utf8_lossy(&said).trim().to_owned();
-                Err(PortError::Unavailable(format!("processes {pids} on {name} do not end, even when killed")))
+                Err(PortError::Unavailable(format!(
+                    "processes {pids} on {name} do not end, even when killed"
+                )))
             }
             _ => {
                 let finished = Finished { status, stdout: said, stderr: errors };
-                Err(finished.success(&format!("ending processes on {name}")).err().unwrap_or_else(|| {
-                    PortError::Unavailable(format!("ending processes on {name} failed"))
-                }))
+                Err(finished
+                    .success(&format!("ending processes on {name}"))
+                    .err()
+                    .unwrap_or_else(|| PortError::Unavailable(format!("ending processes on {name} failed"))))
             }
         }
     };
-    tokio::time::timeout(SWEEP_LIMIT, work)
-        .await
-        .map_err(|_| PortError::Unavailable(format!("ending processes on {name} took longer than {SWEEP_LIMIT:?}")))?
+    tokio::time::timeout(SWEEP_LIMIT, work).await.map_err(|_| {
+        PortError::Unavailable(format!("ending processes on {name} took longer than {SWEEP_LIMIT:?}"))
+    })?
 }
 
 /// The argument vector that is really started: an empty environment with our few variables, then the change of user.

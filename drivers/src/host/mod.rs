@@ -7,6 +7,7 @@ mod local;
 mod machine;
 mod pipes;
 mod running;
+mod ssh;
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use kedge_workflows::ports::{PortError, PortResult, Scope};
 pub use custody::Custody;
 pub use docker::DockerHost;
 pub use local::LocalHost;
+pub use ssh::{SshHost, SshOptions};
 
 /// Most bytes kept of a command's standard error: enough for the message that matters, bounded against floods.
 pub const MAX_STDERR: usize = 64 * 1024;
@@ -198,7 +200,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn the_local_host_keeps_the_contract() {
         if root("the_local_host_keeps_the_contract") {
-            let new = || LocalHost::new("here", Custody::new("contract"));
+            let new = || LocalHost::new("here", Custody::new("contract-local"));
             host_contract(&new(), &new()).await;
         }
     }
@@ -206,7 +208,24 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_container_keeps_the_contract() {
         if let Ok(container) = std::env::var("KEDGE_TEST_CONTAINER") {
-            let new = || DockerHost::new("there", &container, Custody::new("contract"));
+            let new = || DockerHost::new("there", &container, Custody::new("contract-docker"));
+            host_contract(&new(), &new()).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn ssh_keeps_the_contract() {
+        if let Ok(address) = std::env::var("KEDGE_TEST_SSH") {
+            let new = || {
+                let options = SshOptions {
+                    address: address.clone(),
+                    identity_file: Some("/tmp/hk/id".into()),
+                    known_hosts: Some("/tmp/hk/known".into()),
+                    sudo: !address.starts_with("root"),
+                    runtime_dir: "/tmp/hk/run".into(),
+                };
+                SshHost::new("there", &options, Custody::new("contract-ssh")).unwrap()
+            };
             host_contract(&new(), &new()).await;
         }
     }

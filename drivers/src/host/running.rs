@@ -42,8 +42,20 @@ pub(super) struct Started {
     pub(super) output: Chunks,
     /// The exit status; asked for when the output has ended.
     pub(super) status: Status,
-    /// Ends the process (not its descendants in groups of their own) at once and without waiting, where the transport can.
-    pub(super) strike: Option<Box<dyn FnOnce() + Send>>,
+    /// What the transport does, without waiting, before the processes are looked for.
+    pub(super) strike: Option<Strike>,
+}
+
+/// A transport's own first act when a command is to be ended.
+pub(super) type Strike = Box<dyn FnOnce(End) + Send>;
+
+/// How a command is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// TERM first, KILL after two seconds.
+    Politely,
+    /// KILL.
+    AtOnce,
 }
 
 type Feed = Pin<Box<dyn Future<Output = Result<(), (PortError, Option<Writer>)>> + Send>>;
@@ -59,7 +71,7 @@ pub(super) struct Running {
     feed: Option<Feed>,
     output: Option<Chunks>,
     status: Option<Status>,
-    strike: Option<Box<dyn FnOnce() + Send>>,
+    strike: Option<Strike>,
     stderr: Tail,
     ended: bool,
 }
@@ -104,7 +116,10 @@ impl Running {
                     if stdout.len() + bytes.len() > MAX_STDOUT {
                         self.end().await?;
                         let most = MAX_STDOUT >> 20;
-                        return Err(PortError::Refused(format!("{} printed more than {most} MiB", self.what())));
+                        return Err(PortError::Refused(format!(
+                            "{} printed more than {most} MiB",
+                            self.what()
+                        )));
                     }
                     stdout.extend_from_slice(&bytes);
                 }
@@ -178,12 +193,14 @@ impl Running {
 
     /// Ends the command and all its descendants, and returns when none is left. An error means that this is not certain.
     async fn end(&mut self) -> PortResult<()> {
-        let swept = sweep(&*self.transport, &self.mark, false);
+        if let Some(strike) = self.strike.take() {
+            strike(End::Politely);
+        }
+        let swept = sweep(&*self.transport, &self.mark, End::Politely);
         swept_while_drained(swept, &mut self.output).await.map_err(|error| {
             PortError::Lost(format!("{} may still run: it could not be ended: {error}", self.what()))
         })?;
         self.ended = true;
-        self.strike = None;
         tracing::debug!(host = self.transport.name(), program = self.program, "command was ended");
         Ok(())
     }
@@ -199,7 +216,7 @@ impl Drop for Running {
             return;
         }
         if let Some(strike) = self.strike.take() {
-            strike();
+            strike(End::AtOnce);
         }
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return; // The process is going down; the next life clears.
@@ -208,7 +225,7 @@ impl Drop for Running {
         // Input and connection stay open until the command is gone: a closed input would look like a complete one.
         let (mut output, remains) = (self.output.take(), (self.feed.take(), self.status.take()));
         runtime.spawn(async move {
-            if let Err(error) = swept_while_drained(sweep(&*transport, &mark, true), &mut output).await {
+            if let Err(error) = swept_while_drained(sweep(&*transport, &mark, End::AtOnce), &mut output).await {
                 tracing::warn!(%error, what, "an abandoned command may still run; it is cleared with its task");
             }
             drop(remains);
@@ -233,7 +250,10 @@ async fn said(output: &mut Option<Chunks>) -> Option<io::Result<Chunk>> {
 
 /// Sweeps while the output is read and thrown away: Docker reports no end of any process of a container as long as it cannot get
 /// rid of the output of one that has ended.
-async fn swept_while_drained(swept: impl Future<Output = PortResult<()>>, output: &mut Option<Chunks>) -> PortResult<()> {
+async fn swept_while_drained(
+    swept: impl Future<Output = PortResult<()>>,
+    output: &mut Option<Chunks>,
+) -> PortResult<()> {
     let drained = async {
         while let Some(Ok(_)) = said(output).await {}
         std::future::pending::<()>().await;
