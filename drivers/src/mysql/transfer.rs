@@ -1,0 +1,185 @@
+//! Dumps and imports: the real tools, streamed, with everything that belongs to the old server filtered out on the way. Never
+//! keeps a dump in a file or in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use kedge_workflows::names::DatabaseName;
+use kedge_workflows::ports::{ByteStream, ImportReport, Mark, PortError, PortResult, Secret};
+
+use super::client::{Client, Flavour};
+use super::errors::{Effect, Failure, classify};
+use super::marks::MARK_TABLE;
+use super::quote;
+use super::schema;
+use super::sql_filter::SqlFilter;
+use crate::host::Input;
+
+/// Options of every dump.
+///
+/// No `--hex-blob`: it doubles blobs, and a row that fits max_allowed_packet as it is would not fit any more; escaped bytes
+/// survive. `--single-transaction` reads InnoDB from one snapshot without locks; other engines are consistent under the write
+/// fence only. The defaults give DROP TABLE IF EXISTS, LOCK TABLES and keys added last.
+const OPTIONS: [&str; 11] = [
+    "--single-transaction",
+    "--quick",
+    "--skip-lock-tables",
+    "--routines",
+    "--events",
+    "--triggers",
+    "--no-tablespaces",
+    "--no-autocommit",
+    "--skip-dump-date",
+    "--default-character-set=utf8mb4",
+    "--max-allowed-packet=1G",
+];
+
+/// A dump of a schema as SQL.
+pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<ByteStream> {
+    let what = format!("dumping schema {name}");
+    let tools = client.tools().await?;
+    let objects = schema::objects(client, name).await?;
+    let mut options: Vec<String> = OPTIONS.map(str::to_owned).into();
+    for option in ["--column-statistics=0", "--set-gtid-purged=OFF"] {
+        if tools.dump_knows(option.split('=').next().unwrap_or(option)) {
+            options.push(option.to_owned());
+        }
+    }
+    if objects.iter().any(|object| object.kind == "SYSTEM VERSIONED") {
+        if !tools.dump_knows("--dump-history") {
+            let tool = &tools.dump;
+            return Err(PortError::Refused(format!(
+                "{what}: it has system-versioned tables, whose history {tool} cannot dump; install client tools of MariaDB 10.11 or newer"
+            )));
+        }
+        options.push("--dump-history".to_owned());
+    }
+    if tools.server.flavour == Flavour::Mysql {
+        options.push(format!("--ignore-table={name}.{MARK_TABLE}"));
+    }
+    options.extend(["--".to_owned(), name.to_string()]);
+    let output = client.host().stream(client.dump_command(options).await?).await?;
+    let output = output.map({
+        let what = what.clone();
+        move |chunk| chunk.map_err(|error| super::stream_error(&what, error, Effect::None))
+    });
+    Ok(Box::pin(filtered(output, move |filter| {
+        if filter.complete() {
+            return Ok(());
+        }
+        Err(PortError::Unavailable(format!("{what}: it broke off: its last line is missing")))
+    })))
+}
+
+/// Feeds SQL into an empty schema of ours, as the site's user.
+pub(super) async fn import(
+    client: &Client,
+    name: &DatabaseName,
+    mark: &Mark,
+    (user, password): (&DatabaseName, &Secret),
+    sql: ByteStream,
+) -> PortResult<ImportReport> {
+    let what = format!("importing into schema {name}");
+    if !schema::owned(client, name, mark).await? {
+        return Err(PortError::Refused(format!("{what}: the schema does not exist")));
+    }
+    if let Some(object) = schema::objects(client, name).await?.first() {
+        return Err(PortError::Refused(format!("{what}: it is not empty, it has {} {}", object.kind, object.name)));
+    }
+    let (bytes, largest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let counted = sql.inspect({
+        let bytes = bytes.clone();
+        move |chunk| {
+            bytes.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Ordering::Relaxed);
+        }
+    });
+    let input = filtered(counted, {
+        let largest = largest.clone();
+        move |filter| {
+            largest.store(filter.largest_statement(), Ordering::Relaxed);
+            Ok(())
+        }
+    });
+    let login = login(user, password)?;
+    // The dump's own header says the same; SQL from elsewhere may not.
+    let speed = Bytes::from_static(b"SET SESSION foreign_key_checks=0, unique_checks=0; ");
+    let input: Input = Box::pin(futures::stream::once(async { Ok(speed) }).chain(input));
+    let finished = client.host().run(client.login_command(&login, name.as_str(), input).await?).await?;
+    if finished.status != 0 {
+        let stderr = String::from_utf8_lossy(&finished.stderr).replace(password.expose(), "***");
+        return Err(classify(&what, Failure { status: finished.status, stderr: &stderr }, Effect::Change));
+    }
+    let tables = schema::schema_facts(client, name).await?.tables;
+    Ok(ImportReport { bytes: bytes.load(Ordering::Relaxed), tables })
+}
+
+/// The option group that logs in as a user.
+fn login(user: &DatabaseName, password: &Secret) -> PortResult<String> {
+    Ok(format!("[client]\nuser={}\npassword={}\n", quote::option(user.as_str())?, quote::option(password.expose())?))
+}
+
+/// A stream through the filter; `end` judges the whole.
+fn filtered(
+    input: impl Stream<Item = PortResult<Bytes>> + Send + 'static,
+    end: impl FnOnce(&SqlFilter) -> PortResult<()> + Send + 'static,
+) -> impl Stream<Item = PortResult<Bytes>> + Send {
+    struct State<F> {
+        input: futures::stream::BoxStream<'static, PortResult<Bytes>>,
+        filter: SqlFilter,
+        end: F,
+    }
+    let state = State { input: input.boxed(), filter: SqlFilter::new(), end };
+    futures::stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        loop {
+            match state.input.next().await {
+                Some(Ok(chunk)) => match state.filter.push(&chunk) {
+                    Ok(bytes) if bytes.is_empty() => {}
+                    Ok(bytes) => return Some((Ok(bytes), Some(state))),
+                    Err(error) => return Some((Err(error), None)),
+                },
+                Some(Err(error)) => return Some((Err(error), None)),
+                None => {
+                    let rest = state.filter.finish().and_then(|rest| (state.end)(&state.filter).map(|()| rest));
+                    return Some((rest, None));
+                }
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(chunks: Vec<PortResult<Bytes>>) -> Vec<PortResult<Bytes>> {
+        let end = |filter: &SqlFilter| {
+            if filter.complete() { Ok(()) } else { Err(PortError::Unavailable("broke off".into())) }
+        };
+        filtered(futures::stream::iter(chunks), end).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_dump_without_its_last_line_ends_with_an_error() {
+        let whole = run(vec![Ok("SELECT 1;\n-- Dump comp".into()), Ok("leted\n".into())]).await;
+        assert!(whole.iter().all(Result::is_ok), "{whole:?}");
+        let cut = run(vec![Ok("SELECT 1;\n-- Dump comp".into())]).await;
+        assert!(cut.last().is_some_and(Result::is_err), "{cut:?}");
+    }
+
+    #[tokio::test]
+    async fn an_error_on_the_way_is_the_last_word() {
+        let lost = PortError::Lost("gone".into());
+        let seen = run(vec![Ok("SELECT 1;\n".into()), Err(lost.clone()), Ok("-- Dump completed\n".into())]).await;
+        assert_eq!(seen.last(), Some(&Err(lost)));
+    }
+
+    #[test]
+    fn a_login_is_one_option_group() {
+        let user = DatabaseName::parse("shop").unwrap();
+        assert_eq!(login(&user, &Secret::new("a\"b")).unwrap(), "[client]\nuser=\"shop\"\npassword=\"a\\\"b\"\n");
+        assert!(login(&user, &Secret::new("x\n[mysqld]")).is_err());
+    }
+}
