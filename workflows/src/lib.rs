@@ -1,6 +1,31 @@
 //! The hosting tasks: one file a workflow, shared steps in `steps`, what they need from the world in `ports`. Pure: no I/O here.
+
 pub mod encoding;
 pub mod names;
 pub mod ports;
+pub mod records;
+pub mod rewrite;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+mod backup;
+mod install;
+mod migrate;
+mod params;
+mod place;
+mod steps;
+
+use kedge_engine::step::StepKinds;
+use kedge_engine::workflow::Workflow;
+
+/// The workflows: the one list. Route, schema, command and callbacks follow from it.
+#[must_use]
+pub fn workflows() -> Vec<Box<dyn Workflow>> {
+    vec![Box::new(install::Install), Box::new(backup::Backup), Box::new(migrate::Migrate)]
+}
+
+/// The kinds of step that the workflows' plans are made of.
+#[must_use]
+pub fn step_kinds() -> StepKinds<dyn ports::World> {
+    steps::kinds()
+}

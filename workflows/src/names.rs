@@ -39,8 +39,9 @@ impl SiteName {
         if text.contains(':') {
             return Err(bad("has a port or a scheme; a site is named by its host name alone"));
         }
-        let ascii = idna::domain_to_ascii_strict(text.trim_end_matches('.'))
-            .map_err(|_| bad("is not a host name (letters, digits and hyphens in labels of 1 to 63, separated by dots)"))?;
+        let ascii = idna::domain_to_ascii_strict(text.trim_end_matches('.')).map_err(|_| {
+            bad("is not a host name (letters, digits and hyphens in labels of 1 to 63, separated by dots)")
+        })?;
         if ascii.is_empty() || ascii.len() > MAX_HOST {
             return Err(bad("is not a host name of 1 to 253 characters"));
         }
@@ -174,13 +175,27 @@ mod tests {
 
     #[test]
     fn site_names_are_host_names() {
-        for (text, expected) in
-            [("Example.TEST", "example.test"), ("bücher.example", "xn--bcher-kva.example"), ("a.b.c.", "a.b.c")]
-        {
+        for (text, expected) in [
+            ("Example.TEST", "example.test"),
+            ("bücher.example", "xn--bcher-kva.example"),
+            ("a.b.c.", "a.b.c"),
+        ] {
             assert_eq!(SiteName::parse(text).unwrap().as_str(), expected);
         }
         let long = format!("{}.test", "a".repeat(64));
-        for text in ["", "localhost", "a/b.test", "a.test:80", "http://a.test", "10.0.0.1", "a..test", "-a.test", "a b.test", "../x.y", &long] {
+        for text in [
+            "",
+            "localhost",
+            "a/b.test",
+            "a.test:80",
+            "http://a.test",
+            "10.0.0.1",
+            "a..test",
+            "-a.test",
+            "a b.test",
+            "../x.y",
+            &long,
+        ] {
             assert!(SiteName::parse(text).is_err(), "{text:?} was accepted");
         }
     }

@@ -16,7 +16,8 @@ pub trait Database: Send + Sync {
     async fn schema(&self, name: &DatabaseName) -> PortResult<Existing>;
     /// Creates a schema with the server's best utf8mb4 collation (or `like`'s character set and collation) and our mark.
     /// There with our mark: fine. There without: `NotOurs`.
-    async fn create_schema(&self, name: &DatabaseName, mark: &Mark, like: Option<&Charset>) -> PortResult<()>;
+    async fn create_schema(&self, name: &DatabaseName, mark: &Mark, like: Option<&Charset>)
+    -> PortResult<()>;
     /// Drops a schema that carries this mark. Absent: fine.
     async fn drop_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()>;
     /// Drops every table, view, routine, trigger and event in a schema that carries this mark, so that an import can start anew.
@@ -29,8 +30,13 @@ pub trait Database: Send + Sync {
     /// Creates the user for every web host of this server's configuration (and the host our own client connects from), with the password behind `password` and our mark,
     /// and grants it everything on `schema`, nothing else. Repeating it is fine when the user is ours (mark, or it has this
     /// password); otherwise `NotOurs`.
-    async fn create_user(&self, user: &DatabaseName, schema: &DatabaseName, password: &SecretRef, mark: &Mark)
-    -> PortResult<()>;
+    async fn create_user(
+        &self,
+        user: &DatabaseName,
+        schema: &DatabaseName,
+        password: &SecretRef,
+        mark: &Mark,
+    ) -> PortResult<()>;
     /// Drops the user on every host where it is ours. Absent: fine.
     async fn drop_user(&self, user: &DatabaseName, password: &SecretRef, mark: &Mark) -> PortResult<()>;
 
@@ -48,7 +54,13 @@ pub trait Database: Send + Sync {
     /// Feeds SQL into an empty schema that carries this mark, logged in as the site's own user (made by `create_user`): so views,
     /// triggers, routines and events are defined by that user, and SQL out of a backup reaches nothing but this schema. Definers
     /// named in the SQL are left out. Stops at the first error, which names the statement's line.
-    async fn import(&self, name: &DatabaseName, mark: &Mark, login: &Login, sql: ByteStream) -> PortResult<ImportReport>;
+    async fn import(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        sql: ByteStream,
+    ) -> PortResult<ImportReport>;
 
     /// Fingerprint of a schema and of its user's accounts and grants.
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint>;

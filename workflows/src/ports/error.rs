@@ -29,7 +29,9 @@ pub type PortResult<T> = Result<T, PortError>;
 impl From<PortError> for StepError {
     fn from(error: PortError) -> Self {
         match error {
-            PortError::Refused(what) | PortError::NotOurs(what) | PortError::NoSpace(what) => StepError::fatal(what),
+            PortError::Refused(what) | PortError::NotOurs(what) | PortError::NoSpace(what) => {
+                StepError::fatal(what)
+            }
             PortError::Unavailable(what) => StepError::retryable(what),
             PortError::Lost(what) => StepError::in_doubt(what),
         }

@@ -24,11 +24,27 @@ pub trait WebServer: Send + Sync {
 
     /// Writes a site's vhost file (temp, fsync, rename; 0644 root). Does not reload. `expected` is what must be there now
     /// (hash, or `None` for nothing), or the very bytes to be written (a repeated call): otherwise `NotOurs`.
-    async fn put_vhost(&self, site: &SiteName, vhost: &Vhost, expected: Option<&str>) -> PortResult<RenderedVhost>;
+    async fn put_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost>;
 
     /// Puts back what was saved (bytes, mode, owner; `None`: removes the file), if what is there now is one of `ours` (hashes)
     /// or already what was saved; otherwise `NotOurs`. Does not reload.
-    async fn restore_vhost(&self, site: &SiteName, saved: Option<&SavedFile>, ours: &[String]) -> PortResult<()>;
+    async fn restore_vhost(
+        &self,
+        site: &SiteName,
+        saved: Option<&SavedFile>,
+        ours: &[String],
+    ) -> PortResult<()>;
+
+    /// The revision that the server answers under this file, if the file is one of ours: each has a line `# kedge-revision: ...`.
+    fn revision_in(&self, file: &[u8]) -> Option<String> {
+        let text = std::str::from_utf8(file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("# kedge-revision: ")).map(str::to_owned)
+    }
 
     /// Makes the server take its files: config test first (a failure is `Refused` with the culprit, and nothing is reloaded),
     /// reload, then polls until `revision` is answered for `site` on this host (or, with `None`, until no revision of ours is

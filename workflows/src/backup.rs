@@ -1,0 +1,153 @@
+//! `backup`: one archive of a site's files and database, made while the site is up. Also the sub-task of that name in others.
+
+use kedge_engine::builder::{Named, PlanBuilder};
+use kedge_engine::plan::Plan;
+use kedge_engine::step::Ref;
+use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::names::SiteName;
+use crate::params::{parse, schema, stamp};
+use crate::place::{Place, Store};
+use crate::ports::Compression;
+use crate::records;
+use crate::steps::backup::{CatalogBackup, Catalogued, VerifyBackup, WriteBackup};
+use crate::steps::preflight::Preflight;
+
+/// Most paths that a backup leaves out.
+const MAX_EXCLUDES: usize = 100;
+
+/// The workflow.
+pub(crate) struct Backup;
+
+/// Parameters of `backup`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// The site.
+    site: SiteName,
+    /// Why it is made, for the list of backups.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    description: Option<String>,
+    /// Compression of the archive.
+    #[serde(default)]
+    compression: Compression,
+    /// Paths below the site's directory that are left out.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    exclude: Vec<String>,
+}
+
+impl Workflow for Backup {
+    fn name(&self) -> &'static str {
+        "backup"
+    }
+
+    fn title(&self) -> &'static str {
+        "Make one archive of a site's files and database, while the site is up."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<Params>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "shop.example.test", "description": "before the sale" })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(params)?;
+        check_excludes(&params.exclude)?;
+        let record = records::site(cx.facts, &params.site, "/site")?;
+        let platform = records::platform(cx.facts, &record.platform, "/site")?;
+        let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
+        let store = Store::of(&record);
+        let mut plan = PlanBuilder::new(Some(params.site.as_str()));
+        plan.lock(format!("site {}", params.site), true);
+        let found = plan.step(
+            "preflight",
+            Preflight {
+                from: Some((place.clone(), store.clone())),
+                to: None,
+                to_server: None,
+                backup: true,
+                expects: None,
+            },
+            &[],
+        );
+        let description = params.description.unwrap_or_else(|| "Generated on request".to_owned());
+        let request = Request { description, compression: params.compression, exclude: params.exclude };
+        steps(&mut plan, cx, &place, &store, request, &found);
+        Ok(plan.build()?)
+    }
+}
+
+/// What distinguishes one backup from another.
+pub(crate) struct Request {
+    /// Why it is made.
+    pub(crate) description: String,
+    /// Its compression.
+    pub(crate) compression: Compression,
+    /// What it leaves out.
+    pub(crate) exclude: Vec<String>,
+}
+
+/// Adds the steps of a backup after one step.
+pub(crate) fn steps(
+    plan: &mut PlanBuilder,
+    cx: &PlanCx<'_>,
+    place: &Place,
+    store: &Store,
+    request: Request,
+    after: &dyn Named,
+) -> Ref<Catalogued> {
+    // The stamp alone may come twice within a second; the task's id makes the name its own.
+    let id: String = cx.task.as_str().chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect();
+    let name = format!("{}-{}_{id}{}", place.site, stamp(cx.now), request.compression.suffix());
+    let written = plan.step(
+        "write_backup",
+        WriteBackup {
+            place: place.clone(),
+            store: store.clone(),
+            name: name.clone(),
+            compression: request.compression,
+            description: request.description.clone(),
+            exclude: request.exclude,
+        },
+        &[after],
+    );
+    let verified = plan.step("verify_backup", VerifyBackup { name, written }, &[]);
+    plan.step(
+        "catalog_backup",
+        CatalogBackup {
+            place: place.clone(),
+            database_server: store.server.clone(),
+            description: request.description,
+            verified,
+        },
+        &[],
+    )
+}
+
+fn check_excludes(paths: &[String]) -> Result<(), PlanRefusal> {
+    if paths.len() > MAX_EXCLUDES {
+        return Err(PlanRefusal::param("/exclude", format!("at most {MAX_EXCLUDES} paths")));
+    }
+    for (index, path) in paths.iter().enumerate() {
+        let bad = path.is_empty()
+            || path.starts_with('/')
+            || path.contains('\0')
+            || path.split('/').any(|part| part == "..");
+        if bad {
+            let pointer = format!("/exclude/{index}");
+            return Err(PlanRefusal::param(
+                pointer,
+                "write a path below the site's directory, without .. and a leading slash",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! `install`: a new site on a platform. Built in a stage directory and an empty database, checked behind a closed vhost, then opened.
+
+use kedge_engine::builder::{Named, PlanBuilder};
+use kedge_engine::plan::Plan;
+use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::names::{DatabaseName, SiteName};
+use crate::params::{parse, schema};
+use crate::place::{Names, Place, Store};
+use crate::ports::{InstallRequest, SecretRef};
+use crate::records;
+use crate::steps::app::{ClearCaches, FillSkeleton, InstallApp, PreparePlatform, WriteSettings};
+use crate::steps::database::{CreateSchema, CreateUser};
+use crate::steps::files::{FixAccess, MakeStage, Publish};
+use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::names::ReserveNames;
+use crate::steps::preflight::Preflight;
+use crate::steps::registry::CommitInstall;
+use crate::steps::vhost::{CheckHidden, GoLive, OpenHidden};
+
+/// The workflow.
+pub(crate) struct Install;
+
+/// Parameters of `install`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// The new site.
+    site: SiteName,
+    /// The platform it will run on.
+    platform: String,
+    /// The database server it will use.
+    database_server: String,
+    /// Profile or flavour, where the application has them.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    profile: Option<String>,
+    /// Language, such as `de_DE`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    language: Option<String>,
+    /// Title of the site; its name by default.
+    #[serde(default)]
+    #[schemars(length(max = 200))]
+    title: Option<String>,
+    /// Other host names it answers to.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    aliases: Vec<SiteName>,
+    /// Whose it is.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    client: Option<String>,
+    /// Mail address of the first user.
+    #[serde(default)]
+    #[schemars(length(max = 254))]
+    admin_email: Option<String>,
+    /// Whether the application is installed, or its database left empty.
+    #[serde(default)]
+    method: Method,
+}
+
+/// How much is installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Method {
+    /// The application, by its profile.
+    #[default]
+    Profile,
+    /// Directory, settings and an empty database.
+    Empty,
+}
+
+impl Workflow for Install {
+    fn name(&self) -> &'static str {
+        "install"
+    }
+
+    fn title(&self) -> &'static str {
+        "Install a new site on a platform."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<Params>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "new.example.test", "platform": "wordpress-61", "database_server": "db1", "title": "New" })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(params)?;
+        let platform = records::platform(cx.facts, &params.platform, "/platform")?;
+        records::database_server(cx.facts, &params.database_server, "/database_server")?;
+        names_are_free(cx.facts, &params)?;
+        let host = records::host_of(cx.facts, &platform.web_server)?;
+        let to = Place {
+            aliases: params.aliases.clone(),
+            ..Place::on(&params.site, &params.platform, &platform, host)
+        };
+        let mut plan = PlanBuilder::new(Some(params.site.as_str()));
+        plan.lock(format!("site {}", params.site), false);
+        let prepared = platform_lock(&mut plan, cx.facts, &params.platform)?;
+        build(&mut plan, cx, &params, &to, prepared)?;
+        Ok(plan.build()?)
+    }
+}
+
+fn build(
+    plan: &mut PlanBuilder,
+    cx: &PlanCx<'_>,
+    params: &Params,
+    to: &Place,
+    prepared: bool,
+) -> Result<(), PlanRefusal> {
+    let server = params.database_server.clone();
+    let found = plan.step(
+        "preflight",
+        Preflight {
+            from: None,
+            to: Some(to.clone()),
+            to_server: Some(server.clone()),
+            backup: false,
+            expects: None,
+        },
+        &[],
+    );
+    let proof = FingerprintSite {
+        places: vec![to.clone()],
+        passing: vec![(to.web_server.clone(), to.stage(cx.task.as_str()))],
+        stores: Vec::new(),
+    };
+    plan.fingerprint(&proof, proof.resources());
+    let reserved = plan.step(
+        "reserve_names",
+        ReserveNames {
+            site: params.site.clone(),
+            server: server.clone(),
+            taken: taken_names(cx.facts, &server)?,
+        },
+        &[&found],
+    );
+    let store = Store { server, password: database_password(cx), names: Names::Reserved(reserved) };
+    let schema = plan.step(
+        "create_schema",
+        CreateSchema { site: params.site.clone(), store: store.clone(), found: None },
+        &[],
+    );
+    let user =
+        plan.step("create_user", CreateUser { site: params.site.clone(), store: store.clone() }, &[&schema]);
+    let stage = plan.step("make_stage", MakeStage { to: to.clone() }, &[&found]);
+    let filled = plan.step("fill_skeleton", FillSkeleton { to: to.clone() }, &[&stage]);
+    let written = plan.step(
+        "write_settings",
+        WriteSettings { to: to.clone(), store: store.clone() },
+        &[&filled, &user],
+    );
+    let accessible = plan.step("fix_access", FixAccess { to: to.clone() }, &[&written]);
+    let mut ready: Vec<Box<dyn Named>> = vec![Box::new(accessible)];
+    if !prepared {
+        ready.push(Box::new(plan.step("prepare_platform", PreparePlatform { to: to.clone() }, &[&found])));
+    }
+    if params.method == Method::Profile {
+        let request = InstallRequest {
+            title: params.title.clone().unwrap_or_else(|| params.site.to_string()),
+            admin_email: params.admin_email.clone().unwrap_or_else(|| format!("admin@{}", params.site)),
+            admin_user: "admin".to_owned(),
+            admin_password: SecretRef(format!("admin/{}", cx.task)),
+            language: params.language.clone(),
+            profile: params.profile.clone(),
+        };
+        let before: Vec<&dyn Named> = ready.iter().map(|step| &**step).collect();
+        let install = InstallApp { to: to.clone(), store: store.clone(), request };
+        let installed = plan.step("install_app", install, &before);
+        let clear = ClearCaches { to: to.clone(), store: store.clone() };
+        ready.push(Box::new(plan.step("clear_caches", clear, &[&installed])));
+    }
+    let from_dir = to.stage(cx.task.as_str());
+    let before: Vec<&dyn Named> = ready.iter().map(|step| &**step).collect();
+    let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &before);
+    let bypass = SecretRef(format!("bypass/{}", cx.task));
+    let mut opened = plan.step(
+        "open_hidden",
+        OpenHidden { to: to.clone(), over: None, bypass: bypass.clone(), redirect: None },
+        &[&published],
+    );
+    if params.method == Method::Profile {
+        opened =
+            plan.step("check_hidden", CheckHidden { to: to.clone(), bypass: bypass.clone() }, &[&opened]);
+    }
+    let commit = CommitInstall { to: to.clone(), store, client: params.client.clone() };
+    let committed = plan.step("commit", commit, &[&opened]);
+    plan.step("go_live", GoLive { to: to.clone(), bypass }, &[&committed]);
+    Ok(())
+}
+
+fn names_are_free(facts: &dyn Facts, params: &Params) -> Result<(), PlanRefusal> {
+    if let Some(there) = records::find::<records::SiteRecord>(facts, records::SITE, params.site.as_str())? {
+        return Err(PlanRefusal::Refused(format!(
+            "the site {} exists already, on {}",
+            params.site, there.platform
+        )));
+    }
+    for (index, alias) in params.aliases.iter().enumerate() {
+        let twice = *alias == params.site || params.aliases[..index].contains(alias);
+        if twice || facts.record(records::SITE, alias.as_str())?.is_some() {
+            return Err(PlanRefusal::param(format!("/aliases/{index}"), "the name is in use already"));
+        }
+    }
+    Ok(())
+}
+
+/// Locks the platform: shared, or for us alone while it is not prepared. Tells whether it is.
+pub(crate) fn platform_lock(
+    plan: &mut PlanBuilder,
+    facts: &dyn Facts,
+    platform: &str,
+) -> Result<bool, PlanRefusal> {
+    let prepared = facts.record(records::PREPARED, platform)?.is_some();
+    plan.lock(format!("platform {platform}"), prepared);
+    Ok(prepared)
+}
+
+/// The database names that other tasks have claimed on a server.
+pub(crate) fn taken_names(facts: &dyn Facts, server: &str) -> Result<Vec<DatabaseName>, PlanRefusal> {
+    let prefix = format!("{server}/");
+    let claims = facts.records(records::DATABASE_NAME)?;
+    let names = claims.iter().filter_map(|(claim, _)| claim.strip_prefix(&prefix));
+    Ok(names.filter_map(|name| DatabaseName::parse(name).ok()).collect())
+}
+
+/// Where the password of a task's new database user is.
+pub(crate) fn database_password(cx: &PlanCx<'_>) -> SecretRef {
+    SecretRef(format!("database/{}", cx.task))
+}

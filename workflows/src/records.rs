@@ -1,0 +1,186 @@
+//! The registry's records and what the configuration says of platforms and servers, read through [`Facts`]. Reads, never writes.
+
+use kedge_engine::task::Millis;
+use kedge_engine::workflow::{Facts, PlanRefusal};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::names::{DatabaseName, SiteName};
+use crate::ports::{AppKind, SecretRef};
+
+/// Family of site records.
+pub const SITE: &str = "site";
+/// Family of platform records (from the configuration).
+pub const PLATFORM: &str = "platform";
+/// Family of web server records (from the configuration).
+pub const WEB_SERVER: &str = "web_server";
+/// Family of database server records (from the configuration).
+pub const DATABASE_SERVER: &str = "database_server";
+/// Family of platforms that are ready to be shared.
+pub const PREPARED: &str = "prepared";
+/// Family of claims on database names: `<server>/<name>`.
+pub const DATABASE_NAME: &str = "database_name";
+/// Family of backups, by file name.
+pub const BACKUP: &str = "backup";
+/// Family of old sides within their hold, by the task that put them there.
+pub const TRASH: &str = "trash";
+
+/// A site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteRecord {
+    /// Its host name.
+    pub name: SiteName,
+    /// Other names it answers to.
+    #[serde(default)]
+    pub aliases: Vec<SiteName>,
+    /// Whose it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The platform it runs on.
+    pub platform: String,
+    /// Its directory.
+    pub dir: String,
+    /// The database server.
+    pub database_server: String,
+    /// Its schema.
+    pub schema: DatabaseName,
+    /// Its database user.
+    pub user: DatabaseName,
+    /// Where the user's password is.
+    pub password: SecretRef,
+    /// `enabled` or `disabled`.
+    pub state: SiteState,
+    /// The task that changed this record last.
+    pub task: String,
+    /// When.
+    pub changed_at: Millis,
+}
+
+/// Whether visitors are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteState {
+    /// They are.
+    Enabled,
+    /// They see the disabled page.
+    Disabled,
+}
+
+/// A platform.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlatformRecord {
+    /// The web server it is on.
+    pub web_server: String,
+    /// Its root directory.
+    pub root: String,
+    /// Its application.
+    pub app: AppKind,
+}
+
+/// A web server, as far as plans need to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebServerRecord {
+    /// The host it runs on: two web servers on one host share its files.
+    pub host: String,
+}
+
+/// A backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRecord {
+    /// File name.
+    pub name: String,
+    /// The site.
+    pub site: SiteName,
+    /// The platform it was on.
+    pub platform: String,
+    /// The database server it was on.
+    pub database_server: String,
+    /// Why it was made.
+    pub description: String,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// The task that made it.
+    pub task: String,
+    /// When.
+    pub created_at: Millis,
+}
+
+/// An old side within its hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrashRecord {
+    /// The site as it was, its directory being where it is now.
+    pub site: SiteRecord,
+    /// Until when it is kept.
+    pub until: Millis,
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// When the registry cannot be read or the record is damaged.
+pub fn find<T: DeserializeOwned>(
+    facts: &dyn Facts,
+    family: &str,
+    name: &str,
+) -> Result<Option<T>, PlanRefusal> {
+    let Some(value) = facts.record(family, name)? else { return Ok(None) };
+    let record = serde_json::from_value(value);
+    record.map(Some).map_err(|error| {
+        PlanRefusal::Refused(format!("the {family} record of {name} does not read: {error}"))
+    })
+}
+
+/// A platform that has to exist.
+///
+/// # Errors
+/// Names the platforms there are, at `pointer`.
+pub fn platform(facts: &dyn Facts, name: &str, pointer: &str) -> Result<PlatformRecord, PlanRefusal> {
+    match find(facts, PLATFORM, name)? {
+        Some(platform) => Ok(platform),
+        None => Err(unknown(facts, PLATFORM, "platform", pointer)?),
+    }
+}
+
+/// A site that has to exist.
+///
+/// # Errors
+/// Says so at `pointer`.
+pub fn site(facts: &dyn Facts, name: &SiteName, pointer: &str) -> Result<SiteRecord, PlanRefusal> {
+    let found = find(facts, SITE, name.as_str())?;
+    found.ok_or_else(|| {
+        PlanRefusal::param(pointer, format!("there is no site {name}; `kedge sites` lists them"))
+    })
+}
+
+/// A database server that has to exist.
+///
+/// # Errors
+/// Names the servers there are, at `pointer`.
+pub fn database_server(facts: &dyn Facts, name: &str, pointer: &str) -> Result<(), PlanRefusal> {
+    match facts.record(DATABASE_SERVER, name)? {
+        Some(_) => Ok(()),
+        None => Err(unknown(facts, DATABASE_SERVER, "database server", pointer)?),
+    }
+}
+
+/// The host of a web server.
+///
+/// # Errors
+/// When the configuration does not name it.
+pub fn host_of(facts: &dyn Facts, web_server: &str) -> Result<String, PlanRefusal> {
+    let record: Option<WebServerRecord> = find(facts, WEB_SERVER, web_server)?;
+    let unknown = || PlanRefusal::Refused(format!("the configuration has no web server {web_server:?}"));
+    Ok(record.ok_or_else(unknown)?.host)
+}
+
+fn unknown(facts: &dyn Facts, family: &str, what: &str, pointer: &str) -> Result<PlanRefusal, PlanRefusal> {
+    let names: Vec<String> = facts.records(family)?.into_iter().map(|(name, _)| name).take(20).collect();
+    let known = if names.is_empty() {
+        "none is configured".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    };
+    Ok(PlanRefusal::param(pointer, format!("there is no such {what}; {known}")))
+}

@@ -1,0 +1,292 @@
+//! Steps on databases: the new schema and user, the copy into it, the write fence on the old.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use kedge_engine::context::Cx;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Ref, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::preflight::Found;
+use crate::names::SiteName;
+use crate::place::{Store, mark, scope};
+use crate::ports::{ByteStream, Charset, World};
+use crate::rewrite::{Pair, Rewrite, SqlRewriter, rewrite_stream};
+
+/// An hour: the longest that a dump and import of a site may take.
+const COPY_LIMIT_MS: u64 = 3_600_000;
+/// Bytes between two reports of progress.
+const PROGRESS_EVERY: u64 = 1024 * 1024;
+
+/// Creates the new schema, with the character set of the old one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CreateSchema {
+    /// For this site.
+    pub(crate) site: SiteName,
+    /// What to create.
+    pub(crate) store: Store,
+    /// Facts of the old side, if there is one.
+    pub(crate) found: Option<Ref<Found>>,
+}
+
+impl Step for CreateSchema {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "create_schema";
+
+    fn title(&self) -> String {
+        format!("create the new database of {} on {}", self.site, self.store.server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        let (schema, _) = self.store.known(cx)?;
+        let like: Option<Charset> = match &self.found {
+            Some(found) => cx.output(found)?.charset,
+            None => None,
+        };
+        Ok(server.create_schema(&schema, &mark(cx, &self.site), like.as_ref()).await?)
+    }
+}
+
+impl Compensate for CreateSchema {
+    fn undo_title(&self) -> String {
+        "drop the new database, if it carries this task's mark".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some((schema, _)) = self.store.names(cx)? else { return Ok(()) };
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.drop_schema(&schema, &mark(cx, &self.site)).await?)
+    }
+}
+
+/// Creates the new database user, with a password of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CreateUser {
+    /// For this site.
+    pub(crate) site: SiteName,
+    /// What to create.
+    pub(crate) store: Store,
+}
+
+impl Step for CreateUser {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "create_user";
+
+    fn title(&self) -> String {
+        format!("create a database user for {} with a new password", self.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (schema, user) = self.store.known(cx)?;
+        cx.ports.secrets().ensure(&self.store.password).await?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.create_user(&user, &schema, &self.store.password, &mark(cx, &self.site)).await?)
+    }
+}
+
+impl Compensate for CreateUser {
+    fn undo_title(&self) -> String {
+        "drop the new database user, if it is this task's".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        if let Some((_, user)) = self.store.names(cx)? {
+            let server = cx.ports.database(&self.store.server, &scope(cx))?;
+            server.drop_user(&user, &self.store.password, &mark(cx, &self.site)).await?;
+        }
+        // Last: as long as the user may be there, its password proves that it is ours.
+        Ok(cx.ports.secrets().remove(&self.store.password).await?)
+    }
+}
+
+/// What a copy did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    /// Bytes of SQL.
+    pub(crate) sql_bytes: u64,
+    /// Tables in the new schema.
+    pub(crate) tables: u64,
+    /// Values in which a host name or path was rewritten.
+    pub(crate) values_rewritten: u64,
+    /// Values that hold one and could not be rewritten safely.
+    pub(crate) values_left_alone: u64,
+}
+
+/// Streams the old database into the new one, rewriting host names and paths on the way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyDatabase {
+    /// The new side's name.
+    pub(crate) site: SiteName,
+    /// From here.
+    pub(crate) from: Store,
+    /// To there.
+    pub(crate) to: Store,
+    /// The host name's change, if there is one.
+    pub(crate) rename: Option<(SiteName, SiteName)>,
+    /// Paths that change.
+    pub(crate) moves: Vec<(String, String)>,
+}
+
+impl CopyDatabase {
+    fn rewriter(&self) -> Result<SqlRewriter, StepError> {
+        let bad = |error: crate::rewrite::BadPair| StepError::fatal(format!("the rewrite: {error}"));
+        let mut pairs: Vec<Pair> = self.rename.iter().map(|(from, to)| Pair::host(from, to)).collect();
+        for (from, to) in &self.moves {
+            pairs.push(Pair::path(from, to).map_err(bad)?);
+        }
+        Ok(SqlRewriter::new(Arc::new(Rewrite::new(pairs).map_err(bad)?)))
+    }
+}
+
+impl Step for CopyDatabase {
+    type Ports = dyn World;
+    type Output = Copied;
+    type Mode = Covered;
+    const KIND: &'static str = "copy_database";
+
+    fn title(&self) -> String {
+        match &self.rename {
+            Some((from, to)) => format!("copy the database into the new one, rewriting {from} to {to}"),
+            None => "copy the database into the new one".to_owned(),
+        }
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
+        let scope = scope(cx);
+        let source = cx.ports.database(&self.from.server, &scope)?;
+        let target = cx.ports.database(&self.to.server, &scope)?;
+        let (from, _) = self.from.known(cx)?;
+        let (to, user) = self.to.known(cx)?;
+        let mark = mark(cx, &self.site);
+        // From the start, whatever an earlier attempt left.
+        target.empty_schema(&to, &mark).await?;
+        let total = source.schema_facts(&from).await?.bytes;
+        let (sql, report) = rewrite_stream(source.dump(&from).await?, self.rewriter()?);
+        let imported = target.import(&to, &mark, &self.to.login(user), counted(cx, sql, total)).await?;
+        let report =
+            report.report().ok_or_else(|| StepError::retryable("the copy ended before the dump did"))?;
+        for left in &report.left_alone_list {
+            cx.log(format!("left as it is: {left:?}"));
+        }
+        Ok(Copied {
+            sql_bytes: imported.bytes,
+            tables: imported.tables,
+            values_rewritten: report.values_changed,
+            values_left_alone: report.left_alone,
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(COPY_LIMIT_MS)
+    }
+
+    fn slot(&self) -> Option<String> {
+        Some(format!("{} import", self.to.server))
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+impl CoveredBy for CopyDatabase {
+    fn covered_by(&self) -> String {
+        "goes with the new database".to_owned()
+    }
+}
+
+/// Counts the bytes that pass, as progress.
+pub(super) fn counted(cx: &Cx<'_, dyn World>, stream: ByteStream, total: u64) -> ByteStream {
+    let (mut done, mut told) = (0u64, 0u64);
+    let progress = cx.progress_handle();
+    Box::pin(stream.inspect(move |chunk| {
+        done += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if done - told >= PROGRESS_EVERY {
+            told = done;
+            progress.tell(done, Some(total), "bytes");
+        }
+    }))
+}
+
+/// Locks the account of the side that is left, so that nothing writes to it any more: a 503 stops neither cron nor old workers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Fence {
+    /// Whose account.
+    pub(crate) store: Store,
+    /// How it was before.
+    pub(crate) found: Ref<Found>,
+}
+
+impl Step for Fence {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "fence";
+
+    fn title(&self) -> String {
+        "stop all writes: lock the site's database account and end its sessions".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (_, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.set_account_locked(&user, true).await?)
+    }
+}
+
+impl Compensate for Fence {
+    fn undo_title(&self) -> String {
+        "unlock the account, unless it was locked before".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        if cx.maybe(&self.found)?.is_some_and(|found| found.account_locked) {
+            return Ok(());
+        }
+        let Some((_, user)) = self.store.names(cx)? else { return Ok(()) };
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.set_account_locked(&user, false).await?)
+    }
+}
+
+/// Unlocks the account of a side that comes back from the trash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Unfence {
+    /// Whose account.
+    pub(crate) store: Store,
+}
+
+impl Step for Unfence {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "unfence";
+
+    fn title(&self) -> String {
+        "unlock the database account of the old side".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (_, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.set_account_locked(&user, false).await?)
+    }
+}
+
+impl Compensate for Unfence {
+    fn undo_title(&self) -> String {
+        "lock it again".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (_, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        Ok(server.set_account_locked(&user, true).await?)
+    }
+}

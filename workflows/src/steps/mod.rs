@@ -1,0 +1,52 @@
+//! Steps that more than one workflow uses, by what they touch. Each acts through ports only.
+
+pub(crate) mod app;
+pub(crate) mod backup;
+pub(crate) mod database;
+pub(crate) mod files;
+pub(crate) mod fingerprint;
+pub(crate) mod names;
+pub(crate) mod preflight;
+pub(crate) mod registry;
+pub(crate) mod vhost;
+
+use kedge_engine::step::StepKinds;
+
+use crate::ports::World;
+
+/// Every kind of step there is. Old journals name them: never remove one without a word in ARCHITECTURE.md.
+pub(crate) fn kinds() -> StepKinds<dyn World> {
+    StepKinds::new()
+        .with::<preflight::Preflight>()
+        .with::<fingerprint::FingerprintSite>()
+        .with::<names::ReserveNames>()
+        .with::<database::CreateSchema>()
+        .with::<database::CreateUser>()
+        .with::<database::CopyDatabase>()
+        .with::<database::Fence>()
+        .with::<database::Unfence>()
+        .with::<files::MakeStage>()
+        .with::<files::CopyFiles>()
+        .with::<files::SyncFiles>()
+        .with::<files::FixAccess>()
+        .with::<files::SetAside>()
+        .with::<files::Publish>()
+        .with::<files::TrashDir>()
+        .with::<app::PreparePlatform>()
+        .with::<app::FillSkeleton>()
+        .with::<app::WriteSettings>()
+        .with::<app::InstallApp>()
+        .with::<app::UpdateDatabase>()
+        .with::<app::ClearCaches>()
+        .with::<vhost::SaveVhost>()
+        .with::<vhost::Close>()
+        .with::<vhost::OpenHidden>()
+        .with::<vhost::CheckHidden>()
+        .with::<vhost::GoLive>()
+        .with::<vhost::RetireVhost>()
+        .with::<backup::WriteBackup>()
+        .with::<backup::VerifyBackup>()
+        .with::<backup::CatalogBackup>()
+        .with::<registry::CommitInstall>()
+        .with::<registry::CommitMove>()
+}

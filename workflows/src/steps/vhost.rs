@@ -1,0 +1,304 @@
+//! Steps on vhosts: save, close, open hidden, check, go live, retire. Visitors get the old site, a 503, or the checked new site.
+
+use kedge_engine::context::Cx;
+use kedge_engine::plan::Doors;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{Compensable, Compensate, Query, Ref, Retriable, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use crate::names::SiteName;
+use crate::place::{Place, scope};
+use crate::ports::{
+    Get, PortResult, RenderedVhost, SavedFile, SecretRef, SmokeCheck, VhostMode, WebServer, World,
+};
+
+const CLOSED: VhostMode = VhostMode::Maintenance { bypass: None };
+
+/// The vhost that only the bearer of the token sees through.
+fn hidden(token: &str) -> VhostMode {
+    VhostMode::Maintenance { bypass: Some(token.to_owned()) }
+}
+
+fn rendered(web: &dyn WebServer, place: &Place, mode: VhostMode) -> RenderedVhost {
+    web.render(&place.vhost(mode))
+}
+
+/// Writes a vhost over one of `before` (hashes) and waits until the server answers with it.
+async fn switch(web: &dyn WebServer, place: &Place, mode: VhostMode, before: Option<&str>) -> PortResult<()> {
+    let vhost = place.vhost(mode);
+    let written = web.put_vhost(&place.site, &vhost, before).await?;
+    web.reload(&place.site, Some(&written.revision)).await
+}
+
+/// Reads the vhost as it is, to be put back exactly.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SaveVhost {
+    /// Whose.
+    pub(crate) place: Place,
+}
+
+impl Step for SaveVhost {
+    type Ports = dyn World;
+    type Output = Option<SavedFile>;
+    type Mode = Query;
+    const KIND: &'static str = "save_vhost";
+
+    fn title(&self) -> String {
+        format!("read the vhost of {} on {}", self.place.site, self.place.web_server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Option<SavedFile>, StepError> {
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        Ok(web.vhost(&self.place.site).await?)
+    }
+}
+
+/// Closes the site: everybody gets a 503.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Close {
+    /// The side that is there.
+    pub(crate) place: Place,
+    /// Its vhost as it was.
+    pub(crate) saved: Ref<Option<SavedFile>>,
+}
+
+impl Step for Close {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "close";
+
+    fn title(&self) -> String {
+        format!("close {}: visitors get a 503", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let saved = cx.output(&self.saved)?;
+        let before = saved.as_ref().map(|saved| saved.sha256.as_str());
+        Ok(switch(&*web, &self.place, CLOSED, before).await?)
+    }
+
+    fn doors(&self) -> Option<Doors> {
+        Some(Doors::Close)
+    }
+}
+
+impl Compensate for Close {
+    fn undo_title(&self) -> String {
+        "put the vhost back as it was".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(saved) = cx.maybe(&self.saved)? else { return Ok(()) };
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let ours = [rendered(&*web, &self.place, CLOSED).sha256];
+        web.restore_vhost(&self.place.site, saved.as_ref(), &ours).await?;
+        let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
+        Ok(web.reload(&self.place.site, revision.as_deref()).await?)
+    }
+}
+
+/// Puts the new side's vhost in place, closed to all but the bearer of this task's token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct OpenHidden {
+    /// The new side.
+    pub(crate) to: Place,
+    /// The closed side whose vhost file this one replaces, if it is the same file.
+    pub(crate) over: Option<Place>,
+    /// The token.
+    pub(crate) bypass: SecretRef,
+    /// The redirect that is in its place until then, if one is.
+    pub(crate) redirect: Option<Ref<Option<SavedFile>>>,
+}
+
+impl OpenHidden {
+    /// What is in the file's place before, if it is a redirect.
+    fn replaced(&self, cx: &Cx<'_, dyn World>) -> Result<Option<SavedFile>, StepError> {
+        match &self.redirect {
+            Some(redirect) => Ok(cx.maybe(redirect)?.flatten()),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Step for OpenHidden {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "open_hidden";
+
+    fn title(&self) -> String {
+        format!("point {} to {}, still closed to visitors", self.to.site, self.to.dir)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.to.web_server, &scope(cx))?;
+        let token = cx.ports.secrets().ensure(&self.bypass).await?;
+        let over = self.over.as_ref().map(|over| rendered(&*web, over, CLOSED).sha256);
+        let before = over.or(self.replaced(cx)?.map(|redirect| redirect.sha256));
+        Ok(switch(&*web, &self.to, hidden(token.expose()), before.as_deref()).await?)
+    }
+}
+
+impl Compensate for OpenHidden {
+    fn undo_title(&self) -> String {
+        match &self.over {
+            Some(over) => format!("point {} back to {}", over.site, over.dir),
+            None => "remove the new vhost".to_owned(),
+        }
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.to.web_server, &scope(cx))?;
+        let token = cx.ports.secrets().get(&self.bypass).await?;
+        let ours = token.map(|token| rendered(&*web, &self.to, hidden(token.expose())).sha256);
+        match &self.over {
+            Some(over) => {
+                let ours = ours.unwrap_or_else(|| rendered(&*web, over, CLOSED).sha256);
+                switch(&*web, over, CLOSED, Some(&ours)).await?;
+            }
+            None => {
+                let saved = self.replaced(cx)?;
+                web.restore_vhost(&self.to.site, saved.as_ref(), &Vec::from_iter(ours)).await?;
+                let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
+                web.reload(&self.to.site, revision.as_deref()).await?;
+            }
+        }
+        // Last: without the token the vhost that has to go could not be recognised.
+        Ok(cx.ports.secrets().remove(&self.bypass).await?)
+    }
+}
+
+/// Asks the new side for its pages, by the token, and visitors' requests for their 503.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckHidden {
+    /// The new side.
+    pub(crate) to: Place,
+    /// The token.
+    pub(crate) bypass: SecretRef,
+}
+
+impl Step for CheckHidden {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Query;
+    const KIND: &'static str = "check_hidden";
+
+    fn title(&self) -> String {
+        "ask the new side for its pages before visitors do".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let scope = scope(cx);
+        let web = cx.ports.web_server(&self.to.web_server, &scope)?;
+        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope)?;
+        let token = cx.ports.secrets().get(&self.bypass).await?;
+        let token = token.ok_or_else(|| StepError::fatal("the token of the hidden vhost is missing"))?;
+        for check in app.smoke_checks(&self.to.site) {
+            let get = Get { bypass: Some(token.expose().to_owned()), ..check.get.clone() };
+            let answer = web.get(&get).await?;
+            judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;
+            cx.log(format!("{} answers {}", get.path, answer.status));
+        }
+        let visitor = Get { host: self.to.site.clone(), path: "/".to_owned(), bypass: None };
+        let status = web.get(&visitor).await?.status;
+        if status == 503 {
+            return Ok(());
+        }
+        Err(StepError::retryable(format!(
+            "visitors of {} get {status} where the site is closed",
+            self.to.site
+        )))
+    }
+}
+
+/// Whether an answer passes a check; the error says what is wrong with it.
+fn judge(check: &SmokeCheck, status: u16, body: &[u8]) -> Result<(), String> {
+    let path = &check.get.path;
+    if !check.statuses.contains(&status) {
+        return Err(format!("{path} answers {status}, expected {:?}", check.statuses));
+    }
+    let has = |text: &str| memchr::memmem::find(body, text.as_bytes()).is_some();
+    if let Some(missing) = check.contains.iter().find(|text| !has(text)) {
+        return Err(format!("{path} answers {status}, but without {missing:?}"));
+    }
+    match check.lacks.iter().find(|text| has(text)) {
+        Some(bad) => Err(format!("{path} answers {status} with {bad:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Opens the doors: visitors get the new side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GoLive {
+    /// The new side.
+    pub(crate) to: Place,
+    /// The token of its hidden vhost, which is forgotten.
+    pub(crate) bypass: SecretRef,
+}
+
+impl Step for GoLive {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "go_live";
+
+    fn title(&self) -> String {
+        format!("open {}", self.to.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.to.web_server, &scope(cx))?;
+        let token = cx.ports.secrets().get(&self.bypass).await?;
+        let before = token.map(|token| rendered(&*web, &self.to, hidden(token.expose())).sha256);
+        switch(&*web, &self.to, VhostMode::Live, before.as_deref()).await?;
+        Ok(cx.ports.secrets().remove(&self.bypass).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+
+    fn doors(&self) -> Option<Doors> {
+        Some(Doors::Open)
+    }
+}
+
+/// Takes the old side's vhost away, or makes it point to the new name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RetireVhost {
+    /// The side that is left.
+    pub(crate) place: Place,
+    /// Where its visitors are sent, if they are.
+    pub(crate) redirect: Option<SiteName>,
+}
+
+impl Step for RetireVhost {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "retire_vhost";
+
+    fn title(&self) -> String {
+        match &self.redirect {
+            Some(to) => format!("send visitors of {} to {to}", self.place.site),
+            None => format!("remove the vhost of {} on {}", self.place.site, self.place.web_server),
+        }
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let closed = rendered(&*web, &self.place, CLOSED).sha256;
+        if let Some(to) = &self.redirect {
+            let mode = VhostMode::Redirect { to: to.clone() };
+            return Ok(switch(&*web, &self.place, mode, Some(&closed)).await?);
+        }
+        web.restore_vhost(&self.place.site, None, &[closed]).await?;
+        Ok(web.reload(&self.place.site, None).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+}

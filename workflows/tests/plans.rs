@@ -1,0 +1,214 @@
+//! The plans of the workflows, looked at as data: what waits for what, what is undone, what is refused. Nothing runs.
+
+use std::collections::BTreeMap;
+
+use kedge_engine::plan::{Class, Plan, UndoSpec};
+use kedge_engine::store::ReadError;
+use kedge_engine::task::TaskId;
+use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
+use kedge_workflows::workflows;
+use serde_json::{Value, json};
+
+#[derive(Default)]
+struct Known(BTreeMap<(String, String), Value>);
+
+impl Known {
+    fn with(mut self, family: &str, name: &str, value: Value) -> Self {
+        self.0.insert((family.to_owned(), name.to_owned()), value);
+        self
+    }
+
+    fn usual() -> Self {
+        let site = json!({
+            "name": "shop.example.test", "platform": "wordpress-61", "dir": "/srv/61/sites/shop.example.test",
+            "database_server": "db1", "schema": "shopexampletest", "user": "shopexampletest",
+            "password": "database/task_1", "state": "enabled", "task": "task_1", "changed_at": 1
+        });
+        Self::default()
+            .with(
+                "platform",
+                "wordpress-61",
+                json!({ "web_server": "web1", "root": "/srv/61", "app": "wordpress" }),
+            )
+            .with(
+                "platform",
+                "wordpress-68",
+                json!({ "web_server": "web1", "root": "/srv/68", "app": "wordpress" }),
+            )
+            .with("platform", "files", json!({ "web_server": "web1", "root": "/srv/files", "app": "plain" }))
+            .with("web_server", "web1", json!({ "host": "host1" }))
+            .with("database_server", "db1", json!({}))
+            .with("database_server", "db2", json!({}))
+            .with("prepared", "wordpress-61", json!({}))
+            .with("site", "shop.example.test", site)
+    }
+}
+
+impl Facts for Known {
+    fn record(&self, family: &str, name: &str) -> Result<Option<Value>, ReadError> {
+        Ok(self.0.get(&(family.to_owned(), name.to_owned())).cloned())
+    }
+
+    fn records(&self, family: &str) -> Result<Vec<(String, Value)>, ReadError> {
+        let of_family = self.0.iter().filter(|((of, _), _)| of == family);
+        Ok(of_family.map(|((_, name), value)| (name.clone(), value.clone())).collect())
+    }
+}
+
+fn workflow(name: &str) -> Box<dyn Workflow> {
+    workflows().into_iter().find(|workflow| workflow.name() == name).unwrap()
+}
+
+fn plan(name: &str, params: Value, facts: &Known) -> Result<Plan, PlanRefusal> {
+    let task = TaskId::from_bytes([7; 16]);
+    workflow(name).plan(&params, &PlanCx { task: &task, now: 1_795_363_200_000, facts })
+}
+
+/// Whether `before` is done before `after` begins, directly or not.
+fn comes_before(plan: &Plan, before: &str, after: &str) -> bool {
+    let (before, after) = (plan.find(before).unwrap(), plan.find(after).unwrap());
+    let mut open = vec![after];
+    while let Some(step) = open.pop() {
+        if step == before {
+            return true;
+        }
+        open.extend(plan.before(step));
+    }
+    false
+}
+
+#[test]
+fn every_example_makes_a_plan_and_fits_its_schema() {
+    for workflow in workflows() {
+        let made = plan(workflow.name(), workflow.example(), &Known::usual());
+        assert!(made.is_ok(), "{}: {:?}", workflow.name(), made.err());
+        let schema = workflow.schema();
+        assert_eq!(schema["additionalProperties"], json!(false), "{}", workflow.name());
+        assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
+    }
+}
+
+#[test]
+fn a_migrate_touches_nothing_live_before_everything_slow_is_done() {
+    let plan = plan(
+        "migrate",
+        json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }),
+        &Known::usual(),
+    )
+    .unwrap();
+    for slow in ["catalog_backup", "copy_files", "create_user", "prepare_platform"] {
+        assert!(comes_before(&plan, slow, "close"), "{slow} has to be done before the doors close");
+    }
+    assert!(comes_before(&plan, "close", "fence") && comes_before(&plan, "fence", "copy_database"));
+    assert!(comes_before(&plan, "fence", "sync_files"));
+    assert!(
+        !comes_before(&plan, "sync_files", "copy_database"),
+        "files and database are copied beside each other"
+    );
+    assert!(comes_before(&plan, "check_hidden", "commit") && comes_before(&plan, "commit", "go_live"));
+    assert_eq!(plan.step(plan.pivot(None).unwrap()).name, "commit");
+    assert_eq!(plan.step(plan.pivot(Some("backup")).unwrap()).name, "catalog_backup");
+    assert!(plan.rest().fingerprint.is_some());
+    assert!(plan.find("set_aside").is_none() && plan.find("retire_vhost").is_none());
+    assert_eq!(plan.rest().hold_ms, Some(86_400_000));
+}
+
+#[test]
+fn everything_that_acts_says_how_it_is_taken_back() {
+    for (name, params) in [
+        ("install", workflow("install").example()),
+        (
+            "migrate",
+            json!({ "site": "shop.example.test", "new_site": "new.example.test", "target_platform": "wordpress-68" }),
+        ),
+    ] {
+        let plan = plan(name, params, &Known::usual()).unwrap();
+        for (_, step) in plan.steps().filter(|(_, step)| step.class == Class::Compensable) {
+            let words = match &step.undo {
+                UndoSpec::Own { title } => title,
+                UndoSpec::None { why } => why,
+            };
+            assert!(words.len() > 10, "{name}: {} says nothing of its undo", step.name);
+        }
+    }
+}
+
+#[test]
+fn a_rename_rewrites_and_retires_the_old_name() {
+    let params =
+        json!({ "site": "shop.example.test", "new_site": "store.example.test", "redirect_old": true });
+    let plan = plan("migrate", params, &Known::usual()).unwrap();
+    let copy = &plan.step(plan.find("copy_database").unwrap()).params;
+    assert_eq!(copy["rename"], json!(["shop.example.test", "store.example.test"]));
+    assert_eq!(
+        copy["moves"],
+        json!([["/srv/61/sites/shop.example.test", "/srv/61/sites/store.example.test"]])
+    );
+    assert_eq!(plan.step(plan.find("retire_vhost").unwrap()).params["redirect"], "store.example.test");
+    let locks: Vec<&str> = plan.rest().locks.iter().map(|lock| lock.resource.as_str()).collect();
+    assert_eq!(locks, ["platform wordpress-61", "site shop.example.test", "site store.example.test"]);
+}
+
+#[test]
+fn a_move_to_another_database_server_takes_the_place_of_the_old_directory() {
+    let params = json!({ "site": "shop.example.test", "target_database_server": "db2" });
+    let plan = plan("migrate", params, &Known::usual()).unwrap();
+    assert!(comes_before(&plan, "set_aside", "publish"));
+    assert!(plan.find("trash_dir").is_none());
+}
+
+#[test]
+fn what_cannot_be_is_refused_in_words() {
+    let refused = |name: &str, params: Value, words: &str| {
+        let told = match plan(name, params, &Known::usual()) {
+            Err(PlanRefusal::BadParams(problems)) => {
+                problems.into_iter().map(|p| format!("{} {}", p.pointer, p.detail)).collect()
+            }
+            Err(other) => other.to_string(),
+            Ok(_) => String::from("a plan"),
+        };
+        assert!(told.contains(words), "{told:?} does not say {words:?}");
+    };
+    refused("migrate", json!({ "site": "shop.example.test" }), "nothing would change");
+    refused(
+        "migrate",
+        json!({ "site": "none.example.test", "target_platform": "wordpress-68" }),
+        "/site there is no site",
+    );
+    refused(
+        "migrate",
+        json!({ "site": "shop.example.test", "target_platform": "x" }),
+        "there are: files, wordpress-61",
+    );
+    refused(
+        "migrate",
+        json!({ "site": "shop.example.test", "target_platform": "files" }),
+        "another application",
+    );
+    refused(
+        "migrate",
+        json!({ "site": "shop.example.test", "hold": "ever", "new_site": "a.test" }),
+        "no duration",
+    );
+    refused(
+        "install",
+        json!({ "site": "shop.example.test", "platform": "wordpress-61", "database_server": "db1" }),
+        "exists already",
+    );
+    refused(
+        "install",
+        json!({ "site": "../etc", "platform": "wordpress-61", "database_server": "db1" }),
+        "has a path",
+    );
+    refused("backup", json!({ "site": "shop.example.test", "exclude": ["../x"] }), "/exclude/0");
+}
+
+#[test]
+fn a_plan_is_the_same_for_the_same_input() {
+    let params = json!({ "site": "shop.example.test", "target_platform": "wordpress-68" });
+    let one = plan("migrate", params.clone(), &Known::usual()).unwrap();
+    let two = plan("migrate", params, &Known::usual()).unwrap();
+    assert_eq!(one.hash(), two.hash());
+    let stored = serde_json::to_vec(&one).unwrap();
+    assert_eq!(serde_json::from_slice::<Plan>(&stored).unwrap(), one);
+}
