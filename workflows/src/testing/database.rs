@@ -1,0 +1,507 @@
+//! A database server in memory. Keeps the promises of the port; its SQL is the small part that its own dumps need.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use sha2::{Digest, Sha256};
+
+use super::Faults;
+use super::database_sql::{FakeTables, Statement, dump, parse};
+use crate::names::DatabaseName;
+use crate::ports::{
+    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport,
+    Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets, VolatileRows,
+};
+
+/// Bytes of a chunk of a dump: small, so that tests see chunk borders everywhere.
+const CHUNK: usize = 61;
+const COLLATION: &str = "utf8mb4_unicode_520_ci";
+
+/// A database server in memory. Clones share it.
+#[derive(Clone)]
+pub struct FakeDatabase {
+    faults: Faults,
+    secrets: Arc<dyn Secrets>,
+    server: Arc<Mutex<Server>>,
+}
+
+#[derive(Default)]
+struct Server {
+    schemas: BTreeMap<String, Schema>,
+    users: BTreeMap<String, User>,
+}
+
+#[derive(Clone, Debug)]
+struct Schema {
+    mark: Option<Mark>,
+    charset: Charset,
+    tables: FakeTables,
+}
+
+#[derive(Clone)]
+struct User {
+    password: Secret,
+    mark: Option<Mark>,
+    schemas: Vec<String>,
+    locked: bool,
+}
+
+impl FakeDatabase {
+    /// An empty server.
+    #[must_use]
+    pub fn new(faults: Faults, secrets: Arc<dyn Secrets>) -> Self {
+        Self { faults, secrets, server: Arc::default() }
+    }
+
+    /// Does something with a schema's tables, as an administrator; `None` when it does not exist.
+    pub fn with_tables<R>(&self, schema: &DatabaseName, act: impl FnOnce(&mut FakeTables) -> R) -> Option<R> {
+        self.lock().schemas.get_mut(schema.as_str()).map(|schema| act(&mut schema.tables))
+    }
+
+    /// Does something with a schema's tables, as a site's code does.
+    ///
+    /// # Errors
+    /// `Refused` for a wrong password, a locked account, or no right on the schema.
+    pub fn as_site<R>(
+        &self,
+        user: &str,
+        password: &str,
+        schema: &str,
+        act: impl FnOnce(&mut FakeTables) -> R,
+    ) -> PortResult<R> {
+        let mut server = self.lock();
+        server.check_login(user, password, schema)?;
+        let schema = server
+            .schemas
+            .get_mut(schema)
+            .ok_or_else(|| refused(format!("schema {schema} does not exist")))?;
+        Ok(act(&mut schema.tables))
+    }
+
+    /// Adds a schema and a user of that name that are not Kedge's.
+    pub fn add_foreign(&self, name: &DatabaseName, tables: FakeTables) {
+        let mut server = self.lock();
+        let name = name.to_string();
+        server.schemas.insert(name.clone(), Schema { mark: None, charset: charset(), tables });
+        let user =
+            User { password: Secret::new("foreign"), mark: None, schemas: vec![name.clone()], locked: false };
+        server.users.insert(name, user);
+    }
+
+    /// Everything on the server, to be compared: what differs between two of these differs on the server.
+    #[must_use]
+    pub fn state(&self) -> Fingerprint {
+        let server = self.lock();
+        let mut entries = Vec::new();
+        for (name, schema) in &server.schemas {
+            entries.push((format!("schema:{name}"), format!("{:?} {:?}", schema.mark, schema.charset)));
+            for (table, content) in &schema.tables {
+                entries.push((format!("table:{name}.{table}"), format!("{content:?}")));
+            }
+        }
+        for (name, user) in &server.users {
+            let password = hex::encode(&Sha256::digest(user.password.expose())[..8]);
+            entries.push((
+                format!("user:{name}"),
+                format!("{:?} {:?} {} {password}", user.mark, user.schemas, user.locked),
+            ));
+        }
+        Fingerprint::of(entries)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Server> {
+        // A test that panicked elsewhere leaves nothing half done here.
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One effect between two points.
+    fn effect<R>(
+        &self,
+        op: &str,
+        detail: &str,
+        act: impl FnOnce(&mut Server) -> PortResult<R>,
+    ) -> PortResult<R> {
+        self.faults.before(op, detail)?;
+        let result = act(&mut self.lock())?;
+        self.faults.after(op, detail)?;
+        Ok(result)
+    }
+
+    fn query<R>(&self, op: &str, detail: &str, act: impl FnOnce(&Server) -> PortResult<R>) -> PortResult<R> {
+        self.faults.before(op, detail)?;
+        act(&self.lock())
+    }
+}
+
+impl Server {
+    /// A schema with this mark; `None` when absent.
+    fn owned(&mut self, name: &DatabaseName, mark: &Mark) -> PortResult<Option<&mut Schema>> {
+        match self.schemas.get_mut(name.as_str()) {
+            Some(schema) if schema.mark.as_ref().is_none_or(|there| there.task != mark.task) => {
+                Err(PortError::NotOurs(format!("schema {name} is not of task {}", mark.task)))
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn existing(&mut self, name: &DatabaseName, mark: &Mark) -> PortResult<&mut Schema> {
+        self.owned(name, mark)?.ok_or_else(|| refused(format!("schema {name} does not exist")))
+    }
+
+    fn check_login(&self, user: &str, password: &str, schema: &str) -> PortResult<()> {
+        match self.users.get(user) {
+            Some(found)
+                if found.password.expose() == password
+                    && !found.locked
+                    && found.schemas.iter().any(|s| s == schema) =>
+            {
+                Ok(())
+            }
+            _ => Err(refused(format!("access denied for user {user} to schema {schema}"))),
+        }
+    }
+}
+
+fn refused(what: String) -> PortError {
+    PortError::Refused(what)
+}
+
+fn charset() -> Charset {
+    Charset { charset: "utf8mb4".to_owned(), collation: COLLATION.to_owned() }
+}
+
+fn user_is_ours(user: &User, secret: Option<&Secret>, mark: &Mark) -> bool {
+    user.mark.as_ref().is_some_and(|there| there.task == mark.task) || secret == Some(&user.password)
+}
+
+#[async_trait]
+impl Database for FakeDatabase {
+    async fn facts(&self) -> PortResult<DatabaseFacts> {
+        self.query("database.facts", "", |_| {
+            Ok(DatabaseFacts {
+                flavour: "mariadb".to_owned(),
+                version: "10.11.0-fake".to_owned(),
+                max_allowed_packet: 16 << 20,
+                read_only: false,
+                free_bytes: Some(1 << 40),
+                collations: vec!["utf8mb4_general_ci".to_owned(), COLLATION.to_owned()],
+            })
+        })
+    }
+
+    async fn schema(&self, name: &DatabaseName) -> PortResult<Existing> {
+        self.query("database.schema", name.as_str(), |server| {
+            Ok(match server.schemas.get(name.as_str()) {
+                None => Existing::Absent,
+                Some(Schema { mark: Some(mark), .. }) => Existing::Marked { task: mark.task.clone() },
+                Some(_) => Existing::Unmarked,
+            })
+        })
+    }
+
+    async fn create_schema(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        like: Option<&Charset>,
+    ) -> PortResult<()> {
+        self.effect("database.create_schema", name.as_str(), |server| {
+            if server.owned(name, mark)?.is_none() {
+                let charset = like.cloned().unwrap_or_else(charset);
+                server.schemas.insert(
+                    name.to_string(),
+                    Schema { mark: Some(mark.clone()), charset, tables: FakeTables::new() },
+                );
+            }
+            Ok(())
+        })
+    }
+
+    async fn drop_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()> {
+        self.effect("database.drop_schema", name.as_str(), |server| {
+            if server.owned(name, mark)?.is_some() {
+                server.schemas.remove(name.as_str());
+            }
+            Ok(())
+        })
+    }
+
+    async fn empty_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()> {
+        self.effect("database.empty_schema", name.as_str(), |server| {
+            server.existing(name, mark)?.tables.clear();
+            Ok(())
+        })
+    }
+
+    async fn schema_facts(&self, name: &DatabaseName) -> PortResult<SchemaFacts> {
+        self.query("database.schema_facts", name.as_str(), |server| {
+            let schema = server
+                .schemas
+                .get(name.as_str())
+                .ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            let tables = schema.tables.len() as u64;
+            Ok(SchemaFacts {
+                charset: schema.charset.clone(),
+                bytes: dump(&schema.tables).len() as u64,
+                tables,
+                collations: if tables == 0 { Vec::new() } else { vec![COLLATION.to_owned()] },
+            })
+        })
+    }
+
+    async fn user_exists(&self, name: &DatabaseName) -> PortResult<bool> {
+        self.query("database.user_exists", name.as_str(), |server| {
+            Ok(server.users.contains_key(name.as_str()))
+        })
+    }
+
+    async fn create_user(
+        &self,
+        user: &DatabaseName,
+        schema: &DatabaseName,
+        password: &SecretRef,
+        mark: &Mark,
+    ) -> PortResult<()> {
+        let secret = self.secrets.ensure(password).await?;
+        self.effect("database.create_user", user.as_str(), |server| {
+            let new = User {
+                password: secret.clone(),
+                mark: Some(mark.clone()),
+                schemas: Vec::new(),
+                locked: false,
+            };
+            let there = server.users.entry(user.to_string()).or_insert(new);
+            if !user_is_ours(there, Some(&secret), mark) {
+                return Err(PortError::NotOurs(format!("user {user} exists and was not made by this task")));
+            }
+            if !there.schemas.iter().any(|name| name == schema.as_str()) {
+                there.schemas.push(schema.to_string());
+            }
+            Ok(())
+        })
+    }
+
+    async fn drop_user(&self, user: &DatabaseName, password: &SecretRef, mark: &Mark) -> PortResult<()> {
+        let secret = self.secrets.get(password).await?;
+        self.effect("database.drop_user", user.as_str(), |server| {
+            match server.users.get(user.as_str()) {
+                None => {}
+                Some(there) if user_is_ours(there, secret.as_ref(), mark) => {
+                    server.users.remove(user.as_str());
+                }
+                Some(_) => {
+                    return Err(PortError::NotOurs(format!(
+                        "user {user} exists and was not made by this task"
+                    )));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn address_for_sites(&self) -> String {
+        "localhost".to_owned()
+    }
+
+    async fn account_locked(&self, user: &DatabaseName) -> PortResult<bool> {
+        self.query("database.account_locked", user.as_str(), |server| {
+            Ok(server.users.get(user.as_str()).is_some_and(|user| user.locked))
+        })
+    }
+
+    async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()> {
+        self.effect("database.set_account_locked", user.as_str(), |server| {
+            let user = server
+                .users
+                .get_mut(user.as_str())
+                .ok_or_else(|| refused(format!("user {user} does not exist")))?;
+            user.locked = locked;
+            Ok(())
+        })
+    }
+
+    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream> {
+        let sql = self.query("database.dump", name.as_str(), |server| {
+            let schema = server
+                .schemas
+                .get(name.as_str())
+                .ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            Ok(dump(&schema.tables))
+        })?;
+        let mut chunks: Vec<PortResult<Bytes>> =
+            sql.as_bytes().chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        // A fault behind a dump is one that its reader meets at the end of the stream.
+        if let Err(error) = self.faults.after("database.dump", name.as_str()) {
+            chunks.push(Err(error));
+        }
+        Ok(Box::pin(futures::stream::iter(chunks)))
+    }
+
+    async fn import(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        mut sql: ByteStream,
+    ) -> PortResult<ImportReport> {
+        let secret = self.secrets.get(&login.password).await?;
+        let password = secret.as_ref().map_or("", |secret| secret.expose()).to_owned();
+        self.query("database.import", name.as_str(), |server| {
+            server.check_login(login.user.as_str(), &password, name.as_str())
+        })?;
+        {
+            let mut server = self.lock();
+            if !server.existing(name, mark)?.tables.is_empty() {
+                return Err(refused(format!("schema {name} is not empty")));
+            }
+        }
+        let mut read = Vec::new();
+        let mut broken = None;
+        while let Some(chunk) = sql.next().await {
+            match chunk {
+                Ok(chunk) => read.extend_from_slice(&chunk),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        let bytes = read.len() as u64;
+        let text = String::from_utf8_lossy(&read);
+        let (statements, error) = match (parse(&text), broken) {
+            (Ok(statements), broken) => (statements, broken),
+            (Err(line), broken) => {
+                let at_fault = || refused(format!("importing into schema {name}: error in line {line}"));
+                (Vec::new(), Some(broken.unwrap_or_else(at_fault)))
+            }
+        };
+        // Half of it is there for a moment, as on a real server.
+        let half = statements.len() / 2;
+        for (i, statement) in statements.into_iter().enumerate() {
+            if i == half {
+                self.faults.before("database.import_rest", name.as_str())?;
+            }
+            apply(&mut self.lock().existing(name, mark)?.tables, statement)?;
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        self.faults.after("database.import", name.as_str())?;
+        let tables = self.lock().existing(name, mark)?.tables.len() as u64;
+        Ok(ImportReport { bytes, tables })
+    }
+
+    async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint> {
+        self.query("database.fingerprint", request.schema.as_str(), |server| Ok(fingerprint(server, request)))
+    }
+}
+
+fn apply(tables: &mut FakeTables, statement: Statement) -> PortResult<()> {
+    match statement {
+        Statement::Nothing => {}
+        Statement::Drop(name) => {
+            tables.remove(&name);
+        }
+        Statement::Create(name, table) => {
+            if tables.insert(name.clone(), table).is_some() {
+                return Err(refused(format!("table {name} exists")));
+            }
+        }
+        Statement::Insert(name, rows) => {
+            let table =
+                tables.get_mut(&name).ok_or_else(|| refused(format!("table {name} does not exist")))?;
+            for (key, cells) in rows {
+                if cells.len() != table.columns.len() || table.rows.insert(key, cells).is_some() {
+                    return Err(refused(format!("row {key} of table {name} does not fit")));
+                }
+                table.next = table.next.max(key + 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fingerprint(server: &Server, request: &DatabaseFingerprint) -> Fingerprint {
+    let mut entries = Vec::new();
+    match server.schemas.get(request.schema.as_str()) {
+        None => entries.push(("schema".to_owned(), "absent".to_owned())),
+        Some(schema) => {
+            entries.push(("schema".to_owned(), schema.charset.collation.clone()));
+            for (name, table) in &schema.tables {
+                entries.push((format!("base table:{name}"), table.columns.join(" ")));
+                let rules: Vec<&VolatileRows> =
+                    request.volatile.iter().filter(|rule| name.ends_with(&rule.table_suffix)).collect();
+                if rules.iter().any(|rule| rule.like.is_empty()) {
+                    continue;
+                }
+                let counts = |cells: &&Vec<Option<String>>| {
+                    !rules.iter().any(|rule| is_volatile(rule, &table.columns, cells))
+                };
+                entries
+                    .push((format!("rows:{name}"), table.rows.values().filter(counts).count().to_string()));
+                if rules.is_empty() {
+                    entries.push((format!("auto_increment:{name}"), table.next.to_string()));
+                }
+                if request.full {
+                    let rows: Vec<_> = table.rows.iter().filter(|(_, cells)| counts(cells)).collect();
+                    entries
+                        .push((format!("content:{name}"), hex::encode(Sha256::digest(format!("{rows:?}")))));
+                }
+            }
+        }
+    }
+    if let Some(name) = &request.user {
+        entries.push(match server.users.get(name.as_str()) {
+            None => (format!("user:{name}"), "absent".to_owned()),
+            Some(user) => {
+                let login = hex::encode(&Sha256::digest(format!("{name} {}", user.password.expose()))[..8]);
+                let locked = if user.locked { "locked" } else { "open" };
+                (
+                    format!("account:{name}@localhost"),
+                    format!("{locked}, login {login}, {}", user.schemas.join(" ")),
+                )
+            }
+        });
+    }
+    Fingerprint::of(entries)
+}
+
+fn is_volatile(rule: &VolatileRows, columns: &[String], cells: &[Option<String>]) -> bool {
+    let column = columns.iter().position(|column| *column == rule.column);
+    let value = column.and_then(|column| cells.get(column)).and_then(Option::as_deref);
+    value.is_some_and(|value| rule.like.iter().any(|pattern| like(pattern.as_bytes(), value.as_bytes())))
+}
+
+/// SQL's LIKE with backslash as escape.
+fn like(pattern: &[u8], value: &[u8]) -> bool {
+    match pattern {
+        [] => value.is_empty(),
+        [b'%', rest @ ..] => (0..=value.len()).any(|skip| like(rest, &value[skip..])),
+        [b'_', rest @ ..] => !value.is_empty() && like(rest, &value[1..]),
+        [b'\\', c, rest @ ..] | [c, rest @ ..] => value.first() == Some(c) && like(rest, &value[1..]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn like_is_that_of_sql() {
+        for (pattern, value, expected) in [
+            (r"\_transient%", "_transient_x", true),
+            (r"\_transient%", "xtransient_x", false),
+            ("cron", "cron", true),
+            ("cron", "crons", false),
+            ("a_c%", "abc", true),
+            ("%x%", "aax", true),
+            (r"100\%", "100%", true),
+            (r"100\%", "100x", false),
+        ] {
+            assert_eq!(like(pattern.as_bytes(), value.as_bytes()), expected, "{pattern} {value}");
+        }
+    }
+}
