@@ -1,14 +1,44 @@
 //! Starts a test host, says how to reach it, and removes it on Ctrl-C.
 //!
-//! `cargo run -p kedge-testenv --example host [NAME]`
+//! `cargo run -p kedge-testenv --example host [NAME] [--site PLATFORM:URI:POSTS]...`
+//! for example `--site 6.1:harbour.example.test:300`
 
+use std::time::Instant;
+
+use kedge_testenv::wordpress::{self, SeedSpec, SiteSpec};
 use kedge_testenv::{Host, HostSpec, Progress, Testenv};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let name = std::env::args().nth(1).unwrap_or_else(|| "web1".to_owned());
+    let mut name = "web1".to_owned();
+    let mut sites = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        if argument == "--site" {
+            let site = arguments.next().unwrap_or_default();
+            let [platform, uri, posts] = site.split(':').collect::<Vec<_>>()[..] else {
+                return Err(format!("--site takes PLATFORM:URI:POSTS, not {site:?}").into());
+            };
+            sites.push((format!("/srv/platforms/wordpress-{platform}"), uri.to_owned(), posts.parse()?));
+        } else {
+            name = argument;
+        }
+    }
     let env = Testenv::open(&Progress::stderr()).await?;
+    let begin = Instant::now();
     let host = Host::start(&env, &HostSpec::web_and_database(name)).await?;
+    eprintln!("testenv: the host is up after {:.1} s", begin.elapsed().as_secs_f32());
+    for (root, uri, posts) in &sites {
+        let begin = Instant::now();
+        let site = wordpress::install(&host, &SiteSpec::new(root, uri)).await?;
+        eprintln!(
+            "testenv: installed {uri} (WordPress {}) after {:.1} s",
+            site.version,
+            begin.elapsed().as_secs_f32()
+        );
+        let report = wordpress::seed(&host, &SeedSpec::new(root, uri, *posts, 1)).await?;
+        eprintln!("testenv: seeded after {:.1} s: {report:?}", begin.elapsed().as_secs_f32());
+    }
     println!("container  {}", host.container_name());
     println!("nginx      http://127.0.0.1:{}/", host.http_port());
     println!("apache     http://127.0.0.1:{}/", host.apache_port());

@@ -19,6 +19,7 @@ mod program;
 mod progress;
 mod ready;
 mod spec;
+pub mod wordpress;
 
 pub use cleanup::{LABEL, Things};
 pub use docker::Docker;
