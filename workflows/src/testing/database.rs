@@ -378,10 +378,10 @@ impl Database for FakeDatabase {
                 (Vec::new(), Some(broken.unwrap_or_else(at_fault)))
             }
         };
-        // Half of it is there for a moment, as on a real server.
-        let half = statements.len() / 2;
+        // A part of it is there for a moment, as on a real server.
+        let part = statements.len() - statements.len() / 3;
         for (i, statement) in statements.into_iter().enumerate() {
-            if i == half {
+            if i == part {
                 self.faults.before("database.import_rest", name.as_str())?;
             }
             apply(&mut self.lock().existing(name, mark)?.tables, statement)?;
@@ -487,7 +487,101 @@ fn like(pattern: &[u8], value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::like;
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::super::{DatabaseBench, FakeSecrets, FakeTable, Moment, database_contract};
+    use super::*;
+
+    struct Bench {
+        database: FakeDatabase,
+        secrets: FakeSecrets,
+    }
+
+    /// A fake never waits for anything outside itself.
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        future.now_or_never().expect("a fake never waits")
+    }
+
+    fn bench(faults: &Faults) -> Bench {
+        let secrets = FakeSecrets::new(faults.clone());
+        Bench { database: FakeDatabase::new(faults.clone(), Arc::new(secrets.clone())), secrets }
+    }
+
+    #[async_trait]
+    impl DatabaseBench for Bench {
+        fn database(&self) -> Arc<dyn Database> {
+            Arc::new(self.database.clone())
+        }
+
+        fn secrets(&self) -> Arc<dyn Secrets> {
+            Arc::new(self.secrets.clone())
+        }
+
+        async fn add_foreign(&self, name: &DatabaseName) {
+            let tables = FakeTables::from([("notes".to_owned(), FakeTable::new(&["text"]))]);
+            self.database.add_foreign(name, tables);
+        }
+
+        async fn remove_foreign(&self, name: &DatabaseName) {
+            let mut server = self.database.lock();
+            server.schemas.remove(name.as_str());
+            server.users.remove(name.as_str());
+        }
+
+        async fn make_table(&self, schema: &DatabaseName, user: &DatabaseName, password: &Secret) {
+            self.database
+                .as_site(user.as_str(), password.expose(), schema.as_str(), |tables| {
+                    tables.insert("kc_options".to_owned(), FakeTable::new(&["name", "value"]));
+                })
+                .unwrap();
+        }
+
+        async fn add_option(&self, schema: &DatabaseName, login: (&DatabaseName, &Secret), name: &str, value: &str) -> bool {
+            let add = |tables: &mut FakeTables| tables.get_mut("kc_options").unwrap().insert(&[name, value]);
+            self.database.as_site(login.0.as_str(), login.1.expose(), schema.as_str(), add).is_ok()
+        }
+
+        async fn options(&self, schema: &DatabaseName) -> Vec<(String, String)> {
+            let read = |tables: &mut FakeTables| {
+                tables["kc_options"].rows.values().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
+            };
+            self.database.with_tables(schema, read).unwrap()
+        }
+
+        async fn open_session(&self, _user: &DatabaseName, _password: &Secret) -> BoxFuture<'static, ()> {
+            futures::future::ready(()).boxed()
+        }
+    }
+
+    #[test]
+    fn the_fake_keeps_the_contract() {
+        let bench = bench(&Faults::new());
+        let empty = bench.database.state();
+        block_on(database_contract(&bench));
+        assert_eq!(bench.database.state(), empty, "the suite cleans up");
+    }
+
+    #[test]
+    fn an_import_can_stop_in_the_middle() {
+        let (faults, name) = (Faults::new(), DatabaseName::parse("half").unwrap());
+        let bench = bench(&faults);
+        let mark = Mark { task: "t".into(), site: "a.test".into() };
+        let login = Login { user: name.clone(), password: SecretRef("half".into()) };
+        let tables = FakeTables::from([("a".to_owned(), FakeTable::new(&[])), ("b".to_owned(), FakeTable::new(&[]))]);
+        let sql = dump(&tables);
+        let stream = || -> ByteStream { Box::pin(futures::stream::iter([Ok(Bytes::from(sql.clone()))])) };
+        block_on(async {
+            bench.database.create_schema(&name, &mark, None).await.unwrap();
+            bench.database.create_user(&name, &name, &login.password, &mark).await.unwrap();
+            faults.fail_next(Moment::Before, "database.import_rest", PortError::Lost("gone".into()));
+            assert!(bench.database.import(&name, &mark, &login, stream()).await.is_err());
+            assert_eq!(bench.database.with_tables(&name, |tables| tables.len()), Some(1));
+            assert!(bench.database.import(&name, &mark, &login, stream()).await.is_err(), "not empty");
+            bench.database.empty_schema(&name, &mark).await.unwrap();
+            bench.database.import(&name, &mark, &login, stream()).await.unwrap();
+        });
+    }
 
     #[test]
     fn like_is_that_of_sql() {
