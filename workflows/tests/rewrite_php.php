@@ -111,15 +111,16 @@ function same_text($old, $new, $where) {
             if (serialize($mine) !== trim($new)) throw new Exception("$where: not as PHP writes it");
             return same($value, $mine, "$where(packed)");
         }
-        if ($old !== $new) throw new Exception("$where: broken data was changed: $old");
+        if ($old !== $new && $GLOBALS['way'] !== 'damaged') throw new Exception("$where: broken data was changed: $old");
         return;
     }
+    // Parts of damaged data inside text have no meaning that could be compared.
+    if ($GLOBALS['way'] === 'damaged' && preg_match('/[sO]:\d+:|^\s*[{[]|\\\\/', $old)) return;
     $json = json_decode($old, true);
     if (is_array($json) && isset($json['s'])) {
         if (json_encode(json_decode($new)) === 'null') throw new Exception("$where: no longer JSON");
         return same($json, json_decode($new, true), "$where(json)");
     }
-    if ($GLOBALS['way'] === 'damaged' && preg_match('/^\s*[{[]/', $old)) return; // damaged JSON has no meaning to compare
     if (new_text($old) !== $new) throw new Exception("$where: text\n  old:  $old\n  new:  $new\n  want: " . new_text($old));
 }
 
@@ -148,7 +149,7 @@ while (($line = fgets(STDIN)) !== false) {
             [$fine, $mine] = read($new);
             if (!$fine) throw new Exception("#$number: valid before, not now: $mine");
             if ($old !== $new) same($value, $mine, "#$number");
-        } elseif ($old !== $new && preg_match('/^\s*[asSOCE]:\+?\d+:["{]/', $old) && !preg_match(BEYOND_FORM, $old)) {
+        } elseif ($old !== $new && str_contains($value, 'Error at offset') && preg_match('/^\s*[asSOCE]:\+?\d+:["{]/', $old) && !preg_match(BEYOND_FORM, $old)) {
             throw new Exception("#$number: PHP does not read it ($value), and it was changed");
         }
     } catch (Throwable $error) {

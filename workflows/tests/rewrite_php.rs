@@ -1,6 +1,9 @@
 //! The rewrite against PHP's own `unserialize`: PHP makes values, we rewrite what it serialised, PHP reads it and compares. Needs `php`
 //! on the path and is skipped, with a line that says so, where there is none. Writes no files.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
@@ -68,11 +71,8 @@ fn php_judges(way: &str) {
         changed += u64::from(outcome.changed.is_some());
         left += u64::from(outcome.left_alone.is_some());
         let new = outcome.changed.unwrap_or(old);
-        pairs.push_str(&format!(
-            "{line} {} {}\n",
-            STANDARD.encode(new),
-            u8::from(outcome.left_alone.is_some())
-        ));
+        writeln!(pairs, "{line} {} {}", STANDARD.encode(new), u8::from(outcome.left_alone.is_some()))
+            .unwrap();
     }
     println!("{} values, {changed} changed, {left} left alone", made.lines().count());
     assert!(changed > 0, "nothing was rewritten: the test tests nothing");
