@@ -1,0 +1,211 @@
+//! Opening the store: lock, room, leftovers of a killed process, sled, syncs, threads, in an order that matters.
+//! It never repairs a journal.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::blobs::{BlobFolder, BlobThread};
+use super::committer::{Committer, SpilledPages};
+use super::disk::{self, Disk};
+use super::lock::{self, DataLock};
+use super::queue::Queue;
+use super::view::View;
+use super::vitals::Vitals;
+use super::{Options, SledStore, WAITING_BATCHES, WAITING_BLOBS};
+
+/// Why the store did not open.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the folder open.
+    #[error(
+        "the data folder {} is in use by {}; stop that one first, or use another folder",
+        folder.display(),
+        holder.map_or("another process".to_owned(), |pid| format!("process {pid}"))
+    )]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// The process that holds it, when it says so.
+        holder: Option<u32>,
+    },
+    /// There is no room to open the journal, and no ballast left to release. Trying again later can help.
+    #[error("the disk of {} is full, so the journal in it cannot be opened: make room there, then start Kedge again", folder.display())]
+    DiskFull {
+        /// The data folder.
+        folder: PathBuf,
+        /// What sled or the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// sled refuses the journal.
+    #[error("cannot open the journal {}: do not delete it; keep a copy of the folder, then restore an export", folder.display())]
+    Journal {
+        /// sled's folder.
+        folder: PathBuf,
+        /// What sled said.
+        #[source]
+        source: sled::Error,
+    },
+    /// A file or folder of the store cannot be used.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> Self + Copy {
+        move |source| match disk::is_full(&source) {
+            true => Self::DiskFull { folder: path.to_owned(), source },
+            false => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
+}
+
+pub(super) fn open(folder: &Path, options: Options) -> Result<SledStore, OpenError> {
+    let started = Instant::now();
+    make_private_folder(folder)?;
+    let lock = DataLock::take(folder)?;
+    disk::warn_about_file_system(folder).map_err(OpenError::io("look at", folder))?;
+    let disk = Arc::new(Disk::new(folder, options.free_floor_bytes, options.ballast_bytes));
+    disk.release_ballast_if_tight().map_err(OpenError::io("look at", folder))?;
+
+    let journal = folder.join("journal");
+    make_private_folder(&journal)?;
+    remove_torn_snapshots(&journal, &options)?;
+    lock::wait_for_sled(&journal)?;
+    let db = open_sled(&journal, &options, &disk)?;
+    let db_file = sync_journal(&journal, &options)?;
+    let blobs = folder.join("blobs");
+    make_private_folder(&blobs)?;
+    let durability = Arc::clone(&options.durability);
+    let blobs = Arc::new(
+        BlobFolder::open(blobs.clone(), Arc::clone(&durability)).map_err(OpenError::io("prepare", &blobs))?,
+    );
+    options.durability.sync_folder(folder).map_err(OpenError::io("sync", folder))?;
+
+    let vitals = Arc::new(Vitals::default());
+    let view = Arc::new(View::new(db.clone()));
+    let commits = Arc::new(Queue::new(WAITING_BATCHES));
+    let jobs = Arc::new(Queue::new(WAITING_BLOBS));
+    let committer = Committer {
+        db,
+        db_file,
+        spilled: SpilledPages::new(&journal),
+        journal,
+        view: Arc::clone(&view),
+        vitals: Arc::clone(&vitals),
+        disk: Arc::clone(&disk),
+        durability,
+    };
+    let blob_thread =
+        BlobThread { blobs: Arc::clone(&blobs), disk: Arc::clone(&disk), vitals: Arc::clone(&vitals) };
+    let mut store = SledStore {
+        commits: Arc::clone(&commits),
+        jobs: Arc::clone(&jobs),
+        threads: Vec::new(),
+        blobs,
+        disk,
+        vitals,
+        stall_after: options.stall_after,
+        open_time: started.elapsed(),
+        view,
+        _lock: lock,
+    };
+    store.threads.push(start_thread("kedge-journal", folder, move || committer.run(&commits))?);
+    store.threads.push(start_thread("kedge-blobs", folder, move || blob_thread.run(&jobs))?);
+    store.ask_for_ballast();
+    Ok(store)
+}
+
+/// Only its owner may look in: the journal names sites, databases and people.
+fn make_private_folder(folder: &Path) -> Result<(), OpenError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(OpenError::io("make the folder", folder))
+}
+
+/// sled writes a snapshot under this name first, and takes a half-written one for the newest: it would never open again.
+fn remove_torn_snapshots(journal: &Path, options: &Options) -> Result<(), OpenError> {
+    let mut found = false;
+    for entry in journal.read_dir().map_err(OpenError::io("read", journal))? {
+        let path = entry.map_err(OpenError::io("read", journal))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(path = %path.display(), "removing a snapshot that a killed process left unfinished");
+            fs::remove_file(&path).map_err(OpenError::io("remove", &path))?;
+            found = true;
+        }
+    }
+    if found {
+        options.durability.sync_folder(journal).map_err(OpenError::io("sync", journal))?;
+    }
+    Ok(())
+}
+
+fn open_sled(journal: &Path, options: &Options, disk: &Disk) -> Result<sled::Db, OpenError> {
+    let open = || {
+        sled::Config::new()
+            .path(journal)
+            .mode(sled::Mode::LowSpace)
+            .cache_capacity(options.cache_bytes)
+            .flush_every_ms(Some(1000)) // its thread is also the one that collects garbage
+            .use_compression(false)
+            .open()
+    };
+    let full = |error: &sled::Error| matches!(error, sled::Error::Io(error) if disk::is_full(error));
+    let result = match open() {
+        Err(error) if full(&error) && disk.release_ballast() => {
+            tracing::warn!("the disk of {} is full; the ballast was released to open it", journal.display());
+            open()
+        }
+        result => result,
+    };
+    result.map_err(|error| match error {
+        sled::Error::Io(source) if disk::is_full(&source) => {
+            OpenError::DiskFull { folder: journal.to_owned(), source }
+        }
+        source => OpenError::Journal { folder: journal.to_owned(), source },
+    })
+}
+
+/// sled syncs neither its settings nor the names of its files. Returns our own handle on its data file.
+fn sync_journal(journal: &Path, options: &Options) -> Result<File, OpenError> {
+    let sync = |name: &str| {
+        let path = journal.join(name);
+        let file = File::open(&path).map_err(OpenError::io("open", &path))?;
+        options.durability.sync_file(&file).map_err(OpenError::io("sync", &path))?;
+        Ok(file)
+    };
+    sync("conf")?;
+    let db_file = sync("db")?;
+    options.durability.sync_folder(journal).map_err(OpenError::io("sync", journal))?;
+    Ok(db_file)
+}
+
+fn start_thread(
+    name: &str,
+    folder: &Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(OpenError::io("start a thread for", folder))
+}
