@@ -1,1 +1,44 @@
-//! Placeholder.
+//! Kedge's HTTP face: webhooks and API calls in, signed callbacks out. It talks to the engine through `Tasks`, `Outbox` and
+//! `Composer` alone; it never touches a host, a store or a workflow's code.
+
+mod accept;
+pub mod api;
+mod app;
+mod auth;
+mod body;
+mod callback;
+mod config;
+mod endpoint;
+mod fields;
+mod filter;
+mod graph;
+mod handlers;
+mod hook;
+mod json;
+mod mapping;
+mod metrics;
+mod problem;
+mod provider;
+mod route;
+mod schemas;
+mod secret;
+mod server;
+pub mod signature;
+#[cfg(test)]
+mod testing;
+
+pub use app::{Access, App, Ports};
+pub use auth::{Token, TokenSpec, Verb};
+pub use body::MAX_BODY;
+pub use callback::EndpointComposer;
+pub use config::{Mistake, Sites};
+pub use endpoint::{EVENTS, Endpoint, EndpointSpec, Endpoints};
+pub use filter::{Condition, Facts};
+pub use hook::{Decision, Hook, HookSpec};
+pub use json::{JsonError, MAX_DEPTH, parse as parse_json};
+pub use mapping::Mapping;
+pub use metrics::Metrics;
+pub use problem::Fault;
+pub use provider::{Provider, Verified};
+pub use secret::Secret;
+pub use server::{HttpConfig, Server};

@@ -1,0 +1,250 @@
+//! The application behind the server: finds the route, asks the handler, and gives every answer its request id, its log line and
+//! its count. It reads no sockets.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::Body as HttpBody;
+use kedge_engine::outbox::Outbox;
+use kedge_engine::ports::{Clock, Random};
+use kedge_engine::service::Tasks;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Links;
+use crate::auth::{Token, authenticate};
+use crate::body::Body;
+use crate::config::Mistake;
+use crate::endpoint::Endpoints;
+use crate::handlers;
+use crate::hook::Hook;
+use crate::metrics::Metrics;
+use crate::problem::Problem;
+use crate::route::{Route, Routed, route};
+use crate::schemas::Schemas;
+use crate::server::HttpConfig;
+
+/// Largest head of a request: line and headers.
+const MAX_HEAD: usize = 16 * 1024;
+/// Longest `X-Request-Id` that is taken over.
+const MAX_REQUEST_ID: usize = 128;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What a handler answers.
+pub(crate) type Answer = Result<Response<Body>, Problem>;
+
+/// What the application needs.
+#[derive(Clone)]
+pub struct Ports {
+    /// The engine.
+    pub tasks: Arc<dyn Tasks>,
+    /// The queued callbacks.
+    pub outbox: Arc<dyn Outbox>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance, for request ids.
+    pub random: Arc<dyn Random>,
+}
+
+/// Who may come in. Can be replaced while serving.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Bearer tokens.
+    pub tokens: Vec<Token>,
+    /// Hooks.
+    pub hooks: Vec<Hook>,
+}
+
+/// The application. Clones are the same.
+#[derive(Clone)]
+pub struct App(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) ports: Ports,
+    pub(crate) endpoints: Endpoints,
+    pub(crate) schemas: Schemas,
+    pub(crate) links: Links,
+    pub(crate) metrics: Metrics,
+    pub(crate) draining: CancellationToken,
+    pub(crate) streams: Arc<Semaphore>,
+    pub(crate) body_time: Duration,
+    access: RwLock<Arc<Access>>,
+}
+
+/// A request as handlers see it.
+pub(crate) struct Cx<'a> {
+    pub(crate) app: &'a Inner,
+    pub(crate) parts: &'a Parts,
+    pub(crate) access: &'a Access,
+}
+
+impl Cx<'_> {
+    /// The token that asks.
+    pub(crate) fn token(&self) -> Result<&Token, Problem> {
+        authenticate(&self.access.tokens, &self.parts.headers)
+    }
+
+    pub(crate) async fn body<B: HttpBody<Data = Bytes> + Unpin>(&self, body: B) -> Result<Bytes, Problem> {
+        crate::body::read(&self.parts.headers, body, self.app.body_time).await
+    }
+}
+
+impl App {
+    /// Puts the application together.
+    ///
+    /// # Errors
+    /// Every mistake: doubled names, hooks that name no workflow, schemas that do not compile.
+    pub fn new(
+        ports: Ports,
+        access: Access,
+        endpoints: Endpoints,
+        config: &HttpConfig,
+        metrics: Metrics,
+    ) -> Result<Self, Vec<Mistake>> {
+        let schemas = Schemas::new(&ports.tasks.workflows())?;
+        check(&access, &schemas, &endpoints)?;
+        let inner = Inner {
+            ports,
+            endpoints,
+            schemas,
+            links: Links::new(config.public_url.as_ref()),
+            metrics,
+            draining: CancellationToken::new(),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
+            body_time: config.body_timeout,
+            access: RwLock::new(Arc::new(access)),
+        };
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// Puts other tokens and hooks in place; requests that have begun keep the old ones.
+    ///
+    /// # Errors
+    /// Every mistake; then nothing has changed.
+    pub fn replace(&self, access: Access) -> Result<(), Vec<Mistake>> {
+        check(&access, &self.0.schemas, &self.0.endpoints)?;
+        *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+        Ok(())
+    }
+
+    /// From now on `readyz` says no, long polls answer and streams end.
+    pub(crate) fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    /// Answers a request.
+    pub(crate) async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let began = Instant::now();
+        let (parts, body) = request.into_parts();
+        let id = request_id(&parts.headers, &*self.0.ports.random);
+        let routed = route(&parts.method, parts.uri.path());
+        let name = if let Routed::Found(found) = &routed { found.name() } else { "none" };
+        let answer = self.answer(routed, &parts, body).await;
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let (status, time) = (response.status().as_u16(), began.elapsed());
+        self.0.metrics.request(name, status, time);
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(target: "kedge::http", method = %parts.method, route = name, status, ms, request = id, "request");
+        response
+    }
+
+    async fn answer<B>(&self, routed: Routed, parts: &Parts, body: B) -> Answer
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        check_head(parts)?;
+        let route = match routed {
+            Routed::Found(route) => route,
+            Routed::Nothing(detail) => return Err(Problem::not_found(detail)),
+            Routed::OtherMethod(allow) => {
+                let detail = format!("only {allow} can be used here");
+                let title = "This method is not for this path";
+                return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", title, detail)
+                    .header(header::ALLOW, allow));
+            }
+        };
+        let access = Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner));
+        let cx = Cx { app: &self.0, parts, access: &access };
+        match route {
+            Route::Hook(name) => handlers::hooks::receive(&cx, &name, body).await,
+            Route::CreateTask => handlers::create::create(&cx, body).await,
+            Route::Tasks => handlers::tasks::list(&cx),
+            Route::Task(id) => handlers::tasks::show(&cx, &id).await,
+            Route::Events(id) => handlers::events::events(&cx, &id),
+            Route::Graph(id) => handlers::tasks::graph(&cx, &id),
+            Route::Log(id, step) => handlers::tasks::log(&cx, &id, &step),
+            Route::Cancel(id) => handlers::verbs::cancel(&cx, &id, body).await,
+            Route::Retry(id) => handlers::verbs::retry(&cx, &id, body).await,
+            Route::Undo(id) => handlers::verbs::undo(&cx, &id, body).await,
+            Route::Resolve(id) => handlers::verbs::resolve(&cx, &id, body).await,
+            Route::Workflows => handlers::resources::workflows(&cx),
+            Route::Workflow(name) => handlers::resources::workflow(&cx, &name),
+            Route::Records(family) => handlers::resources::records(&cx, family),
+            Route::Locks => handlers::resources::locks(&cx),
+            Route::Endpoints => handlers::deliveries::endpoints(&cx),
+            Route::Deliveries => handlers::deliveries::list(&cx),
+            Route::Delivery(id) => handlers::deliveries::show(&cx, &id),
+            Route::Replay(id) => handlers::deliveries::replay(&cx, &id).await,
+            Route::Live => Ok(handlers::health::live()),
+            Route::Ready => handlers::health::ready(&cx),
+            Route::Metrics => handlers::health::metrics(&cx),
+        }
+    }
+}
+
+fn check(access: &Access, schemas: &Schemas, endpoints: &Endpoints) -> Result<(), Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let tokens = access.tokens.iter().map(|token| ("tokens", token.name()));
+    let names: Vec<(&str, &str)> = tokens.chain(access.hooks.iter().map(|hook| ("hooks", hook.name()))).collect();
+    for (index, (kind, name)) in names.iter().enumerate() {
+        if names[..index].contains(&(*kind, *name)) {
+            mistakes.push(Mistake::new(*kind, format!("two of them are named {name:?}")));
+        }
+    }
+    for hook in &access.hooks {
+        for workflow in hook.named_workflows().filter(|workflow| !schemas.knows(workflow)) {
+            let detail = format!("there is no workflow {workflow:?}; there are {}", schemas.names());
+            mistakes.push(Mistake::new(format!("hooks.{}.workflow", hook.name()), detail));
+        }
+        if let Some(Err(faults)) = hook.callback.as_ref().map(|callback| endpoints.check_callback(callback)) {
+            let field = |pointer: &str| format!("hooks.{}.callback{}", hook.name(), pointer.replace('/', "."));
+            mistakes.extend(faults.into_iter().map(|fault| Mistake::new(field(&fault.pointer), fault.detail)));
+        }
+    }
+    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
+}
+
+fn check_head(parts: &Parts) -> Result<(), Problem> {
+    let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let headers: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if path + headers <= MAX_HEAD {
+        return Ok(());
+    }
+    let detail = format!("the request line and the headers may have {MAX_HEAD} bytes together");
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    Err(Problem::new(status, "head-too-large", "The headers are too large", detail).header(header::CONNECTION, "close"))
+}
+
+/// The caller's `X-Request-Id` if it is a harmless word, else one of ours.
+fn request_id(headers: &HeaderMap, random: &dyn Random) -> String {
+    let ok = |id: &&str| {
+        let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        !id.is_empty() && id.len() <= MAX_REQUEST_ID && id.bytes().all(word)
+    };
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(ok);
+    given.map_or_else(|| format!("req_{}", hex::encode(random.id())), str::to_owned)
+}

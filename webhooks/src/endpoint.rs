@@ -1,0 +1,330 @@
+//! Receivers of callbacks: who they are, which events they want, which addresses they may have. Sends nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use ipnet::IpNet;
+use serde_json::Value;
+use url::Url;
+
+use crate::config::{Mistake, check_name, matches_glob};
+use crate::fields::Fields;
+use crate::problem::Fault;
+use crate::secret::Secret;
+use crate::signature::Key;
+
+/// What callbacks tell; `task.stuck` goes to every endpoint.
+pub const EVENTS: [&str; 7] = [
+    "task.running",
+    "task.waiting",
+    "task.compensating",
+    "task.succeeded",
+    "task.rolled_back",
+    "task.stuck",
+    "task.canceled",
+];
+/// What an endpoint gets that does not say what it wants: how tasks end.
+const ENDS: [&str; 4] = ["task.succeeded", "task.rolled_back", "task.stuck", "task.canceled"];
+
+/// Longest URL: it is part of stored callbacks.
+const MAX_URL: usize = 500;
+/// Most secrets of an endpoint: each adds a signature to every callback, and receivers look at a few only.
+const MAX_SECRETS: usize = 4;
+
+/// An endpoint as configured.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointSpec {
+    /// Its name.
+    pub name: String,
+    /// Where callbacks are posted.
+    pub url: String,
+    /// Standard Webhooks secrets, already loaded; callbacks are signed with each of them.
+    pub secrets: Vec<Secret>,
+    /// The events it wants, `*` allowed. `None`: how tasks end. Empty: only what tasks send it by their own `callback`.
+    pub events: Option<Vec<String>>,
+    /// Networks that are not public and yet allowed, such as `10.0.0.0/8`.
+    pub allow_private: Vec<String>,
+}
+
+/// A checked endpoint.
+#[derive(Clone)]
+pub struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) url: Url,
+    pub(crate) keys: Vec<Key>,
+    pub(crate) events: Vec<String>,
+    pub(crate) allow_private: Vec<IpNet>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("name", &self.name).field("origin", &origin(&self.url)).finish_non_exhaustive()
+    }
+}
+
+impl Endpoint {
+    /// Checks an endpoint.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub fn new(spec: EndpointSpec) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        check_name(&spec.name, &mut mistakes);
+        let url = check_url(&spec.url).map_err(|detail| mistakes.push(Mistake::new("url", detail))).ok();
+        if spec.secrets.is_empty() || spec.secrets.len() > MAX_SECRETS {
+            mistakes.push(Mistake::new("secret_file", format!("an endpoint has 1 to {MAX_SECRETS} secrets")));
+        }
+        let mut keys = Vec::new();
+        for secret in &spec.secrets {
+            match Key::standard(secret) {
+                Ok(key) => keys.push(key),
+                Err(error) => mistakes.push(Mistake::new("secret_file", error.to_string())),
+            }
+        }
+        let events = spec.events.unwrap_or_else(|| ENDS.map(str::to_owned).to_vec());
+        for (index, pattern) in events.iter().enumerate() {
+            if !EVENTS.iter().any(|event| matches_glob(pattern, event)) {
+                let detail = format!("{pattern:?} is no event; there are {}", EVENTS.join(", "));
+                mistakes.push(Mistake::new(format!("events[{index}]"), detail));
+            }
+        }
+        let mut allow_private = Vec::new();
+        for (index, text) in spec.allow_private.iter().enumerate() {
+            match text.parse() {
+                Ok(net) => allow_private.push(net),
+                Err(_) => {
+                    let detail = format!("{text:?} is no network, such as 10.0.0.0/8 or 192.168.1.7/32");
+                    mistakes.push(Mistake::new(format!("allow_private[{index}]"), detail));
+                }
+            }
+        }
+        match url {
+            Some(url) if mistakes.is_empty() => Ok(Self { name: spec.name, url, keys, events, allow_private }),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// Whether it gets this event of every task.
+    pub(crate) fn wants(&self, event: &str) -> bool {
+        event == "task.stuck" || self.events.iter().any(|pattern| matches_glob(pattern, event))
+    }
+
+    /// Whether it gets this event of a task that names it.
+    pub(crate) fn wants_when_named(&self, event: &str) -> bool {
+        if self.events.is_empty() { ENDS.contains(&event) } else { self.wants(event) }
+    }
+}
+
+/// Scheme, host and port: what may be shown, since paths of callback URLs can hold secrets.
+pub(crate) fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn check_url(text: &str) -> Result<Url, String> {
+    if text.len() > MAX_URL {
+        return Err(format!("has at most {MAX_URL} characters"));
+    }
+    let url = Url::parse(text).map_err(|error| format!("is no URL: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err("has to begin with https:// or http:// and a host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user or a password: callbacks are signed".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment (#...)".to_owned());
+    }
+    Ok(url)
+}
+
+/// All endpoints, shared by the composer, the deliverer and the HTTP face. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    list: Arc<RwLock<Arc<Vec<Endpoint>>>>,
+    disabled: Arc<Mutex<BTreeMap<String, String>>>,
+}
+
+impl Endpoints {
+    /// Checks that names are unique.
+    ///
+    /// # Errors
+    /// Every doubled name.
+    pub fn new(list: Vec<Endpoint>) -> Result<Self, Vec<Mistake>> {
+        let endpoints = Self::default();
+        endpoints.replace(list)?;
+        Ok(endpoints)
+    }
+
+    /// Puts other endpoints in place, for all clones; what was disabled gets another chance.
+    ///
+    /// # Errors
+    /// Every doubled name; then nothing has changed.
+    pub fn replace(&self, list: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
+        let names: Vec<&str> = list.iter().map(|endpoint| endpoint.name.as_str()).collect();
+        let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
+        let mistakes: Vec<Mistake> =
+            doubled.map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}"))).collect();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
+        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    pub(crate) fn all(&self) -> Arc<Vec<Endpoint>> {
+        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The endpoint and the URL that a stored callback means: an endpoint's name, or a URL of an endpoint's origin.
+    pub(crate) fn target(&self, stored: &str) -> Option<(Endpoint, Url)> {
+        let all = self.all();
+        if let Some(endpoint) = all.iter().find(|endpoint| endpoint.name == stored) {
+            return Some((endpoint.clone(), endpoint.url.clone()));
+        }
+        let url = check_url(stored).ok()?;
+        let endpoint = all.iter().find(|endpoint| endpoint.url.origin() == url.origin())?;
+        Some((endpoint.clone(), url))
+    }
+
+    /// How a stored callback's receiver is shown.
+    pub(crate) fn label(&self, stored: &str) -> String {
+        Url::parse(stored).map_or_else(|_| stored.to_owned(), |url| origin(&url))
+    }
+
+    /// Sends no more to an endpoint, for this reason.
+    pub(crate) fn disable(&self, name: &str, reason: &str) {
+        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        disabled.insert(name.to_owned(), reason.to_owned());
+    }
+
+    /// Sends to it again.
+    pub(crate) fn enable(&self, name: &str) {
+        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Why nothing is sent to an endpoint, if nothing is.
+    pub(crate) fn disabled(&self, name: &str) -> Option<String> {
+        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Checks a task's own `callback`: `{"endpoint": name}`, or `{"url": url}` of an endpoint's origin. Such a URL is signed
+    /// with that endpoint's secrets and bound to its networks, so a caller of the API cannot choose where we connect to.
+    pub(crate) fn check_callback(&self, callback: &Value) -> Result<(), Vec<Fault>> {
+        let mut fields = Fields::new(callback.clone());
+        let url = fields.text("url", MAX_URL);
+        let name = fields.text("endpoint", MAX_URL);
+        match (&url, &name) {
+            (Some(url), None) => match check_url(url) {
+                Err(detail) => fields.fault("url", detail),
+                Ok(_) if self.target(url).is_none() => {
+                    fields.fault("url", "has to have the scheme, host and port of a configured endpoint");
+                }
+                Ok(_) => {}
+            },
+            (None, Some(name)) if !self.all().iter().any(|endpoint| endpoint.name == *name) => {
+                fields.fault("endpoint", "is not the name of a configured endpoint; GET /v1/endpoints lists them");
+            }
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => fields.fault("endpoint", "cannot stand beside url: give one of them"),
+            (None, None) => fields.require::<String>("endpoint", None),
+        }
+        fields.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::SECRET;
+
+    fn spec(name: &str, url: &str) -> EndpointSpec {
+        EndpointSpec {
+            name: name.to_owned(),
+            url: url.to_owned(),
+            secrets: vec![Secret::new(SECRET)],
+            ..EndpointSpec::default()
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let mistakes = Endpoint::new(EndpointSpec {
+            url: "ftp://x/".to_owned(),
+            secrets: vec![Secret::new("hunter2")],
+            events: Some(vec!["task.succeeded".to_owned(), "task.done".to_owned()]),
+            allow_private: vec!["10.0.0.0/99".to_owned()],
+            ..spec("A", "")
+        })
+        .unwrap_err();
+        let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
+        assert_eq!(fields, ["name", "url", "secret_file", "events[1]", "allow_private[0]"]);
+        assert!(!format!("{mistakes:?}").contains("hunter2"));
+        for url in ["", "x", "http://", "https://u:p@h/", "https://u@h/", "https://h/#f", "file:///etc/passwd"] {
+            assert_eq!(Endpoint::new(spec("a", url)).unwrap_err()[0].field, "url", "{url}");
+        }
+    }
+
+    #[test]
+    fn events_are_filtered_but_for_stuck() {
+        let of = |events: Option<&[&str]>| {
+            let events = events.map(|list| list.iter().map(|text| (*text).to_owned()).collect());
+            Endpoint::new(EndpointSpec { events, ..spec("a", "https://a.test/") }).unwrap()
+        };
+        let default = of(None);
+        assert!(default.wants("task.succeeded") && default.wants("task.stuck") && !default.wants("task.running"));
+        let one = of(Some(&["task.running"]));
+        assert!(one.wants("task.running") && one.wants("task.stuck") && !one.wants("task.succeeded"));
+        let none = of(Some(&[]));
+        assert!(!none.wants("task.succeeded") && none.wants("task.stuck") && none.wants_when_named("task.succeeded"));
+        assert!(of(Some(&["task.*"])).wants("task.compensating"));
+    }
+
+    #[test]
+    fn a_tasks_own_callback_stays_within_the_endpoints_origins() {
+        let list = vec![
+            Endpoint::new(spec("ci", "https://ci.test/hook")).unwrap(),
+            Endpoint::new(spec("other", "http://other.test:8080/")).unwrap(),
+        ];
+        let endpoints = Endpoints::new(list).unwrap();
+        for good in [
+            json!({"endpoint": "ci"}),
+            json!({"url": "https://ci.test/jobs/7?x=1"}),
+            json!({"url": "https://CI.test:443/"}),
+            json!({"url": "http://other.test:8080/x"}),
+        ] {
+            assert_eq!(endpoints.check_callback(&good), Ok(()), "{good}");
+        }
+        for (bad, pointer) in [
+            (json!({"endpoint": "x"}), "/endpoint"),
+            (json!({"url": "http://ci.test/"}), "/url"),
+            (json!({"url": "https://ci.test.evil.org/"}), "/url"),
+            (json!({"url": "https://ci.test@evil.org/"}), "/url"),
+            (json!({"url": "https://169.254.169.254/"}), "/url"),
+            (json!({"url": 7}), "/url"),
+            (json!({"url": "https://ci.test/", "endpoint": "ci"}), "/endpoint"),
+            (json!({}), "/endpoint"),
+            (json!({"endpoint": "ci", "x": 1}), "/x"),
+            (json!("https://ci.test/"), ""),
+        ] {
+            assert_eq!(endpoints.check_callback(&bad).unwrap_err()[0].pointer, pointer, "{bad}");
+        }
+        assert_eq!(endpoints.target("https://ci.test/jobs/7").unwrap().0.name, "ci");
+        assert_eq!(endpoints.label("https://ci.test/secret-path"), "https://ci.test");
+        assert!(endpoints.target("gone").is_none());
+    }
+
+    #[test]
+    fn names_are_unique_and_a_bad_replacement_changes_nothing() {
+        let one = || Endpoint::new(spec("a", "https://a.test/")).unwrap();
+        let endpoints = Endpoints::new(vec![one()]).unwrap();
+        endpoints.disable("a", "gone");
+        assert!(endpoints.replace(vec![one(), one()]).is_err());
+        assert_eq!(endpoints.disabled("a").as_deref(), Some("gone"));
+        endpoints.replace(vec![one()]).unwrap();
+        assert_eq!(endpoints.disabled("a"), None);
+    }
+}

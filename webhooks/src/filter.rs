@@ -1,0 +1,298 @@
+//! The `when` filters of a hook: small conditions on the event, the branch and the fields of a body, parsed when the
+//! configuration is loaded. They change nothing and know no provider.
+//!
+//! ```text
+//! condition = term { "or" term }              all conditions of a hook have to hold
+//! term      = operand "==" value | operand "!=" value | operand "in" "[" value { "," value } "]"
+//!           | operand "matches" pattern       `*` stands for any characters
+//!           | operand "exists" | operand "missing"
+//! operand   = "event" | "branch" | "tag" | JSON pointer such as /repository/full_name
+//! value     = JSON string, number, true, false, null, or a bare word
+//! ```
+//! `branch` and `tag` are taken from `/ref` (`refs/heads/...`, `refs/tags/...`). A missing field equals nothing, so `!=` holds.
+
+use serde_json::Value;
+
+use crate::config::matches_glob;
+
+/// Longest condition, in bytes: it is shown as the reason when it does not hold.
+const MAX_CONDITION: usize = 500;
+
+/// A parsed condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    text: String,
+    terms: Vec<Term>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Term {
+    operand: Operand,
+    test: Test,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Operand {
+    Event,
+    Branch,
+    Tag,
+    Field(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Test {
+    Equals(Value),
+    Differs(Value),
+    In(Vec<Value>),
+    Matches(String),
+    Exists,
+    Missing,
+}
+
+/// What conditions look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The provider's event, such as `push`.
+    pub event: Option<&'a str>,
+    /// The body.
+    pub body: &'a Value,
+}
+
+impl Condition {
+    /// Parses a condition.
+    ///
+    /// # Errors
+    /// Says what was expected, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_CONDITION {
+            return Err(format!("a condition has at most {MAX_CONDITION} bytes"));
+        }
+        let mut rest = Words { text, at: 0 };
+        let mut terms = vec![term(&mut rest)?];
+        while let Some(word) = rest.next()? {
+            if word != "or" {
+                return Err(format!("expected `or` or the end instead of {word:?}; use one condition per line for `and`"));
+            }
+            terms.push(term(&mut rest)?);
+        }
+        Ok(Self { text: text.trim().to_owned(), terms })
+    }
+
+    /// Whether it holds.
+    ///
+    /// # Errors
+    /// Why it does not, in words for the sender.
+    pub fn check(&self, facts: &Facts<'_>) -> Result<(), String> {
+        if self.terms.iter().any(|term| term.holds(facts)) {
+            return Ok(());
+        }
+        let mut reason = format!("this does not hold: {}", self.text);
+        if self.terms.iter().any(|term| term.operand == Operand::Event) {
+            reason.push_str(&format!(" (event: {})", short(facts.event.unwrap_or("none"))));
+        }
+        if self.terms.iter().any(|term| term.operand == Operand::Branch) {
+            reason.push_str(&format!(" (branch: {})", short(reference(facts, "refs/heads/").unwrap_or("none"))));
+        }
+        Err(reason)
+    }
+}
+
+impl Term {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        let text = |text: Option<&str>| text.map(|text| Value::String(text.to_owned()));
+        let value = match &self.operand {
+            Operand::Event => text(facts.event),
+            Operand::Branch => text(reference(facts, "refs/heads/")),
+            Operand::Tag => text(reference(facts, "refs/tags/")),
+            Operand::Field(pointer) => facts.body.pointer(pointer).cloned(),
+        };
+        match &self.test {
+            Test::Equals(want) => value.as_ref() == Some(want),
+            Test::Differs(want) => value.as_ref() != Some(want),
+            Test::In(list) => value.is_some_and(|value| list.contains(&value)),
+            Test::Matches(pattern) => value.and_then(|v| Some(matches_glob(pattern, v.as_str()?))).unwrap_or(false),
+            Test::Exists => value.is_some(),
+            Test::Missing => value.is_none(),
+        }
+    }
+}
+
+fn reference<'a>(facts: &Facts<'a>, prefix: &str) -> Option<&'a str> {
+    facts.body.get("ref")?.as_str()?.strip_prefix(prefix)
+}
+
+fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+fn term(words: &mut Words<'_>) -> Result<Term, String> {
+    let operand = match words.next()? {
+        Some("event") => Operand::Event,
+        Some("branch") => Operand::Branch,
+        Some("tag") => Operand::Tag,
+        Some(pointer) if pointer.starts_with('/') => Operand::Field(check_pointer(pointer)?.to_owned()),
+        other => return Err(expected("event, branch, tag or a JSON pointer such as /ref", other)),
+    };
+    let test = match words.next()? {
+        Some("==") => Test::Equals(value(words.next()?)?),
+        Some("!=") => Test::Differs(value(words.next()?)?),
+        Some("matches") => match value(words.next()?)? {
+            Value::String(pattern) => Test::Matches(pattern),
+            _ => return Err("`matches` takes a pattern such as release/*".to_owned()),
+        },
+        Some("exists") => Test::Exists,
+        Some("missing") => Test::Missing,
+        Some("in") => Test::In(list(words)?),
+        other => return Err(expected("==, !=, in, matches, exists or missing", other)),
+    };
+    Ok(Term { operand, test })
+}
+
+fn list(words: &mut Words<'_>) -> Result<Vec<Value>, String> {
+    if words.next()? != Some("[") {
+        return Err("`in` takes a list: in [main, develop]".to_owned());
+    }
+    let mut items = Vec::new();
+    loop {
+        items.push(value(words.next()?)?);
+        match words.next()? {
+            Some(",") => {}
+            Some("]") => return Ok(items),
+            other => return Err(expected("`,` or `]`", other)),
+        }
+    }
+}
+
+fn value(word: Option<&str>) -> Result<Value, String> {
+    match word {
+        None | Some("[" | "]" | ",") => Err(expected("a value", word)),
+        Some(word) if word.starts_with('"') => {
+            serde_json::from_str(word).map_err(|_| format!("{word} is no JSON string"))
+        }
+        Some(word) => Ok(serde_json::from_str(word).unwrap_or_else(|_| Value::String(word.to_owned()))),
+    }
+}
+
+fn expected(what: &str, got: Option<&str>) -> String {
+    got.map_or_else(|| format!("expected {what} at the end"), |got| format!("expected {what} instead of {got:?}"))
+}
+
+/// Checks the form of a JSON pointer that is not empty.
+pub(crate) fn check_pointer(pointer: &str) -> Result<&str, String> {
+    let bad_tilde = pointer.split('~').skip(1).any(|part| !part.starts_with(['0', '1']));
+    if !pointer.starts_with('/') || bad_tilde {
+        return Err(format!("{pointer:?} is no JSON pointer: it begins with / and writes ~ as ~0 and / in a key as ~1"));
+    }
+    Ok(pointer)
+}
+
+struct Words<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self) -> Result<Option<&'a str>, String> {
+        let rest = &self.text[self.at..];
+        let trimmed = rest.trim_start();
+        let start = self.at + rest.len() - trimmed.len();
+        let length = match trimmed.chars().next() {
+            None => return Ok(None),
+            Some('[' | ']' | ',') => 1,
+            Some('"') => quoted(trimmed).ok_or("a string does not end: a \" is missing")?,
+            Some(_) => trimmed.find(|c: char| c.is_whitespace() || "[],\"".contains(c)).unwrap_or(trimmed.len()),
+        };
+        self.at = start + length;
+        Ok(Some(&self.text[start..self.at]))
+    }
+}
+
+/// Length of the quoted string that a text begins with.
+fn quoted(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (index, c) in text.char_indices().skip(1) {
+        match c {
+            '"' if !escaped => return Some(index + 1),
+            '\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn conditions_hold_or_not() {
+        let body = json!({"ref": "refs/heads/release/2", "n": 3, "ok": true, "none": null, "a b": "x y", "s": "3"});
+        let facts = Facts { event: Some("push"), body: &body };
+        for (text, want) in [
+            ("event == push", true),
+            ("event == \"push\"", true),
+            ("event != push", false),
+            ("event in [ping, push]", true),
+            ("event in [ping,pull_request]", false),
+            ("branch == release/2", true),
+            ("branch matches release/*", true),
+            ("branch matches main", false),
+            ("tag missing", true),
+            ("tag == v1", false),
+            ("/ref == \"refs/heads/release/2\"", true),
+            ("/n == 3", true),
+            ("/n == \"3\"", false),
+            ("/s == 3", false),
+            ("/s == \"3\"", true),
+            ("/ok == true", true),
+            ("/none == null", true),
+            ("/none exists", true),
+            ("/gone exists", false),
+            ("/gone != x", true),
+            ("/gone == null", false),
+            ("/a b == x", false),
+            ("/n matches 3", false),
+            ("event == ping or /n == 3", true),
+            ("event == ping or /n == 4", false),
+            ("/ref in [\"a,b\", \"refs/heads/release/2\"]", true),
+        ] {
+            match Condition::parse(text) {
+                Ok(condition) => assert_eq!(condition.check(&facts).is_ok(), want, "{text}"),
+                Err(error) => assert!(!want, "{text}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_reason_names_event_and_branch_but_no_field() {
+        let body = json!({"ref": "refs/heads/x", "token": "hunter2"});
+        let facts = Facts { event: None, body: &body };
+        let reason = |text: &str| Condition::parse(text).unwrap().check(&facts).unwrap_err();
+        assert_eq!(reason("branch == main"), "this does not hold: branch == main (branch: x)");
+        assert_eq!(reason("event == push"), "this does not hold: event == push (event: none)");
+        assert_eq!(reason("/token == a"), "this does not hold: /token == a");
+    }
+
+    #[test]
+    fn mistakes_are_explained() {
+        for (text, want) in [
+            ("", "expected event, branch, tag or a JSON pointer such as /ref at the end"),
+            ("Event == push", "instead of \"Event\""),
+            ("event = push", "expected ==, !=, in, matches, exists or missing instead of \"=\""),
+            ("event ==", "expected a value at the end"),
+            ("event == push and branch == x", "one condition per line"),
+            ("event in push", "`in` takes a list"),
+            ("event in [a b]", "expected `,` or `]` instead of \"b\""),
+            ("event in [a", "expected `,` or `]` at the end"),
+            ("event == \"push", "a string does not end"),
+            ("/a~2 == 1", "is no JSON pointer"),
+            ("branch matches 3", "takes a pattern"),
+        ] {
+            let error = Condition::parse(text).unwrap_err();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+        assert!(Condition::parse(&format!("event == {}", "x".repeat(500))).is_err());
+    }
+}

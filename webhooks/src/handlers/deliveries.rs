@@ -1,0 +1,128 @@
+//! Callbacks that were queued, the attempts to deliver them, and their receivers.
+
+use http::StatusCode;
+use kedge_engine::outbox::Callback;
+use kedge_engine::store::CommitError;
+use serde_json::{Value, json};
+
+use crate::api;
+use crate::app::{Answer, Cx};
+use crate::auth::{Token, Verb};
+use crate::endpoint::origin;
+use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, unreadable};
+use crate::problem::Problem;
+
+pub(crate) fn endpoints(cx: &Cx<'_>) -> Answer {
+    cx.token()?.demand_some(Verb::Read)?;
+    Query::new(cx, &[])?;
+    let all = cx.app.endpoints.all();
+    let items = all.iter().map(|endpoint| {
+        json!({
+            "name": endpoint.name,
+            "origin": origin(&endpoint.url),
+            "events": endpoint.events,
+            "disabled": cx.app.endpoints.disabled(&endpoint.name),
+        })
+    });
+    Ok(handlers::json(StatusCode::OK, &json!({ "endpoints": items.collect::<Vec<_>>() })))
+}
+
+pub(crate) fn list(cx: &Cx<'_>) -> Answer {
+    let token = cx.token()?;
+    token.demand_some(Verb::Read)?;
+    let query = Query::new(cx, &["limit", "cursor"])?;
+    let limit = query.limit()?;
+    let mut before = query.get("cursor").map(str::to_owned);
+    if before.as_deref().is_some_and(|cursor| !is_id(cursor)) {
+        return Err(Problem::query("cursor", "is what `next` of the page before said"));
+    }
+    let mut items = Vec::new();
+    let mut scanned = 0;
+    while items.len() < limit && scanned < MAX_SCANNED {
+        let outbox = &cx.app.ports.outbox;
+        let found = outbox.callbacks(before.as_deref(), MAX_LIMIT).map_err(|error| unreadable(&error))?;
+        let last_page = found.len() < MAX_LIMIT;
+        for callback in found {
+            if items.len() == limit {
+                return Ok(handlers::page(cx, &query, "deliveries", items, before.as_deref()));
+            }
+            scanned += 1;
+            if sees(token, Verb::Read, &callback) {
+                items.push(api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint)));
+            }
+            before = Some(callback.id);
+        }
+        if last_page {
+            return Ok(handlers::page(cx, &query, "deliveries", items, None));
+        }
+    }
+    Ok(handlers::page(cx, &query, "deliveries", items, before.as_deref()))
+}
+
+pub(crate) fn show(cx: &Cx<'_>, id: &str) -> Answer {
+    let callback = find(cx, id, Verb::Read)?;
+    Query::new(cx, &[])?;
+    let attempts = cx.app.ports.outbox.deliveries(id).map_err(|error| unreadable(&error))?;
+    let mut value = api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint));
+    if let Value::Object(map) = &mut value {
+        map.insert("body".to_owned(), serde_json::from_str(&callback.body).unwrap_or(Value::Null));
+        map.insert("deliveries".to_owned(), attempts.iter().map(api::attempt).collect());
+    }
+    Ok(handlers::json(StatusCode::OK, &value))
+}
+
+pub(crate) async fn replay(cx: &Cx<'_>, id: &str) -> Answer {
+    let callback = find(cx, id, Verb::Replay)?;
+    Query::new(cx, &[])?;
+    let (outbox, now, own) = (cx.app.ports.outbox.clone(), cx.app.ports.clock.now(), id.to_owned());
+    let done = handlers::to_its_end(&cx.app.ports.tasks, |_| async move { outbox.replay(&own, now).await }).await?;
+    match done {
+        Ok(true) => {
+            if let Some((endpoint, _)) = cx.app.endpoints.target(&callback.endpoint) {
+                cx.app.endpoints.enable(&endpoint.name); // whoever asks for it again means it
+            }
+            show_now(cx, id)
+        }
+        Ok(false) => Err(nothing()),
+        Err(CommitError::Conflict(_)) => {
+            let detail = "the delivery changed at this moment; look at it again";
+            Err(Problem::new(StatusCode::CONFLICT, "state", "The delivery is under way", detail))
+        }
+        Err(error) => {
+            tracing::error!(target: "kedge::http", %error, "a replay could not be stored");
+            Err(Problem::unavailable("it could not be stored; nothing was changed", 30))
+        }
+    }
+}
+
+fn show_now(cx: &Cx<'_>, id: &str) -> Answer {
+    let callback = cx.app.ports.outbox.callback(id).map_err(|error| unreadable(&error))?.ok_or_else(nothing)?;
+    let value = api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint));
+    Ok(handlers::json(StatusCode::ACCEPTED, &value))
+}
+
+fn find(cx: &Cx<'_>, id: &str, verb: Verb) -> Result<Callback, Problem> {
+    let token = cx.token()?;
+    token.demand_some(verb)?;
+    if !is_id(id) {
+        return Err(nothing());
+    }
+    let callback = cx.app.ports.outbox.callback(id).map_err(|error| unreadable(&error))?;
+    callback.filter(|callback| sees(token, verb, callback)).ok_or_else(nothing)
+}
+
+fn nothing() -> Problem {
+    Problem::not_found("there is no such delivery, or this token does not see its site; its id begins with msg_")
+}
+
+/// Whether a text can be the id of a callback.
+fn is_id(text: &str) -> bool {
+    text.len() <= 80 && text.starts_with("msg_") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// A callback is seen by those who see its task; what it is about stands in its body.
+fn sees(token: &Token, verb: Verb, callback: &Callback) -> bool {
+    let body: Value = serde_json::from_str(&callback.body).unwrap_or(Value::Null);
+    let workflow = body["data"]["workflow"].as_str().unwrap_or_default();
+    token.may(verb, workflow) && token.sites().covers(body["data"]["site"].as_str())
+}

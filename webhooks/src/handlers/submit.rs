@@ -1,0 +1,127 @@
+//! From a checked request to a task: the last steps that API calls, hooks and verbs share. It checks which sites are meant and
+//! turns the engine's refusals into problem documents.
+
+use http::StatusCode;
+use kedge_engine::service::{Submission, SubmitError, Submitted};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::app::Inner;
+use crate::config::Sites;
+use crate::handlers::to_its_end;
+use crate::problem::{Fault, Problem};
+
+/// Seconds after which it makes sense to ask again when no new work is taken.
+const RETRY_AFTER_S: u32 = 30;
+
+/// Hands a submission to the engine; it runs to its end even if the caller hangs up, so that nothing is done by halves.
+pub(crate) async fn submit(app: &Inner, submission: Submission) -> Result<Result<Submitted, SubmitError>, Problem> {
+    to_its_end(&app.ports.tasks, |tasks| async move { tasks.submit(submission).await }).await
+}
+
+/// Demands that every site named in the parameters is among these.
+pub(crate) fn check_sites(sites: &Sites, params: &Value) -> Result<(), Problem> {
+    if sites.is_all() {
+        return Ok(());
+    }
+    let named = |name: &str| params.get(name).and_then(Value::as_str);
+    let mut wrong = Vec::new();
+    if !sites.covers(named("site")) {
+        wrong.push(Fault::new("/params/site", "is not among the sites allowed here"));
+    }
+    if named("new_site").is_some_and(|site| !sites.covers(Some(site))) {
+        wrong.push(Fault::new("/params/new_site", "is not among the sites allowed here"));
+    }
+    for (index, alias) in params.get("aliases").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        if !sites.covers(alias.as_str()) {
+            wrong.push(Fault::new(format!("/params/aliases/{index}"), "is not among the sites allowed here"));
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let detail = "this token or hook is bound to certain sites, and the task is about others";
+    Err(Problem::new(StatusCode::FORBIDDEN, "site-not-allowed", "Not for this site", detail).faults(wrong))
+}
+
+/// SHA-256 in hex of several parts, each with its length, so that no two lists of parts look the same.
+pub(crate) fn fingerprint(parts: &[&[u8]]) -> String {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    hex::encode(digest.finalize())
+}
+
+/// A refusal as a problem document. `locate` puts a parameter's pointer where the caller wrote it.
+pub(crate) fn refusal(app: &Inner, error: SubmitError, locate: impl Fn(Fault) -> Fault) -> Problem {
+    match error {
+        SubmitError::UnknownWorkflow(_) => unknown_workflow(app),
+        SubmitError::BadParams(params) => {
+            let faults = params.into_iter().map(|param| locate(Fault::new(param.pointer, param.detail)));
+            bad_params(faults)
+        }
+        SubmitError::Refused(why) => {
+            Problem::new(StatusCode::CONFLICT, "refused", "This cannot be done as things are", why)
+        }
+        SubmitError::KeyReused(_) => {
+            let detail = "this key was used for another request; use a new key for a new request, or send the same body again";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key was used before", detail)
+        }
+        SubmitError::PlanChanged { now } => {
+            let detail = "the plan is not the one that was seen; look at it again with ?dry_run=true and send its hash";
+            Problem::new(StatusCode::PRECONDITION_FAILED, "plan-changed", "The plan has changed", detail)
+                .with("plan_hash", now)
+        }
+        SubmitError::Unavailable(why) => {
+            Problem::unavailable(format!("no new tasks at the moment: {why}"), RETRY_AFTER_S)
+        }
+        SubmitError::Store(error) => {
+            tracing::error!(target: "kedge::http", error, "a task could not be stored");
+            Problem::unavailable("the task could not be stored; nothing was done", RETRY_AFTER_S)
+        }
+    }
+}
+
+pub(crate) fn unknown_workflow(app: &Inner) -> Problem {
+    let names = app.schemas.names();
+    Problem::invalid("there is no such workflow", [Fault::new("/workflow", format!("is one of: {names}"))])
+}
+
+pub(crate) fn bad_params(faults: impl IntoIterator<Item = Fault>) -> Problem {
+    Problem::invalid("the parameters do not fit the workflow; GET /v1/workflows/{name} shows its schema", faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_site_of_a_task_has_to_be_allowed() {
+        let sites = Sites::new(&["*.a.test".to_owned()], &mut Vec::new());
+        let pointers = |params: Value| match check_sites(&sites, &params) {
+            Ok(()) => Vec::new(),
+            Err(problem) => {
+                let body = problem.into_response("r").into_body().into_full().unwrap();
+                let body: Value = serde_json::from_slice(&body).unwrap();
+                let errors = body["errors"].as_array().unwrap().clone();
+                errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
+            }
+        };
+        assert!(pointers(json!({"site": "x.a.test", "new_site": "y.a.test", "aliases": ["z.a.test"]})).is_empty());
+        assert_eq!(pointers(json!({"site": "b.test"})), ["#/params/site"]);
+        assert_eq!(pointers(json!({})), ["#/params/site"], "a task about no site needs `*`");
+        let all = pointers(json!({"site": "x.a.test", "new_site": "b.test", "aliases": ["x.a.test", "b.test", 7]}));
+        assert_eq!(all, ["#/params/new_site", "#/params/aliases/1", "#/params/aliases/2"]);
+        assert!(check_sites(&Sites::new(&["*".to_owned()], &mut Vec::new()), &json!({})).is_ok());
+    }
+
+    #[test]
+    fn fingerprints_tell_the_parts_apart() {
+        assert_ne!(fingerprint(&[b"a", b"b"]), fingerprint(&[b"ab", b""]));
+        assert_eq!(fingerprint(&[b"a", b"b"]), fingerprint(&[b"a", b"b"]));
+    }
+}

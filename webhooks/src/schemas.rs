@@ -1,0 +1,159 @@
+//! The workflows' parameter schemas, compiled once, and their errors in words. Fetches nothing: a reference to elsewhere is a mistake.
+
+use std::collections::BTreeMap;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{PatternOptions, ValidationError, Validator};
+use kedge_engine::service::WorkflowInfo;
+use serde_json::Value;
+
+use crate::config::Mistake;
+use crate::json;
+use crate::problem::{Fault, MAX_ERRORS};
+
+/// The schemas of all workflows.
+pub(crate) struct Schemas(BTreeMap<String, Entry>);
+
+struct Entry {
+    validator: Validator,
+    properties: Vec<String>,
+}
+
+impl Schemas {
+    pub(crate) fn new(workflows: &[WorkflowInfo]) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        let mut entries = BTreeMap::new();
+        for info in workflows {
+            let options = jsonschema::draft202012::options()
+                .should_validate_formats(true)
+                .with_pattern_options(PatternOptions::regex())
+                .offline();
+            match options.build(&info.schema) {
+                Ok(validator) => {
+                    let named = info.schema["properties"].as_object();
+                    let properties = named.map(|map| map.keys().cloned().collect()).unwrap_or_default();
+                    entries.insert(info.name.clone(), Entry { validator, properties });
+                }
+                Err(error) => {
+                    let detail = format!("its parameter schema is not usable: {error}");
+                    mistakes.push(Mistake::new(format!("workflow {}", info.name), detail));
+                }
+            }
+        }
+        if mistakes.is_empty() { Ok(Self(entries)) } else { Err(mistakes) }
+    }
+
+    pub(crate) fn knows(&self, workflow: &str) -> bool {
+        self.0.contains_key(workflow)
+    }
+
+    pub(crate) fn names(&self) -> String {
+        self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Checks parameters; the pointers go into them. An unknown workflow has nothing to check: the engine refuses it.
+    pub(crate) fn check(&self, workflow: &str, params: &Value) -> Result<(), Vec<Fault>> {
+        let Some(entry) = self.0.get(workflow) else { return Ok(()) };
+        if entry.validator.is_valid(params) {
+            return Ok(());
+        }
+        let errors = entry.validator.iter_errors(params).take(MAX_ERRORS);
+        Err(errors.flat_map(|error| in_words(&error, &entry.properties)).collect())
+    }
+}
+
+/// The values themselves are masked: they may be secret.
+fn in_words(error: &ValidationError<'_>, properties: &[String]) -> Vec<Fault> {
+    let place = error.instance_path().as_str().to_owned();
+    let inside = |name: &str| format!("{place}/{}", json::token(&name.chars().take(80).collect::<String>()));
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            vec![Fault::new(inside(property.as_str().unwrap_or_default()), "is required")]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let mut detail = "is not known here".to_owned();
+            if place.is_empty() {
+                detail.push_str(&format!("; there are: {}", properties.join(", ")));
+            }
+            unexpected.iter().take(MAX_ERRORS).map(|name| Fault::new(inside(name), detail.clone())).collect()
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            let detail = match lacking(context) {
+                Some(names) => format!("needs one of these: {names}"),
+                None => error.masked_with("this").to_string(),
+            };
+            vec![Fault::new(place, detail)]
+        }
+        _ => vec![Fault::new(place.clone(), error.masked_with("this").to_string())],
+    }
+}
+
+/// When every way out only lacks properties: their names.
+fn lacking(ways: &[Vec<ValidationError<'static>>]) -> Option<String> {
+    let mut names = Vec::new();
+    for way in ways {
+        let mut together = Vec::new();
+        for error in way {
+            let ValidationErrorKind::Required { property } = error.kind() else { return None };
+            together.push(property.as_str()?.to_owned());
+        }
+        names.push(together.join(" with "));
+    }
+    Some(names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn info(schema: Value) -> WorkflowInfo {
+        WorkflowInfo { name: "w".to_owned(), title: String::new(), schema, example: json!({}) }
+    }
+
+    fn schema() -> Value {
+        json!({
+            "type": "object", "additionalProperties": false, "required": ["site"],
+            "properties": {
+                "site": {"type": "string", "format": "hostname", "maxLength": 253},
+                "mode": {"enum": ["a", "b"]},
+                "password": {"type": "string", "pattern": "^[a-z]+$"},
+                "count": {"type": "integer", "minimum": 1},
+                "x": {}, "y": {}
+            },
+            "anyOf": [{"required": ["x"]}, {"required": ["y"]}]
+        })
+    }
+
+    #[test]
+    fn errors_are_in_words_with_pointers_and_without_values() {
+        let schemas = Schemas::new(&[info(schema())]).unwrap();
+        assert_eq!(schemas.check("w", &json!({"site": "a.test", "x": 1})), Ok(()));
+        let params = json!({"site": "not a host", "mode": "hunter2", "password": "Hunter3", "count": 0, "zz": 1});
+        let mut faults = schemas.check("w", &params).unwrap_err();
+        faults.sort_by(|a, b| a.pointer.cmp(&b.pointer));
+        let want = [
+            Fault::new("", "needs one of these: x, y"),
+            Fault::new("/count", "this is less than the minimum of 1"),
+            Fault::new("/mode", "this is not one of \"a\" or \"b\""),
+            Fault::new("/password", "this does not match \"^[a-z]+$\""),
+            Fault::new("/site", "this is not a \"hostname\""),
+            Fault::new("/zz", "is not known here; there are: count, mode, password, site, x, y"),
+        ];
+        assert_eq!(faults, want);
+        assert!(!format!("{faults:?}").to_lowercase().contains("hunter"));
+        let missing = schemas.check("w", &json!({"x": 1})).unwrap_err();
+        assert_eq!(missing, [Fault::new("/site", "is required")]);
+        assert_eq!(schemas.check("w", &json!([])).unwrap_err()[0].pointer, "");
+    }
+
+    #[test]
+    fn references_to_elsewhere_are_refused_when_loading() {
+        for elsewhere in ["https://example.com/s.json", "file:///etc/passwd"] {
+            let schemas = Schemas::new(&[info(json!({"$ref": elsewhere}))]);
+            assert_eq!(schemas.err().unwrap()[0].field, "workflow w", "{elsewhere}");
+        }
+    }
+}
