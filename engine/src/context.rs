@@ -61,6 +61,12 @@ pub enum RecordWrite {
     },
 }
 
+impl RecordWrite {
+    pub(crate) fn is_claim(&self) -> bool {
+        matches!(self, Self::Claim { .. })
+    }
+}
+
 /// Tells how far a step is.
 #[derive(Clone)]
 pub struct ProgressHandle(Arc<dyn Fn(Report) + Send + Sync>);

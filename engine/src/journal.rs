@@ -1,6 +1,8 @@
 //! The journal's form: keys, records and heads over a [`Store`]. Encodes and decodes, chains hashes, spills what is too large for
 //! a value into blobs. It knows no step and decides nothing.
 
+pub mod keys;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +10,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::event::Event;
+use crate::machine::Machine;
 use crate::store::{Batch, BlobId, CommitError, MAX_VALUE, ReadError, Store};
 use crate::task::{Millis, TaskId, TaskState};
 
@@ -15,6 +18,9 @@ use crate::task::{Millis, TaskId, TaskState};
 const FORMAT: u32 = 1;
 /// Records read at a time.
 const PAGE: usize = 256;
+
+/// How the value of a spilled record begins. A record begins with its version.
+const SPILLED: &[u8] = b"{\"blob\":";
 
 /// One event as journaled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +67,24 @@ pub struct Head {
     pub created_at: Millis,
 }
 
+impl Head {
+    pub(crate) fn of(machine: &Machine, hash: String, state: TaskState) -> Self {
+        Self {
+            sequence: machine.sequence(),
+            hash,
+            epoch: machine.epoch(),
+            state,
+            workflow: machine.accepted().workflow.clone(),
+            site: machine.plan().rest().site.clone(),
+            created_at: machine.created_at(),
+        }
+    }
+
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, AppendError> {
+        serde_json::to_vec(self).map_err(|error| AppendError::Encode(error.to_string()))
+    }
+}
+
 /// Why a task could not be read: it is quarantined, others go on.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum JournalError {
@@ -88,111 +112,6 @@ pub enum AppendError {
     /// A record does not serialise.
     #[error("an event cannot be stored: {0}")]
     Encode(String),
-}
-
-/// Keys of the journal: one tree, a letter for each family, big-endian numbers.
-pub mod keys {
-    use super::TaskId;
-    use crate::task::Millis;
-
-    /// Heads, all of them: `h/<task>`.
-    pub const HEADS: &[u8] = b"h/";
-    /// Unfinished tasks: `o/<task>`.
-    pub const OPEN: &[u8] = b"o/";
-    /// Locks: `l/<resource>\0<task>`.
-    pub const LOCKS: &[u8] = b"l/";
-    /// Callbacks: `c/<id>`.
-    pub const CALLBACKS: &[u8] = b"c/";
-    /// Callbacks that are due: `u/<millis><id>`.
-    pub const DUE: &[u8] = b"u/";
-
-    fn join(parts: &[&[u8]]) -> Vec<u8> {
-        parts.concat()
-    }
-
-    /// A task's head.
-    #[must_use]
-    pub fn head(task: &TaskId) -> Vec<u8> {
-        join(&[HEADS, task.as_str().as_bytes()])
-    }
-
-    /// The mark of an unfinished task.
-    #[must_use]
-    pub fn open(task: &TaskId) -> Vec<u8> {
-        join(&[OPEN, task.as_str().as_bytes()])
-    }
-
-    /// All events of a task.
-    #[must_use]
-    pub fn events(task: &TaskId) -> Vec<u8> {
-        join(&[b"e/", task.as_str().as_bytes(), b"/"])
-    }
-
-    /// One event.
-    #[must_use]
-    pub fn event(task: &TaskId, sequence: u64) -> Vec<u8> {
-        join(&[&events(task), &sequence.to_be_bytes()])
-    }
-
-    /// The tasks of a site.
-    #[must_use]
-    pub fn site(site: &str) -> Vec<u8> {
-        join(&[b"s/", site.as_bytes(), b"\0"])
-    }
-
-    /// One task of a site.
-    #[must_use]
-    pub fn site_task(site_name: &str, task: &TaskId) -> Vec<u8> {
-        join(&[&site(site_name), task.as_str().as_bytes()])
-    }
-
-    /// A lock held by a task.
-    #[must_use]
-    pub fn lock(resource: &str, task: &TaskId) -> Vec<u8> {
-        join(&[LOCKS, resource.as_bytes(), b"\0", task.as_str().as_bytes()])
-    }
-
-    /// A dedupe key.
-    #[must_use]
-    pub fn dedupe(scope: &str, key_sha256: &str) -> Vec<u8> {
-        join(&[b"x/", scope.as_bytes(), b"\0", key_sha256.as_bytes()])
-    }
-
-    /// The records of a family.
-    #[must_use]
-    pub fn records(family: &str) -> Vec<u8> {
-        join(&[b"r/", family.as_bytes(), b"/"])
-    }
-
-    /// A record.
-    #[must_use]
-    pub fn record(family: &str, name: &str) -> Vec<u8> {
-        join(&[&records(family), name.as_bytes()])
-    }
-
-    /// A callback.
-    #[must_use]
-    pub fn callback(id: &str) -> Vec<u8> {
-        join(&[CALLBACKS, id.as_bytes()])
-    }
-
-    /// When a callback is due.
-    #[must_use]
-    pub fn due(at: Millis, id: &str) -> Vec<u8> {
-        join(&[DUE, &at.to_be_bytes(), id.as_bytes()])
-    }
-
-    /// The deliveries of a callback.
-    #[must_use]
-    pub fn deliveries(callback: &str) -> Vec<u8> {
-        join(&[b"d/", callback.as_bytes(), b"/"])
-    }
-
-    /// One delivery.
-    #[must_use]
-    pub fn delivery(callback: &str, attempt: u32) -> Vec<u8> {
-        join(&[&deliveries(callback), &attempt.to_be_bytes()])
-    }
 }
 
 /// The journal over a store.
@@ -322,7 +241,8 @@ impl Journal {
 
     fn decode(&self, task: &TaskId, sequence: u64, value: &[u8]) -> Result<(Record, String), JournalError> {
         let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
-        if let Ok(spilled) = serde_json::from_slice::<Spilled>(value) {
+        if value.starts_with(SPILLED) {
+            let spilled: Spilled = serde_json::from_slice(value).map_err(bad)?;
             let bytes = self.store.get_blob(&spilled.blob)?;
             let bytes = bytes
                 .ok_or_else(|| damaged(task, sequence, format!("its blob {:?} is missing", spilled.blob)))?;

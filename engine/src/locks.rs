@@ -50,18 +50,36 @@ impl LockTable {
         }
     }
 
-    /// Gives everything of a task back, its place in the queue too.
-    pub(crate) fn release(&mut self, task: &TaskId) {
+    /// Gives everything of a task back, its place in the queue too; the tasks that get their locks when they ask now, in order.
+    pub(crate) fn release(&mut self, task: &TaskId) -> Vec<TaskId> {
         self.waiting.retain(|waiting| waiting.task != *task);
         self.held.retain(|_, holders| {
             holders.retain(|(holder, _)| holder != task);
             !holders.is_empty()
         });
+        self.ready()
     }
 
-    /// Tasks in the queue, in order: to be told when something was given back.
-    pub(crate) fn queue(&self) -> Vec<TaskId> {
-        self.waiting.iter().map(|waiting| waiting.task.clone()).collect()
+    /// The waiting tasks whose locks are free and were not asked for earlier by others.
+    fn ready(&self) -> Vec<TaskId> {
+        let mut ahead: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut ready = Vec::new();
+        for waiting in &self.waiting {
+            let free = waiting.locks.iter().all(|lock| {
+                let holders = self.held.get(&lock.resource).into_iter().flatten();
+                let held = holders.into_iter().any(|(_, shared)| !(*shared && lock.shared));
+                let wanted =
+                    ahead.get(lock.resource.as_str()).is_some_and(|shared| !(*shared && lock.shared));
+                !held && !wanted
+            });
+            if free {
+                ready.push(waiting.task.clone());
+            }
+            for lock in &waiting.locks {
+                *ahead.entry(&lock.resource).or_insert(true) &= lock.shared;
+            }
+        }
+        ready
     }
 
     /// What a waiting task waits for.
@@ -136,31 +154,47 @@ impl Slots {
         Self { capacity: capacity.max(1), used: BTreeMap::new(), waiting: Vec::new() }
     }
 
-    /// Takes one, or queues the task behind it.
+    /// Takes one, or queues the task behind those who asked earlier.
     pub(crate) fn take(&mut self, slot: &str, task: &TaskId) -> bool {
-        let used = self.used.entry(slot.to_owned()).or_default();
-        if *used < self.capacity {
-            *used += 1;
+        let used = self.used.get(slot).copied().unwrap_or_default();
+        let mut queue = self.waiting.iter().filter(|(wanted, _)| wanted == slot);
+        let place = queue.position(|(_, waiting)| waiting == task);
+        let ahead = place.unwrap_or_else(|| self.waiting.iter().filter(|(wanted, _)| wanted == slot).count());
+        if used + ahead < self.capacity {
+            *self.used.entry(slot.to_owned()).or_default() += 1;
             self.waiting.retain(|(wanted, waiting)| !(wanted == slot && waiting == task));
             return true;
         }
-        if !self.waiting.iter().any(|(wanted, waiting)| wanted == slot && waiting == task) {
+        if place.is_none() {
             self.waiting.push((slot.to_owned(), task.clone()));
         }
         false
     }
 
-    /// Gives one back; the tasks to be told, in order.
+    /// Gives one back; the tasks that get it when they ask now, in order.
     pub(crate) fn give(&mut self, slot: &str) -> Vec<TaskId> {
         if let Some(used) = self.used.get_mut(slot) {
             *used = used.saturating_sub(1);
+            if *used == 0 {
+                self.used.remove(slot);
+            }
         }
-        self.waiting.iter().filter(|(wanted, _)| wanted == slot).map(|(_, task)| task.clone()).collect()
+        self.ready(slot)
     }
 
-    /// Forgets a task's waiting.
-    pub(crate) fn forget(&mut self, task: &TaskId) {
-        self.waiting.retain(|(_, waiting)| waiting != task);
+    /// Takes a task out of the queues of all slots but these; the tasks that get one when they ask now.
+    pub(crate) fn only_wants(&mut self, task: &TaskId, slots: &[String]) -> Vec<TaskId> {
+        let gone = |(wanted, waiting): &(String, TaskId)| waiting == task && !slots.contains(wanted);
+        let left: Vec<String> =
+            self.waiting.iter().filter(|row| gone(row)).map(|(slot, _)| slot.clone()).collect();
+        self.waiting.retain(|row| !gone(row));
+        left.iter().flat_map(|slot| self.ready(slot)).collect()
+    }
+
+    fn ready(&self, slot: &str) -> Vec<TaskId> {
+        let free = self.capacity.saturating_sub(self.used.get(slot).copied().unwrap_or_default());
+        let queue = self.waiting.iter().filter(|(wanted, _)| wanted == slot);
+        queue.take(free).map(|(_, task)| task.clone()).collect()
     }
 
     /// The slot that a task waits for.
@@ -195,11 +229,10 @@ mod tests {
         assert!(table.request(&task(4), &locks(&[("p", true)]), 3), "shared locks go together");
         assert_eq!(table.blocked_on(&task(2)).unwrap().holder, Some(task(1)));
         assert_eq!(table.blocked_on(&task(3)).unwrap().holder, Some(task(2)));
-        table.release(&task(1));
-        assert_eq!(table.queue(), [task(2), task(3)]);
+        assert_eq!(table.release(&task(1)), [task(2)], "3 is still behind 2");
         assert!(!table.request(&task(3), &locks(&[("b", false)]), 4), "still behind 2");
         assert!(table.request(&task(2), &locks(&[("a", false), ("b", false)]), 4));
-        table.release(&task(2));
+        assert_eq!(table.release(&task(2)), [task(3)]);
         assert!(table.request(&task(3), &locks(&[("b", false)]), 5));
     }
 
@@ -211,5 +244,34 @@ mod tests {
         assert!(!table.request(&task(3), &locks(&[("p", true)]), 0), "comes after the exclusive one");
         table.release(&task(1));
         assert!(table.request(&task(2), &locks(&[("p", false)]), 0));
+    }
+
+    #[test]
+    fn all_shared_locks_at_the_head_of_the_queue_are_granted_together() {
+        let mut table = LockTable::default();
+        assert!(table.request(&task(1), &locks(&[("p", false)]), 0));
+        for n in [2, 3] {
+            assert!(!table.request(&task(n), &locks(&[("p", true)]), 0));
+        }
+        assert!(!table.request(&task(4), &locks(&[("p", false)]), 0));
+        assert!(!table.request(&task(5), &locks(&[("p", true)]), 0));
+        assert_eq!(table.release(&task(1)), [task(2), task(3)], "5 comes after the exclusive 4");
+    }
+
+    #[test]
+    fn slots_go_round_first_come_first_served() {
+        let mut slots = Slots::new(1);
+        assert!(slots.take("dump", &task(1)));
+        assert!(!slots.take("dump", &task(2)));
+        assert!(!slots.take("dump", &task(3)));
+        assert_eq!(slots.awaited(&task(3)), Some("dump"));
+        assert!(slots.take("pack", &task(3)), "another slot");
+        assert_eq!(slots.give("dump"), [task(2)]);
+        assert!(!slots.take("dump", &task(1)), "it just had it, and 2 waits longer");
+        assert!(!slots.take("dump", &task(3)), "still behind 2");
+        assert!(slots.take("dump", &task(2)));
+        assert_eq!(slots.give("dump"), [task(3)]);
+        assert_eq!(slots.only_wants(&task(3), &[]), [task(1)], "3 has turned round");
+        assert!(slots.take("dump", &task(1)));
     }
 }

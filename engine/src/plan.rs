@@ -14,6 +14,10 @@ use crate::retry::Policy;
 pub const MAX_STEPS: usize = 512;
 /// Longest name of a step: it is part of keys and file names.
 pub const MAX_NAME: usize = 64;
+/// Longest name of a site or of a locked resource, in bytes: they are part of keys, beside a task's id. Site names have 253 at most.
+pub const MAX_RESOURCE: usize = 300;
+/// Most locks of a plan: they are granted and given back in one batch.
+pub const MAX_LOCKS: usize = 256;
 
 /// What a step may do and what follows from its failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,6 +104,13 @@ pub struct Lock {
     pub shared: bool,
 }
 
+impl Lock {
+    /// What stands in the journal under a held lock.
+    pub(crate) fn value(&self) -> &'static [u8] {
+        if self.shared { b"shared" } else { b"exclusive" }
+    }
+}
+
 /// A checked plan.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "PlanData", into = "PlanData")]
@@ -107,6 +118,10 @@ pub struct Plan {
     graph: DiGraph<StepSpec, ()>,
     order: Vec<NodeIndex>,
     by_name: BTreeMap<String, NodeIndex>,
+    /// For each step by its index, the pivot of its scope.
+    pivots: Vec<Option<NodeIndex>>,
+    /// The pivot of the task itself.
+    pivot: Option<NodeIndex>,
     rest: Rest,
 }
 
@@ -177,6 +192,12 @@ pub enum PlanError {
     /// A resource is locked twice.
     #[error("{0:?} is locked twice")]
     DoubleLock(String),
+    /// More than [`MAX_LOCKS`].
+    #[error("a plan has {MAX_LOCKS} locks at most, this one has {0}")]
+    Locks(usize),
+    /// A site or locked resource that cannot be part of a key.
+    #[error("{0:?} is no name for a site or resource: 1 to {MAX_RESOURCE} bytes, without NUL")]
+    BadResource(String),
 }
 
 impl Plan {
@@ -209,8 +230,16 @@ impl Plan {
         if let Some(pair) = rest.locks.windows(2).find(|pair| pair[0].resource == pair[1].resource) {
             return Err(PlanError::DoubleLock(pair[0].resource.clone()));
         }
-        let plan = Self { graph, order, by_name, rest };
+        if rest.locks.len() > MAX_LOCKS {
+            return Err(PlanError::Locks(rest.locks.len()));
+        }
+        for name in rest.site.iter().chain(rest.locks.iter().map(|lock| &lock.resource)) {
+            check_resource(name)?;
+        }
+        let mut plan = Self { graph, order, by_name, pivots: Vec::new(), pivot: None, rest };
         plan.check_classes()?;
+        plan.pivot = plan.pivot(None);
+        plan.pivots = plan.graph.node_weights().map(|step| plan.pivot(step.scope.as_deref())).collect();
         Ok(plan)
     }
 
@@ -259,6 +288,16 @@ impl Plan {
         self.order.iter().copied().find(|&index| {
             self.graph[index].class == Class::Pivot && self.graph[index].scope.as_deref() == scope
         })
+    }
+
+    /// The pivot of the task itself: after it, the task only goes forward.
+    pub(crate) fn main_pivot(&self) -> Option<NodeIndex> {
+        self.pivot
+    }
+
+    /// The pivot of a step's scope.
+    pub(crate) fn pivot_over(&self, step: NodeIndex) -> Option<NodeIndex> {
+        self.pivots[step.index()]
     }
 
     /// What the plan says besides its steps.
@@ -346,6 +385,13 @@ fn check_name(name: &str) -> Result<(), PlanError> {
     let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-');
     if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') || !name.bytes().all(ok) {
         return Err(PlanError::BadName(name.chars().take(80).collect()));
+    }
+    Ok(())
+}
+
+fn check_resource(name: &str) -> Result<(), PlanError> {
+    if name.is_empty() || name.len() > MAX_RESOURCE || name.contains('\0') {
+        return Err(PlanError::BadResource(name.chars().take(80).collect()));
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub trait Step: Serialize + DeserializeOwned + Send + Sync + 'static {
         &self,
         _cx: &Cx<'_, Self::Ports>,
     ) -> impl Future<Output = Result<Probe<Self::Output>, StepError>> + Send {
-        async { Ok(Probe::NotApplied) }
+        async { Ok(Probe::Resumable) }
     }
 
     /// How often and how long it is tried.
@@ -243,7 +243,7 @@ where
 
 fn to_value<T: Serialize>(output: &T) -> Result<Value, StepError> {
     serde_json::to_value(output)
-        .map_err(|error| StepError::fatal(format!("the output cannot be stored: {error}")))
+        .map_err(|error| StepError::in_doubt(format!("the output cannot be stored: {error}")))
 }
 
 type Decode<P> = fn(&Value) -> Result<Box<dyn ErasedStep<P>>, serde_json::Error>;

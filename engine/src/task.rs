@@ -238,6 +238,8 @@ pub enum StepStateView {
     Undone,
     /// A person is needed.
     Stuck,
+    /// Left as it is by a person.
+    Abandoned,
     /// Never started, and never will be.
     Skipped,
 }

@@ -3,101 +3,112 @@
 
 use std::sync::Arc;
 
-use futures::channel::oneshot;
-use petgraph::graph::NodeIndex;
-
-use super::driver::{Driver, Fact, Halt, Launch};
+use super::driver::{Driver, Fact, Halt, Launch, Reply};
 use super::flight::Flight;
 use super::outbox::queue_callbacks;
 use crate::context::RecordWrite;
-use crate::event::{Event, FingerprintPhase, Outcome};
+use crate::event::Event;
 use crate::journal::{AppendError, Head, Record, keys, record};
-use crate::machine::{Command, Machine};
-use crate::proof::Listing;
+use crate::machine::{IllegalEvent, Machine, Next};
 use crate::service::VerbError;
-use crate::step::StepError;
-use crate::store::{Batch, CommitError, Store};
-use crate::task::{Drift, Millis, TaskView};
+use crate::store::{Batch, CommitError};
+use crate::task::Millis;
 
 /// Tries when another task claimed the same record at the same moment; more is no coincidence.
 const MAX_CONFLICTS: usize = 5;
 
-type Reply = oneshot::Sender<Result<TaskView, VerbError>>;
-
 /// A batch in the making.
-struct Draft {
-    now: Millis,
-    machine: Machine,
-    records: Vec<Record>,
-    writes: Vec<RecordWrite>,
-    launches: Vec<Launch>,
+pub(super) struct Draft {
+    pub(super) now: Millis,
+    pub(super) machine: Machine,
+    pub(super) records: Vec<Record>,
+    pub(super) writes: Vec<RecordWrite>,
+    /// What must stand under the claimed records, or that nothing does.
+    pub(super) guards: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    pub(super) launches: Vec<Launch>,
+    /// The machine's last answer.
+    pub(super) next: Next,
+    /// Slots that steps wait for.
+    pub(super) slots_wanted: Vec<String>,
     /// By the fact's place.
     replies: Vec<(usize, Reply)>,
-    slots_taken: Vec<String>,
 }
 
 impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
-    /// Journals the waiting facts and whatever may begin now; returns what to start.
-    pub(super) async fn commit(&mut self) -> Result<Vec<Launch>, Halt> {
+    /// Journals the waiting facts and, if these are the last, whatever may begin now; returns what to start, and what the machine
+    /// wants beyond that.
+    pub(super) async fn commit(&mut self, last: bool) -> Result<(Vec<Launch>, Next), Halt> {
         for _ in 0..MAX_CONFLICTS {
             let facts: Vec<Fact> = std::mem::take(&mut self.facts);
-            let kept: Vec<(Event, Vec<RecordWrite>)> =
-                facts.iter().map(|fact| (fact.event.clone(), fact.writes.clone())).collect();
-            let mut draft = self.draft(facts)?;
+            // Only claims can conflict with other tasks; without one, a conflict means that somebody else extends this history.
+            let claims = facts.iter().any(|fact| fact.writes.iter().any(RecordWrite::is_claim));
+            let kept = claims.then(|| facts.iter().map(Fact::without_reply).collect::<Vec<_>>());
+            let mut draft = self.draft(facts, last)?;
             if draft.records.is_empty() {
-                self.answer(draft.replies);
-                return Ok(draft.launches);
+                return Ok((draft.launches, draft.next));
             }
-            match self.write(&mut draft).await {
-                Ok(()) => {
-                    self.answer(draft.replies);
-                    return Ok(draft.launches);
-                }
-                Err(AppendError::Commit(CommitError::Conflict(_))) => {
-                    for slot in &draft.slots_taken {
-                        self.inner.tables().slots.give(slot);
-                    }
-                    self.facts =
-                        kept.into_iter().map(|(event, writes)| Fact { event, writes, reply: None }).collect();
+            match (self.write(&mut draft).await, kept) {
+                (Ok(()), _) => return Ok(self.done(draft)),
+                (Err(AppendError::Commit(CommitError::Conflict(_))), Some(kept)) => {
+                    self.facts = kept;
                     for (place, reply) in draft.replies {
                         self.facts[place].reply = Some(reply);
                     }
                 }
-                Err(error) => return Err(Halt(format!("{}: {error}", self.live.task))),
+                (Err(AppendError::Commit(CommitError::Conflict(key))), None) => {
+                    let task = &self.live.task;
+                    return Err(Halt::Engine(format!("{task}: another process extends its history ({key})")));
+                }
+                (Err(AppendError::Commit(error @ CommitError::Failed(_))), _) => {
+                    return Err(Halt::Engine(format!("{}: {error}", self.live.task)));
+                }
+                (
+                    Err(error @ (AppendError::Commit(CommitError::TooLarge(_)) | AppendError::Encode(_))),
+                    _,
+                ) => {
+                    return Err(Halt::Task(error.to_string()));
+                }
             }
         }
-        Err(Halt(format!("{}: another process extends its history", self.live.task)))
+        Err(Halt::Engine(format!("{}: its claims conflict again and again", self.live.task)))
     }
 
-    fn draft(&mut self, facts: Vec<Fact>) -> Result<Draft, Halt> {
+    fn draft(&mut self, facts: Vec<Fact>, last: bool) -> Result<Draft, Halt> {
         let mut draft = Draft {
             now: self.inner.clock.now(),
             machine: (*self.machine).clone(),
             records: Vec::new(),
             writes: Vec::new(),
+            guards: Vec::new(),
             launches: Vec::new(),
+            next: Next::default(),
+            slots_wanted: Vec::new(),
             replies: Vec::new(),
-            slots_taken: Vec::new(),
         };
         for (place, fact) in facts.into_iter().enumerate() {
             self.fold_fact(&mut draft, place, fact)?;
         }
-        while self.extend(&mut draft)? {}
+        while last && self.extend(&mut draft)? {}
+        if last {
+            let next = self.inner.shared.tables().slots.only_wants(&self.live.task, &draft.slots_wanted);
+            self.inner.shared.poke(&next);
+        }
         Ok(draft)
     }
 
-    fn fold_fact(&self, draft: &mut Draft, place: usize, fact: Fact) -> Result<(), Halt> {
-        let (event, writes) = self.checked_claims(draft, fact.event, fact.writes)?;
-        match draft.push(event) {
+    fn fold_fact(&self, draft: &mut Draft, place: usize, mut fact: Fact) -> Result<(), Halt> {
+        self.check_claims(draft, &mut fact)?;
+        let canceling = matches!(fact.event, Event::CancelRequested { .. });
+        match draft.push(fact.event) {
             Ok(()) => {
-                draft.writes.extend(writes);
+                draft.writes.extend(fact.writes);
                 draft.replies.extend(fact.reply.map(|reply| (place, reply)));
             }
             // G5: a report of an old attempt or epoch, or a verb that came too late.
             Err(illegal) => {
                 tracing::warn!(%illegal, "dropped");
                 if let Some(reply) = fact.reply {
-                    let refusal = draft.machine.refuses_cancel().unwrap_or(illegal.why);
+                    let refusal = draft.machine.refuses_cancel().filter(|_| canceling).unwrap_or(illegal.why);
                     // Nobody waits for it any more: fine.
                     let _ = reply.send(Err(VerbError::Conflict(refusal)));
                 }
@@ -106,220 +117,61 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         Ok(())
     }
 
-    /// A claim that somebody else holds turns the success into a failure that may pass: the next attempt chooses again.
-    fn checked_claims(
-        &self,
-        draft: &Draft,
-        event: Event,
-        writes: Vec<RecordWrite>,
-    ) -> Result<(Event, Vec<RecordWrite>), Halt> {
-        let Event::AttemptSucceeded { step, attempt, .. } = &event else { return Ok((event, writes)) };
-        for write in &writes {
-            let RecordWrite::Claim { family, name, value } = write else { continue };
-            let held = self
-                .inner
-                .journal
-                .store()
-                .get(&keys::record(family, name))
-                .map_err(|e| Halt(e.to_string()))?;
-            let mine = serde_json::to_vec(value).map_err(|error| Halt(error.to_string()))?;
-            if held.is_some_and(|held| held != mine) {
-                let error =
-                    StepError::retryable(format!("{family} {name:?} was claimed by another task meanwhile"));
-                let index: Option<NodeIndex> = self.machine.plan().find(step);
-                let then = match index {
-                    Some(index) => self.after_run_failure(index, &error, draft.now),
-                    None => crate::event::Then::GiveUp,
-                };
-                return Ok((
-                    Event::AttemptFailed { step: step.clone(), attempt: *attempt, error, then },
-                    Vec::new(),
-                ));
-            }
-        }
-        Ok((event, writes))
-    }
-
-    /// Adds what may begin now. `true`: something was added, so look again.
-    fn extend(&mut self, draft: &mut Draft) -> Result<bool, Halt> {
-        if self.inner.state().draining {
-            return Ok(false);
-        }
-        let next = draft.machine.next(draft.now);
-        let before = draft.records.len();
-        for command in self.fresh(&next) {
-            match command {
-                Command::Lock => {
-                    let granted = {
-                        let locks = &draft.machine.plan().rest().locks;
-                        self.inner.tables().locks.request(&self.live.task, locks, draft.now)
-                    };
-                    if granted {
-                        draft.push_sure(Event::LocksGranted)?;
-                    }
-                }
-                Command::Run { step, attempt } => self.begin_run(draft, step, attempt)?,
-                Command::Undo { step, attempt } => {
-                    let spec = draft.machine.plan().step(step).clone();
-                    match self.inner.kinds.decode(&spec.kind, &spec.params) {
-                        Ok(_) => {
-                            draft.push_sure(Event::UndoStarted { step: spec.name, attempt })?;
-                            draft.launches.push(Launch { flight: Flight::Undo(step), attempt, slot: None });
-                        }
-                        Err(reason) => draft.push_sure(Event::Parked { step: spec.name, reason })?,
-                    }
-                }
-                Command::Probe { step } => self.begin_probe(draft, step)?,
-                Command::Fingerprint { after, attempt } => {
-                    let phase = FingerprintPhase::of(after);
-                    draft.push_sure(Event::FingerprintStarted { phase, attempt })?;
-                    let known = draft.machine.plan().rest().fingerprint.as_ref();
-                    match known.map(|spec| self.inner.kinds.decode(&spec.kind, &spec.params)) {
-                        Some(Ok(_)) => {
-                            draft.launches.push(Launch {
-                                flight: Flight::Fingerprint(after),
-                                attempt,
-                                slot: None,
-                            });
-                        }
-                        Some(Err(why)) => {
-                            let (error, then) = (StepError::fatal(why), crate::event::Then::GiveUp);
-                            draft.push_sure(Event::FingerprintFailed { phase, attempt, error, then })?;
-                        }
-                        None => return Err(Halt("a fingerprint without a step".to_owned())),
-                    }
-                }
-                Command::Finish { outcome } => {
-                    let (verified, drift) = self.proof(&draft.machine);
-                    draft.push_sure(Event::Finished { outcome: Outcome::from(outcome), verified, drift })?;
-                }
-            }
-        }
-        Ok(draft.records.len() > before)
-    }
-
-    fn begin_run(&self, draft: &mut Draft, step: NodeIndex, attempt: u32) -> Result<(), Halt> {
-        let spec = draft.machine.plan().step(step).clone();
-        if let Err(reason) = self.inner.kinds.decode(&spec.kind, &spec.params) {
-            return draft.push_sure(Event::Parked { step: spec.name, reason });
-        }
-        if let Some(slot) = &spec.slot {
-            if !self.inner.tables().slots.take(slot, &self.live.task) {
-                return Ok(());
-            }
-            draft.slots_taken.push(slot.clone());
-        }
-        draft.push_sure(Event::AttemptStarted { step: spec.name, attempt })?;
-        draft.launches.push(Launch { flight: Flight::Run(step), attempt, slot: spec.slot });
-        Ok(())
-    }
-
-    fn begin_probe(&self, draft: &mut Draft, step: NodeIndex) -> Result<(), Halt> {
-        let flight = Flight::Probe(step);
-        if draft.launches.iter().any(|launch| launch.flight == flight) {
-            return Ok(());
-        }
-        let spec = draft.machine.plan().step(step).clone();
-        if let Err(reason) = self.inner.kinds.decode(&spec.kind, &spec.params) {
-            return draft.push_sure(Event::Parked { step: spec.name, reason });
-        }
-        let attempt = draft.machine.attempts(step);
-        draft.launches.push(Launch { flight, attempt, slot: None });
-        Ok(())
-    }
-
-    /// Whether the world is as before, and what differs.
-    fn proof(&self, machine: &Machine) -> (Option<bool>, Vec<Drift>) {
-        let (Some((before, before_listing)), true) =
-            (machine.fingerprint(FingerprintPhase::Before), machine.goes_back() && machine.touched())
-        else {
-            return (None, Vec::new());
-        };
-        let unreadable = |why: String| {
-            let item = "the fingerprint after the rollback could not be compared".to_owned();
-            (
-                Some(false),
-                vec![Drift { resource: "fingerprint".to_owned(), item, before: None, after: Some(why) }],
-            )
-        };
-        let Some((after, after_listing)) = machine.fingerprint(FingerprintPhase::After) else {
-            return unreadable(machine.fingerprint_error().unwrap_or_default());
-        };
-        if before == after {
-            return (Some(true), Vec::new());
-        }
-        let read = |id| -> Result<Listing, String> {
-            let bytes = self.inner.journal.store().get_blob(id).map_err(|error| error.to_string())?;
-            serde_json::from_slice(&bytes.ok_or("its listing is missing")?).map_err(|error| error.to_string())
-        };
-        match (read(before_listing), read(after_listing)) {
-            (Ok(before), Ok(after)) => (Some(false), Listing::drift(&before, &after)),
-            (Err(why), _) | (_, Err(why)) => unreadable(why),
-        }
-    }
-
     async fn write(&mut self, draft: &mut Draft) -> Result<(), AppendError> {
         let task = &self.live.task;
         let mut batch = Batch::new();
         let hash = self.inner.journal.append(&mut batch, task, &self.head_hash, &mut draft.records).await?;
         let machine = &draft.machine;
         let state = machine.state(draft.now);
-        let head = Head {
-            sequence: machine.sequence(),
-            hash: hash.clone(),
-            epoch: machine.epoch(),
-            state,
-            workflow: machine.accepted().workflow.clone(),
-            site: machine.plan().rest().site.clone(),
-            created_at: machine.created_at(),
-        };
-        let head = serde_json::to_vec(&head).map_err(|error| AppendError::Encode(error.to_string()))?;
+        let head = Head::of(machine, hash.clone(), state).encode()?;
         batch.require_equals(keys::head(task), self.head.clone());
         batch.put(keys::head(task), head.clone());
+        let ended = machine.outcome().is_some();
         for lock in &machine.plan().rest().locks {
-            if machine.outcome().is_some() {
-                batch.delete(keys::lock(&lock.resource, task));
+            let key = || keys::lock(&lock.resource, task);
+            if ended {
+                batch.delete(key());
             } else if machine.locks_granted() && !self.machine.locks_granted() {
-                batch.put(
-                    keys::lock(&lock.resource, task),
-                    if lock.shared { b"shared".as_slice() } else { b"exclusive" },
-                );
+                batch.put(key(), lock.value());
             }
         }
-        if machine.outcome().is_some() {
+        if ended {
             batch.delete(keys::open(task));
         }
-        stage_records(&**self.inner.journal.store(), &mut batch, &draft.writes)?;
+        draft.stage_records(&mut batch)?;
         let mut queued = false;
-        if state != self.machine.state(draft.now) {
+        if state != self.state {
             let view = machine.view(draft.now);
             let callbacks = self.inner.composer.compose(&view, machine.accepted().callback.as_ref());
             queued = !callbacks.is_empty();
             let id = || hex::encode(self.inner.random.id());
             queue_callbacks(self.inner.journal.store(), &mut batch, &view, callbacks, draft.now, id).await?;
-            tracing::info!(state = state.as_str(), "the task's state changed");
         }
         self.inner.journal.store().commit(batch).await?;
-        self.head = head;
-        self.head_hash = hash;
-        self.machine = Arc::new(draft.machine.clone());
-        self.live.publish(self.machine.clone());
+        if state != self.state {
+            tracing::info!(state = state.as_str(), "the task's state changed");
+        }
+        (self.head, self.head_hash, self.state) = (head, hash, state);
         if queued {
             self.inner.outbox.tell();
         }
         Ok(())
     }
 
-    fn answer(&self, replies: Vec<(usize, Reply)>) {
-        for (_, reply) in replies {
+    /// The batch is durable: shows it, answers, and gives what is to be started.
+    fn done(&mut self, draft: Draft) -> (Vec<Launch>, Next) {
+        self.machine = Arc::new(draft.machine);
+        self.live.publish(self.machine.clone());
+        for (_, reply) in draft.replies {
             // Nobody waits for it any more: fine, it is durable.
-            let _ = reply.send(Ok(self.machine.view(self.inner.clock.now())));
+            let _ = reply.send(Ok(self.machine.view(draft.now)));
         }
+        (draft.launches, draft.next)
     }
 }
 
 impl Draft {
-    fn push(&mut self, event: Event) -> Result<(), crate::machine::IllegalEvent> {
+    fn push(&mut self, event: Event) -> Result<(), IllegalEvent> {
         let epoch = match &event {
             Event::Recovered { epoch, .. } => *epoch,
             _ => self.machine.epoch(),
@@ -331,32 +183,18 @@ impl Draft {
     }
 
     /// Adds an event that the machine has just asked for.
-    fn push_sure(&mut self, event: Event) -> Result<(), Halt> {
-        self.push(event).map_err(|illegal| Halt(format!("the machine refuses what it asked for: {illegal}")))
+    pub(super) fn push_sure(&mut self, event: Event) -> Result<(), Halt> {
+        let pushed = self.push(event);
+        pushed.map_err(|illegal| Halt::Task(format!("the machine refuses what it asked for: {illegal}")))
+    }
+
+    pub(super) fn is_launched(&self, flight: Flight) -> bool {
+        self.launches.iter().any(|launch| launch.flight == flight)
     }
 }
 
-/// Adds registry changes to a batch.
-fn stage_records(store: &dyn Store, batch: &mut Batch, writes: &[RecordWrite]) -> Result<(), AppendError> {
-    let json = |value| serde_json::to_vec(value).map_err(|error| AppendError::Encode(error.to_string()));
-    for write in writes {
-        match write {
-            RecordWrite::Put { family, name, value } => {
-                batch.put(keys::record(family, name), json(value)?);
-            }
-            RecordWrite::Claim { family, name, value } => {
-                let (key, mine) = (keys::record(family, name), json(value)?);
-                let held = store.get(&key).map_err(|error| CommitError::Failed(error.to_string()))?;
-                match held {
-                    Some(_) => batch.require_equals(key.clone(), mine.clone()),
-                    None => batch.require_absent(key.clone()),
-                };
-                batch.put(key, mine);
-            }
-            RecordWrite::Delete { family, name } => {
-                batch.delete(keys::record(family, name));
-            }
-        }
+impl Fact {
+    fn without_reply(&self) -> Self {
+        Self { event: self.event.clone(), writes: self.writes.clone(), reply: None }
     }
-    Ok(())
 }

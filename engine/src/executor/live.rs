@@ -25,6 +25,8 @@ struct Shared {
     progress: BTreeMap<String, Progress>,
     progress_version: u64,
     listeners: Vec<oneshot::Sender<()>>,
+    /// Nothing more comes from here.
+    closed: bool,
 }
 
 /// A letter to a task's driver.
@@ -52,6 +54,7 @@ impl Live {
                 progress: BTreeMap::new(),
                 progress_version: 0,
                 listeners: Vec::new(),
+                closed: false,
             }),
             mail: Mutex::new(mail),
             poke: Mutex::new(poke),
@@ -98,10 +101,11 @@ impl Live {
         }
     }
 
-    /// Resolves when there is something newer. `None`: there is already.
+    /// Resolves when there is something newer. `None`: there is already, or nothing more comes from here.
     pub(super) fn listen(&self, sequence: u64, progress_version: u64) -> Option<oneshot::Receiver<()>> {
         let mut shared = self.shared();
-        if shared.machine.sequence() > sequence || shared.progress_version > progress_version {
+        let newer = shared.machine.sequence() > sequence || shared.progress_version > progress_version;
+        if newer || shared.closed {
             return None;
         }
         let (sender, receiver) = oneshot::channel();
@@ -112,7 +116,11 @@ impl Live {
 
     /// Tells everybody who listens that nothing more comes from here.
     pub(super) fn close(&self) {
-        let listeners = std::mem::take(&mut self.shared().listeners);
+        let listeners = {
+            let mut shared = self.shared();
+            shared.closed = true;
+            std::mem::take(&mut shared.listeners)
+        };
         tell(listeners);
     }
 

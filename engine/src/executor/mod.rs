@@ -1,24 +1,27 @@
 //! The engine: tasks in, events to the journal, steps in flight. Awaits ports and nothing else; decides nothing that
 //! [`crate::machine`] decides.
 
+mod begin;
 mod commit;
 mod driver;
 mod flight;
 mod fsck;
+mod landing;
 mod live;
 mod outbox;
+mod records;
 mod recover;
 mod service;
 mod submit;
+mod tables;
 mod verbs;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
 
 use crate::journal::Journal;
-use crate::locks::{LockTable, Slots};
 use crate::outbox::Composer;
 use crate::ports::{Clock, Custody, LogSink, Random, Spawner};
 use crate::step::StepKinds;
@@ -31,6 +34,7 @@ pub use outbox::StoreOutbox;
 pub use recover::Recovery;
 
 use live::Live;
+use tables::Tables;
 
 /// Bounds of the engine, each with its reason.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +108,11 @@ struct Inner<P: ?Sized> {
     workflows: BTreeMap<&'static str, Box<dyn Workflow>>,
     ports: Arc<P>,
     limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// What all tasks share while the engine runs.
+struct Shared {
     state: Mutex<EngineState>,
     tables: Mutex<Tables>,
 }
@@ -112,6 +121,8 @@ struct Inner<P: ?Sized> {
 struct EngineState {
     /// Unfinished tasks with a driver of their own.
     live: BTreeMap<TaskId, Arc<Live>>,
+    /// Submissions that are being stored: each will be a live task.
+    arriving: usize,
     /// Tasks that could not be read or replayed: named, and left alone.
     quarantined: BTreeMap<TaskId, String>,
     draining: bool,
@@ -148,11 +159,7 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
             workflows,
             ports: parts.ports,
             limits: parts.limits,
-            state: Mutex::new(EngineState::default()),
-            tables: Mutex::new(Tables {
-                locks: LockTable::default(),
-                slots: Slots::new(parts.limits.per_slot),
-            }),
+            shared: Arc::new(Shared::new(parts.limits.per_slot)),
         }))
     }
 
@@ -165,7 +172,7 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     /// Stops starting steps and resolves when none is in flight any more. The journal keeps the rest for the next life.
     pub async fn drain(&self) {
         let lives: Vec<Arc<Live>> = {
-            let mut state = self.0.state();
+            let mut state = self.0.shared.state();
             state.draining = true;
             state.live.values().cloned().collect()
         };
@@ -178,29 +185,25 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     /// Resolves when the engine cannot go on, with the reason: the process has to end and start anew.
     pub async fn failed(&self) -> String {
         self.0.until(|state| state.failed.is_some()).await;
-        self.0.state().failed.clone().unwrap_or_default()
+        self.0.shared.state().failed.clone().unwrap_or_default()
     }
 
     /// Tasks that could not be read, with the reason.
     #[must_use]
     pub fn quarantined(&self) -> Vec<(TaskId, String)> {
-        self.0.state().quarantined.iter().map(|(task, why)| (task.clone(), why.clone())).collect()
+        self.0.shared.state().quarantined.iter().map(|(task, why)| (task.clone(), why.clone())).collect()
     }
 }
 
 impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
-    fn state(&self) -> MutexGuard<'_, EngineState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn live(&self, task: &TaskId) -> Option<Arc<Live>> {
-        self.state().live.get(task).cloned()
+        self.shared.state().live.get(task).cloned()
     }
 
     /// Changes the state and tells the watchers.
     fn change(&self, change: impl FnOnce(&mut EngineState)) {
         let watchers = {
-            let mut state = self.state();
+            let mut state = self.shared.state();
             change(&mut state);
             std::mem::take(&mut state.watchers)
         };
@@ -213,7 +216,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     async fn until(&self, holds: impl Fn(&EngineState) -> bool) {
         loop {
             let watch = {
-                let mut state = self.state();
+                let mut state = self.shared.state();
                 if holds(&state) {
                     return;
                 }
@@ -234,25 +237,4 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             state.failed.get_or_insert_with(|| why.to_owned());
         });
     }
-
-    /// Tells tasks to look again: something they may wait for was given back.
-    fn poke(&self, tasks: &[TaskId]) {
-        let lives: Vec<Arc<Live>> = {
-            let state = self.state();
-            tasks.iter().filter_map(|task| state.live.get(task).cloned()).collect()
-        };
-        for live in lives {
-            live.poke();
-        }
-    }
-
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Locks and slots, changed together.
-struct Tables {
-    locks: LockTable,
-    slots: Slots,
 }

@@ -59,6 +59,32 @@ impl StoreOutbox {
         Ok(callback)
     }
 
+    /// Shows the due callbacks, longest due first, until `see` has enough. One that cannot be read must not keep the others from being
+    /// delivered: it is left out, loudly.
+    fn walk(&self, page: usize, mut see: impl FnMut(Millis, Callback) -> bool) -> Result<(), ReadError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let rows = self.store.scan(keys::DUE, after.as_deref(), page)?;
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, id) in rows {
+                let id = String::from_utf8_lossy(&id);
+                let why = match self.callback(&id) {
+                    Ok(Some(callback)) => {
+                        if see(due_time(&key), callback) {
+                            continue;
+                        }
+                        return Ok(());
+                    }
+                    Ok(None) => "it is missing".to_owned(),
+                    Err(ReadError::Damaged(why)) => why,
+                    Err(error @ ReadError::Io(_)) => return Err(error),
+                };
+                tracing::error!(%id, why, "a callback cannot be delivered");
+            }
+        }
+    }
+
     /// Moves a callback to a new status, demanding that nobody else did meanwhile.
     async fn change(
         &self,
@@ -96,24 +122,31 @@ impl StoreOutbox {
 impl Outbox for StoreOutbox {
     fn due(&self, now: Millis, limit: usize) -> Result<Vec<Callback>, ReadError> {
         let mut due = Vec::new();
-        for (key, id) in self.store.scan(keys::DUE, None, limit)? {
-            if due_time(&key) > now {
-                break;
+        self.walk(limit.max(1), |at, callback| {
+            let wanted = at <= now && due.len() < limit;
+            if wanted {
+                due.push(callback);
             }
-            if let Some(value) = self.store.get(&keys::callback(&String::from_utf8_lossy(&id)))? {
-                due.push(self.load(&value)?);
-            }
-        }
+            wanted
+        })?;
         Ok(due)
     }
 
     fn next_due(&self) -> Result<Option<Millis>, ReadError> {
-        Ok(self.store.scan(keys::DUE, None, 1)?.first().map(|(key, _)| due_time(key)))
+        let mut next = None;
+        self.walk(1, |at, _| {
+            next = Some(at);
+            false
+        })?;
+        Ok(next)
     }
 
     fn queued(&self) -> BoxFuture<'static, ()> {
         let (sender, receiver) = oneshot::channel();
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| !listener.is_canceled());
+        listeners.push(sender);
+        drop(listeners);
         receiver.map(|_| ()).boxed()
     }
 

@@ -1,26 +1,34 @@
 //! Recovery: every unfinished task of the journal gets a driver again. One damaged task never stops the others (G9).
 
+use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use super::Engine;
+use futures::FutureExt as _;
+use tracing::Instrument as _;
+
 use super::driver::Driver;
-use super::flight::Survivors;
+use super::flight::{Survivors, panic_text};
 use super::live::Live;
+use super::{Engine, Inner};
 use crate::event::Event;
 use crate::journal::{JournalError, Record, keys};
-use crate::machine::Machine;
+use crate::machine::{Command, Machine};
+use crate::plan::Lock;
 use crate::store::ReadError;
-use crate::task::TaskId;
+use crate::task::{Millis, TaskId};
 
-/// Open marks read at a time.
+/// Rows read at a time.
 const PAGE: usize = 256;
+/// First and longest delay before tasks that the store could not give are read again, in milliseconds.
+const READ_AGAIN_MS: (Millis, Millis) = (1000, 60_000);
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Tasks that go on.
     pub resumed: Vec<TaskId>,
-    /// Tasks that cannot be read or replayed, and why.
+    /// Tasks that cannot be read or replayed, and why. What could not be read at the moment is read again later.
     pub quarantined: Vec<(TaskId, String)>,
 }
 
@@ -28,73 +36,149 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     /// Takes every unfinished task over. To be called once, before anything is submitted.
     ///
     /// # Errors
-    /// When the list of unfinished tasks cannot be read: then nothing is known and nothing may run.
+    /// When the list of unfinished tasks or of locks cannot be read: then nothing is known and nothing may run.
     pub fn recover(&self) -> Result<Recovery, ReadError> {
         let mut found = Recovery::default();
         let mut drivers = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let page = self.0.journal.store().scan(keys::OPEN, after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, _) in page {
-                let text = String::from_utf8_lossy(&key[keys::OPEN.len()..]).into_owned();
-                let Ok(task) = TaskId::try_from(text) else { continue };
-                match self.resume(&task) {
-                    Ok(driver) => {
-                        found.resumed.push(task);
-                        drivers.push(driver);
+        let mut unread = Vec::new();
+        let open = self.0.open_tasks()?;
+        self.0.hold_journaled_locks(&open)?;
+        for task in open {
+            match self.0.resume(&task) {
+                Ok(driver) => {
+                    found.resumed.push(task);
+                    drivers.push(driver);
+                }
+                Err(error) => {
+                    tracing::error!(%task, %error, "quarantined: it cannot be replayed");
+                    if matches!(error, JournalError::Read(ReadError::Io(_))) {
+                        unread.push(task.clone());
                     }
-                    Err(error) => found.quarantined.push((task, error.to_string())),
+                    found.quarantined.push((task, error.to_string()));
                 }
             }
         }
         self.0.change(|state| state.quarantined.extend(found.quarantined.iter().cloned()));
-        for (task, why) in &found.quarantined {
-            tracing::error!(%task, why, "quarantined: it cannot be replayed");
-        }
+        self.0.queue_up(&drivers);
         for driver in drivers {
             self.0.start(driver);
         }
-        Ok(found)
-    }
-
-    fn resume(&self, task: &TaskId) -> Result<Driver<P>, JournalError> {
-        let (records, head, bytes) = self.0.journal.history(task)?;
-        let machine = Arc::new(replay(task, &records)?);
-        if machine.locks_granted() {
-            self.0.tables().locks.hold(task, &machine.plan().rest().locks);
+        if !unread.is_empty() {
+            self.0.spawner.spawn(self.0.clone().read_again(unread).boxed());
         }
-        let (live, mailbox, pokes) = Live::new(machine.clone());
-        let mut driver = Driver::new(
-            self.0.clone(),
-            live,
-            (bytes, head.hash),
-            Survivors::of_earlier_life(),
-            mailbox,
-            pokes,
-        );
-        let limits = &self.0.limits;
-        driver.facts.push(
-            Event::Recovered {
-                epoch: machine.epoch() + 1,
-                run_deaths: limits.run_deaths,
-                undo_deaths: limits.undo_deaths,
-            }
-            .into(),
-        );
-        Ok(driver)
+        Ok(found)
     }
 }
 
-impl<P: ?Sized + Send + Sync + 'static> super::Inner<P> {
+impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
+    /// The unfinished tasks that have no driver yet, oldest first.
+    fn open_tasks(&self) -> Result<Vec<TaskId>, ReadError> {
+        let mut open = Vec::new();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.journal.store().scan(keys::OPEN, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let ids =
+                page.iter().map(|(key, _)| String::from_utf8_lossy(&key[keys::OPEN.len()..]).into_owned());
+            open.extend(ids.filter_map(|text| TaskId::try_from(text).ok()));
+        }
+        let state = self.shared.state();
+        open.retain(|task| !state.live.contains_key(task));
+        Ok(open)
+    }
+
+    /// Takes the locks that the journal says are held, also those of tasks that cannot be replayed: what they were doing to a site
+    /// nobody knows, so nobody else may touch it.
+    fn hold_journaled_locks(&self, open: &[TaskId]) -> Result<(), ReadError> {
+        let open: BTreeSet<&TaskId> = open.iter().collect();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.journal.store().scan(keys::LOCKS, after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (key, value) in &page {
+                let parts = keys::lock_parts(key).filter(|(_, task)| open.contains(task));
+                let Some((resource, task)) = parts else { continue };
+                let shared = Lock { resource: String::new(), shared: true }.value() == value.as_slice();
+                self.shared.tables().locks.hold(&task, &[Lock { resource, shared }]);
+            }
+        }
+    }
+
+    /// Puts the tasks that wait for locks into the queue again, in the order in which they were accepted.
+    fn queue_up(&self, drivers: &[Driver<P>]) {
+        let now = self.clock.now();
+        for driver in drivers {
+            let machine = &driver.machine;
+            if machine.next(now).start.contains(&Command::Lock) {
+                let locks = &machine.plan().rest().locks;
+                // Granted here already or not: the driver asks again, and journals what it gets.
+                self.shared.tables().locks.request(&driver.live.task, locks, now);
+            }
+        }
+    }
+
+    fn resume(self: &Arc<Self>, task: &TaskId) -> Result<Driver<P>, JournalError> {
+        // Whatever is stored must not keep the others from going on, not even what makes our own code panic.
+        std::panic::catch_unwind(AssertUnwindSafe(|| self.driver_of(task))).unwrap_or_else(|panic| {
+            let why = format!("replaying it panicked: {}", panic_text(&*panic));
+            Err(JournalError::Damaged { task: task.clone(), sequence: 0, why })
+        })
+    }
+
+    fn driver_of(self: &Arc<Self>, task: &TaskId) -> Result<Driver<P>, JournalError> {
+        let (records, head, bytes) = self.journal.history(task)?;
+        let machine = Arc::new(replay(task, &records)?);
+        if machine.locks_granted() {
+            self.shared.tables().locks.hold(task, &machine.plan().rest().locks);
+        }
+        let (live, mailbox, pokes) = Live::new(machine.clone());
+        let of_life = Survivors::of_earlier_life();
+        let stored = (bytes, head.hash, head.state);
+        let mut driver = Driver::new(self.clone(), live, stored, of_life, mailbox, pokes);
+        let (run_deaths, undo_deaths) = (self.limits.run_deaths, self.limits.undo_deaths);
+        driver.facts.push(Event::Recovered { epoch: machine.epoch() + 1, run_deaths, undo_deaths }.into());
+        Ok(driver)
+    }
+
+    /// Reads tasks again that the store could not give, until it does or says that they are damaged.
+    async fn read_again(self: Arc<Self>, mut unread: Vec<TaskId>) {
+        let (mut delay, longest) = READ_AGAIN_MS;
+        while !unread.is_empty() {
+            self.clock.sleep_until(self.clock.now().saturating_add(delay)).await;
+            delay = (delay * 2).min(longest);
+            {
+                let state = self.shared.state();
+                if state.draining || state.failed.is_some() {
+                    return;
+                }
+            }
+            unread.retain(|task| match self.resume(task) {
+                Ok(driver) => {
+                    tracing::info!(%task, "it could be read now, and goes on");
+                    self.change(|state| {
+                        state.quarantined.remove(task);
+                    });
+                    self.start(driver);
+                    false
+                }
+                Err(JournalError::Read(ReadError::Io(_))) => true,
+                Err(error) => {
+                    self.change(|state| {
+                        state.quarantined.insert(task.clone(), error.to_string());
+                    });
+                    false
+                }
+            });
+        }
+    }
+
     /// Makes a task live and lets its driver run.
     pub(super) fn start(&self, driver: Driver<P>) {
-        use futures::FutureExt as _;
-        use tracing::Instrument as _;
         let live = driver.live.clone();
         let accepted = live.machine().accepted().clone();
-        self.state().live.insert(live.task.clone(), live);
+        self.shared.state().live.insert(live.task.clone(), live);
         let site = accepted.plan.rest().site.clone().unwrap_or_default();
         let span = tracing::info_span!("task", id = %accepted.task, workflow = %accepted.workflow, site);
         self.spawner.spawn(driver.drive().instrument(span).boxed());

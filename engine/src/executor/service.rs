@@ -1,7 +1,7 @@
 //! The engine as its faces see it: [`Tasks`] over the journal and the live tasks.
 
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, ready};
+use futures::future::{BoxFuture, pending, ready};
 use serde_json::Value;
 
 use super::submit::Origin;
@@ -13,9 +13,7 @@ use crate::service::{
     VerbError, WorkflowInfo,
 };
 use crate::store::{Health, ReadError};
-use crate::task::{
-    Actor, BlockedOn, EventView, Incident, StepStateView, StuckStep, TaskId, TaskState, TaskView,
-};
+use crate::task::{Actor, BlockedOn, EventView, Incident, StuckStep, TaskId, TaskState, TaskView};
 
 /// Most tasks of a page.
 const MAX_PAGE: usize = 200;
@@ -82,9 +80,14 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
     }
 
     fn changed(&self, id: &TaskId, sequence: u64, progress_version: u64) -> BoxFuture<'static, ()> {
-        match self.0.live(id).and_then(|live| live.listen(sequence, progress_version)) {
-            Some(news) => news.map(|_| ()).boxed(),
-            None => ready(()).boxed(),
+        if let Some(news) = self.0.live(id).and_then(|live| live.listen(sequence, progress_version)) {
+            return news.map(|_| ()).boxed();
+        }
+        // Newer already, or no driver: the task has ended, is quarantined or unknown, or waits for the next life.
+        let live = self.0.live(id).is_some();
+        match self.0.journal.head(id) {
+            Ok(Some((head, _))) if !live && head.sequence <= sequence => pending().boxed(),
+            Ok(_) | Err(_) => ready(()).boxed(),
         }
     }
 
@@ -136,11 +139,11 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
     }
 
     fn locks(&self) -> Vec<LockView> {
-        self.0.tables().locks.view()
+        self.0.shared.tables().locks.view()
     }
 
     fn health(&self) -> Health {
-        let state = self.0.state();
+        let state = self.0.shared.state();
         if let Some(why) = &state.failed {
             return Health::Failed(why.clone());
         }
@@ -155,7 +158,7 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
 impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     /// A task's page; a quarantined one shows why it is.
     pub(super) fn view(&self, task: &TaskId) -> Result<Option<TaskView>, ReadError> {
-        let quarantined = self.state().quarantined.get(task).cloned();
+        let quarantined = self.shared.state().quarantined.get(task).cloned();
         if let Some(why) = quarantined {
             return self.quarantined_view(task, &why);
         }
@@ -166,9 +169,10 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 Err(error) => self.quarantined_view(task, &error.to_string()),
             };
         };
-        let mut view = live.machine().view(now);
+        let machine = live.machine();
+        let mut view = machine.view(now);
         live.add_progress(&mut view);
-        view.blocked_on = self.blocked_on(&view);
+        view.blocked_on = self.blocked_on(&view, &machine);
         Ok(Some(view))
     }
 
@@ -177,7 +181,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         let step = StuckStep {
             step: "journal".to_owned(),
             phase: "run".to_owned(),
-            reason: format!("quarantined, since it cannot be replayed: {why}"),
+            reason: format!("quarantined, since it cannot go on: {why}"),
             probe: None,
             by_hand: vec!["kedge journal fsck".to_owned()],
             since: head.created_at,
@@ -208,8 +212,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     }
 
     /// What a live task waits for.
-    fn blocked_on(&self, view: &TaskView) -> Option<BlockedOn> {
-        let tables = self.tables();
+    fn blocked_on(&self, view: &TaskView, machine: &Machine) -> Option<BlockedOn> {
+        let tables = self.shared.tables();
         if let Some(lock) = tables.locks.blocked_on(&view.id) {
             return Some(lock);
         }
@@ -220,16 +224,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             let since = view.started_at.unwrap_or(view.created_at);
             return blocked("slot", format!("a free slot of {slot}"), since, None);
         }
-        let waiting = view.steps.iter().find(|step| step.state == StepStateView::Waiting);
-        match (view.state, waiting) {
-            (TaskState::Waiting, Some(step)) => {
-                let why = step.error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
-                let what = format!("the next attempt of {}, after: {why}", step.name);
-                blocked("retry", what, step.started_at.unwrap_or(view.created_at), None)
-            }
-            (TaskState::Queued, _) => blocked("time", "its start".to_owned(), view.created_at, None),
-            _ => None,
-        }
+        let (kind, what, since, until) = machine.waits(self.clock.now())?;
+        blocked(kind, what, since, Some(until))
     }
 
     fn page(&self, filter: &TaskFilter) -> Result<TaskPage, ReadError> {

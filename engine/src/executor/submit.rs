@@ -5,29 +5,41 @@ use std::sync::Arc;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Inner;
 use super::driver::Driver;
 use super::flight::Survivors;
 use super::live::Live;
 use super::recover::replay;
-use crate::event::{Accepted, Event};
+use super::{Inner, Shared};
+use crate::event::{Accepted, Event, Outcome};
 use crate::journal::{AppendError, Head, JournalError, keys, record};
 use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::service::{DedupeKey, PlanView, Submission, SubmitError, Submitted};
-use crate::store::{Batch, CommitError, Health, ReadError};
+use crate::store::{Batch, CommitError, Health};
 use crate::task::{TaskId, TaskView};
 use crate::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
 
 /// Most dedupe keys of one submission: an Idempotency-Key, a delivery id, a body's hash.
 const MAX_DEDUPE: usize = 8;
+/// Longest scope of a dedupe key that is kept readable, in bytes; a longer one is kept by its hash.
+const MAX_SCOPE: usize = 128;
 /// The workflow's name of tasks that take back others.
 pub(super) const UNDO: &str = "undo";
+/// Scope of the keys under which the task that takes back another is found.
+const UNDO_SCOPE: &str = "engine:undo";
 
 /// What stands under a dedupe key.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Used {
     task: TaskId,
+    fingerprint: Option<String>,
+}
+
+/// A dedupe key that is free for a new task.
+struct Stamp {
+    row: Vec<u8>,
+    /// What stands there of a task that counts no more.
+    held: Option<Vec<u8>>,
     fingerprint: Option<String>,
 }
 
@@ -39,6 +51,15 @@ pub(super) enum Origin<'a> {
     Undo(&'a Machine),
 }
 
+/// Room for a task that is being stored.
+struct Room(Arc<Shared>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.state().arriving -= 1;
+    }
+}
+
 impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     /// See [`crate::service::Tasks::submit`].
     pub(super) async fn accept(
@@ -46,8 +67,12 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         submission: Submission,
         origin: Origin<'_>,
     ) -> Result<Submitted, SubmitError> {
-        if let Some(known) = self.duplicate(&submission.dedupe)? {
-            return Ok(Submitted::Duplicate(known));
+        let mut stamps = match self.stamps(&submission.dedupe)? {
+            Ok(stamps) => stamps,
+            Err(known) => return Ok(Submitted::Duplicate(*known)),
+        };
+        if let Origin::Undo(machine) = &origin {
+            stamps.push(self.undo_stamp(&machine.accepted().task)?);
         }
         let task = TaskId::from_bytes(self.random.id());
         let plan = self.plan(&submission.workflow, &submission.params, &origin, &task)?;
@@ -55,7 +80,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         if submission.if_plan.as_ref().is_some_and(|seen| *seen != plan_hash) {
             return Err(SubmitError::PlanChanged { now: plan_hash });
         }
-        self.admit()?;
+        let room = self.admit()?;
         let accepted = Accepted {
             task: task.clone(),
             workflow: submission.workflow,
@@ -64,22 +89,24 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             correlation_id: submission.correlation_id,
             callback: submission.callback,
             not_before: submission.not_before,
-            undo_of: match origin {
+            undo_of: match &origin {
                 Origin::Fresh => None,
                 Origin::Undo(machine) => Some(machine.accepted().task.clone()),
             },
             plan,
             plan_hash,
         };
-        match self.store_task(accepted, &submission.dedupe).await {
+        match self.store_task(accepted, stamps).await {
             Ok(driver) => {
                 let view = driver.live.machine().view(self.clock.now());
                 self.start(driver);
+                drop(room);
                 Ok(Submitted::Created(view))
             }
-            Err(AppendError::Commit(CommitError::Conflict(_))) => match self.duplicate(&submission.dedupe)? {
-                Some(known) => Ok(Submitted::Duplicate(known)),
-                None => Err(SubmitError::Store("the task's id is taken; ask again".to_owned())),
+            // Somebody else was quicker with one of the keys.
+            Err(AppendError::Commit(CommitError::Conflict(_))) => match self.stamps(&submission.dedupe)? {
+                Err(known) => Ok(Submitted::Duplicate(*known)),
+                Ok(_) => Err(SubmitError::Store("somebody else was quicker; ask again".to_owned())),
             },
             Err(error) => Err(SubmitError::Store(error.to_string())),
         }
@@ -88,7 +115,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     /// See [`crate::service::Tasks::preview`].
     pub(super) fn preview(&self, workflow: &str, params: &Value) -> Result<PlanView, SubmitError> {
         let plan = self.plan(workflow, params, &Origin::Fresh, &nobody())?;
-        let held = self.tables().locks.view();
+        let held = self.shared.tables().locks.view();
         let steps =
             plan.steps().map(|(index, spec)| crate::machine::pending_step(&plan, index, spec)).collect();
         let locks = plan.rest().locks.iter().map(|lock| {
@@ -153,12 +180,12 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         Ok(self.plan(workflow, params, origin, &nobody())?.hash())
     }
 
-    fn admit(&self) -> Result<(), SubmitError> {
+    fn admit(&self) -> Result<Room, SubmitError> {
         match self.journal.store().health() {
             Health::Ready => {}
             Health::Low(why) | Health::Failed(why) => return Err(SubmitError::Unavailable(why)),
         }
-        let state = self.state();
+        let mut state = self.shared.state();
         if let Some(why) = &state.failed {
             return Err(SubmitError::Unavailable(why.clone()));
         }
@@ -167,19 +194,21 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 "the service is stopping; ask again when it is back".to_owned(),
             ));
         }
-        if state.live.len() >= self.limits.open_tasks {
+        if state.live.len() + state.arriving >= self.limits.open_tasks {
             let most = self.limits.open_tasks;
             return Err(SubmitError::Unavailable(format!(
                 "{most} tasks are open, which is the most there may be"
             )));
         }
-        Ok(())
+        state.arriving += 1;
+        drop(state);
+        Ok(Room(self.shared.clone()))
     }
 
     async fn store_task(
         self: &Arc<Self>,
         accepted: Accepted,
-        dedupe: &[DedupeKey],
+        stamps: Vec<Stamp>,
     ) -> Result<Driver<P>, AppendError> {
         let now = self.clock.now();
         let task = accepted.task.clone();
@@ -188,49 +217,80 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         let hash = self.journal.append(&mut batch, &task, "", &mut records).await?;
         let machine =
             Machine::begin(&records[0]).map_err(|illegal| AppendError::Encode(illegal.to_string()))?;
-        let site = machine.plan().rest().site.clone();
-        let head = Head {
-            sequence: 1,
-            hash: hash.clone(),
-            epoch: 1,
-            state: machine.state(now),
-            workflow: machine.accepted().workflow.clone(),
-            site: site.clone(),
-            created_at: now,
-        };
-        let head = serde_json::to_vec(&head).map_err(|error| AppendError::Encode(error.to_string()))?;
+        let state = machine.state(now);
+        let head = Head::of(&machine, hash.clone(), state).encode()?;
         batch.require_absent(keys::head(&task));
         batch.put(keys::head(&task), head.clone());
         batch.put(keys::open(&task), b"");
-        if let Some(site) = site {
-            batch.put(keys::site_task(&site, &task), b"");
+        if let Some(site) = &machine.plan().rest().site {
+            batch.put(keys::site_task(site, &task), b"");
         }
-        for key in dedupe.iter().take(MAX_DEDUPE) {
-            let used = Used { task: task.clone(), fingerprint: key.fingerprint.clone() };
+        for stamp in stamps {
+            let used = Used { task: task.clone(), fingerprint: stamp.fingerprint };
             let used = serde_json::to_vec(&used).map_err(|error| AppendError::Encode(error.to_string()))?;
-            batch.require_absent(dedupe_row(key));
-            batch.put(dedupe_row(key), used);
+            match stamp.held {
+                Some(held) => batch.require_equals(stamp.row.clone(), held),
+                None => batch.require_absent(stamp.row.clone()),
+            };
+            batch.put(stamp.row, used);
         }
         self.journal.store().commit(batch).await?;
         let (live, mailbox, pokes) = Live::new(Arc::new(machine));
-        Ok(Driver::new(self.clone(), live, (head, hash), Survivors::default(), mailbox, pokes))
+        let survivors = Survivors::default();
+        Ok(Driver::new(self.clone(), live, (head, hash, state), survivors, mailbox, pokes))
     }
 
-    fn duplicate(&self, dedupe: &[DedupeKey]) -> Result<Option<TaskView>, SubmitError> {
-        let read = |error: ReadError| SubmitError::Store(error.to_string());
-        for key in dedupe.iter().take(MAX_DEDUPE) {
-            let Some(bytes) = self.journal.store().get(&dedupe_row(key)).map_err(read)? else { continue };
-            let used: Used =
-                serde_json::from_slice(&bytes).map_err(|error| SubmitError::Store(error.to_string()))?;
-            if key.fingerprint.is_some() && used.fingerprint != key.fingerprint {
-                return Err(SubmitError::KeyReused(key.key.chars().take(80).collect()));
+    /// The keys, free for a new task; or the task that has one of them already.
+    fn stamps(&self, dedupe: &[DedupeKey]) -> Result<Result<Vec<Stamp>, Box<TaskView>>, SubmitError> {
+        if dedupe.len() > MAX_DEDUPE {
+            let count = dedupe.len();
+            return Err(SubmitError::Refused(format!("{count} dedupe keys, {MAX_DEDUPE} are allowed")));
+        }
+        let mut stamps = Vec::new();
+        for key in dedupe {
+            let row = dedupe_row(key);
+            let held = self.used(&row)?;
+            if let Some((used, _)) = &held {
+                if key.fingerprint.is_some() && used.fingerprint != key.fingerprint {
+                    return Err(SubmitError::KeyReused(key.key.chars().take(80).collect()));
+                }
+                let known = self.view(&used.task).map_err(|error| SubmitError::Store(error.to_string()))?;
+                if let Some(known) = known {
+                    return Ok(Err(Box::new(known)));
+                }
             }
-            let known = self.view(&used.task).map_err(|error| SubmitError::Store(error.to_string()))?;
-            if known.is_some() {
-                return Ok(known);
+            let held = held.map(|(_, bytes)| bytes);
+            stamps.push(Stamp { row, held, fingerprint: key.fingerprint.clone() });
+        }
+        Ok(Ok(stamps))
+    }
+
+    /// The key of the task that takes back another: free unless such a task goes on or has succeeded.
+    fn undo_stamp(&self, task: &TaskId) -> Result<Stamp, SubmitError> {
+        let key = DedupeKey { scope: UNDO_SCOPE.to_owned(), key: task.to_string(), fingerprint: None };
+        let row = dedupe_row(&key);
+        let held = self.used(&row)?;
+        if let Some((used, _)) = &held {
+            let before = self.load(&used.task).map_err(|error| SubmitError::Store(error.to_string()))?;
+            match before.map(|before| before.outcome()) {
+                None | Some(Some(Outcome::RolledBack | Outcome::Canceled)) => {}
+                Some(Some(Outcome::Succeeded)) => {
+                    return Err(SubmitError::Refused(format!("{} has taken it back already", used.task)));
+                }
+                Some(None) => {
+                    return Err(SubmitError::Refused(format!("{} is taking it back already", used.task)));
+                }
             }
         }
-        Ok(None)
+        Ok(Stamp { row, held: held.map(|(_, bytes)| bytes), fingerprint: None })
+    }
+
+    /// What stands under a dedupe key, and its exact bytes.
+    fn used(&self, row: &[u8]) -> Result<Option<(Used, Vec<u8>)>, SubmitError> {
+        let bytes = self.journal.store().get(row).map_err(|error| SubmitError::Store(error.to_string()))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let used = serde_json::from_slice(&bytes).map_err(|error| SubmitError::Store(error.to_string()))?;
+        Ok(Some((used, bytes)))
     }
 
     /// A task's state, live or from the journal.
@@ -252,6 +312,8 @@ fn nobody() -> TaskId {
 }
 
 fn dedupe_row(key: &DedupeKey) -> Vec<u8> {
-    let scope: String = key.scope.chars().take(128).collect();
-    keys::dedupe(&scope, &hex::encode(Sha256::digest(key.key.as_bytes())))
+    let sha256 = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+    let readable = key.scope.len() <= MAX_SCOPE && !key.scope.contains('\0');
+    let scope = if readable { key.scope.clone() } else { sha256(&key.scope) };
+    keys::dedupe(&scope, &sha256(&key.key))
 }

@@ -9,7 +9,7 @@ use super::live::{Mail, Verb};
 use super::submit::{Origin, UNDO};
 use crate::event::Outcome;
 use crate::machine::Machine;
-use crate::service::{Resolution, ResolveVerb, Submission, Submitted, VerbError};
+use crate::service::{Resolution, ResolveVerb, Submission, SubmitError, Submitted, VerbError};
 use crate::task::{Actor, TaskId, TaskView};
 
 /// Longest reason, in bytes: it goes into an event.
@@ -118,7 +118,11 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             dedupe: Vec::new(),
             if_plan: None,
         };
-        Ok(view_of(self.accept(submission, Origin::Undo(&machine)).await?))
+        match self.accept(submission, Origin::Undo(&machine)).await {
+            Ok(submitted) => Ok(view_of(submitted)),
+            Err(SubmitError::Refused(why)) => Err(VerbError::Conflict(why)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn known(&self, task: &TaskId) -> Result<Arc<Machine>, VerbError> {

@@ -3,6 +3,7 @@
 
 mod apply;
 mod next;
+mod record;
 mod view;
 
 pub(crate) use view::pending_step;
@@ -18,9 +19,10 @@ use crate::event::{Accepted, FingerprintPhase, Outcome};
 use crate::plan::{Class, Plan, StepSpec, UndoSpec};
 use crate::step::StepError;
 use crate::store::BlobId;
-use crate::task::{Actor, Drift, Millis};
+use crate::task::{Actor, Millis};
 
-pub use next::{Command, Next};
+pub use next::{Command, Ending, Next};
+use record::{FingerprintRecord, FingerprintState, Finish, Phase, Stage, StepRecord, Stuck, Tries};
 
 /// A task's state.
 #[derive(Clone, Debug)]
@@ -38,7 +40,7 @@ pub struct Machine {
     epoch: u64,
     sequence: u64,
     started_at: Option<Millis>,
-    finished: Option<(Millis, Outcome, Option<bool>, Vec<Drift>)>,
+    finished: Option<Arc<Finish>>,
 }
 
 /// An event that does not fit the state: a damaged journal, or a defect of ours. Nothing is changed by it.
@@ -51,99 +53,6 @@ pub struct IllegalEvent {
     pub kind: &'static str,
     /// Why not.
     pub why: String,
-}
-
-/// A step's state.
-#[derive(Clone, Debug)]
-struct StepRecord {
-    phase: Phase,
-    /// Attempts started, over the whole life: an attempt's number.
-    attempts: u32,
-    undo_attempts: u32,
-    /// Failures since the last fresh start: what the retry policy counts.
-    failures: u32,
-    undo_failures: u32,
-    /// Deaths of the process while it was in flight, since the last fresh start.
-    deaths: u32,
-    first_began: Millis,
-    undo_first_began: Millis,
-    started_at: Option<Millis>,
-    finished_at: Option<Millis>,
-    undone_at: Option<Millis>,
-    /// When the phase changed last.
-    since: Millis,
-    error: Option<StepError>,
-    undo_error: Option<StepError>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    Pending,
-    Running,
-    /// Failed; the next attempt is due at this time.
-    Waiting(Millis),
-    /// Started, result unknown; the next probe is due at this time.
-    InDoubt(Millis),
-    Succeeded,
-    /// Failed for good.
-    Failed,
-    /// Half applied: to be undone, then run again.
-    Redo,
-    Undoing,
-    /// The next undo attempt is due at this time.
-    UndoWaiting(Millis),
-    Undone,
-    Stuck {
-        undo: bool,
-        reason: String,
-        probe: Option<String>,
-    },
-    /// Left as it is by a person.
-    Abandoned,
-}
-
-#[derive(Clone, Debug, Default)]
-struct FingerprintRecord {
-    phase: FingerprintState,
-    attempts: u32,
-    failures: u32,
-    deaths: u32,
-    first_began: Millis,
-    error: Option<StepError>,
-}
-
-#[derive(Clone, Debug, Default)]
-enum FingerprintState {
-    #[default]
-    Pending,
-    Running,
-    Waiting(Millis),
-    Taken {
-        digest: String,
-        listing: BlobId,
-    },
-    Failed,
-}
-
-impl StepRecord {
-    fn new(at: Millis) -> Self {
-        Self {
-            phase: Phase::Pending,
-            attempts: 0,
-            undo_attempts: 0,
-            failures: 0,
-            undo_failures: 0,
-            deaths: 0,
-            first_began: 0,
-            undo_first_began: 0,
-            started_at: None,
-            finished_at: None,
-            undone_at: None,
-            since: at,
-            error: None,
-            undo_error: None,
-        }
-    }
 }
 
 impl Machine {
@@ -186,7 +95,7 @@ impl Machine {
     /// How it ended.
     #[must_use]
     pub fn outcome(&self) -> Option<Outcome> {
-        self.finished.as_ref().map(|(_, outcome, _, _)| *outcome)
+        self.finished.as_ref().map(|finish| finish.outcome)
     }
 
     /// Whether its locks are granted.
@@ -210,26 +119,31 @@ impl Machine {
     /// Failures so far and the time of the first attempt: what the retry policy of a run needs.
     #[must_use]
     pub fn run_failures(&self, step: NodeIndex) -> (u32, Millis) {
-        (self.steps[step.index()].failures, self.steps[step.index()].first_began)
+        self.steps[step.index()].runs.counted()
+    }
+
+    /// The same for looking whether its effect is there.
+    #[must_use]
+    pub fn probe_failures(&self, step: NodeIndex) -> (u32, Millis) {
+        self.steps[step.index()].probes.counted()
     }
 
     /// The same for its undo.
     #[must_use]
     pub fn undo_failures(&self, step: NodeIndex) -> (u32, Millis) {
-        (self.steps[step.index()].undo_failures, self.steps[step.index()].undo_first_began)
+        self.steps[step.index()].undos.counted()
     }
 
     /// The same for a fingerprint.
     #[must_use]
     pub fn fingerprint_failures(&self, phase: FingerprintPhase) -> (u32, Millis) {
-        let record = self.fingerprint_record(phase);
-        (record.failures, record.first_began)
+        self.fingerprint_record(phase).tries.counted()
     }
 
     /// Whether the task goes back. After the pivot it never does.
     #[must_use]
     pub fn goes_back(&self) -> bool {
-        (self.cancel.is_some() || self.failure.is_some()) && !self.committed(None)
+        (self.cancel.is_some() || self.failure.is_some()) && !self.committed()
     }
 
     /// Why a cancel is refused now, if it is.
@@ -241,10 +155,20 @@ impl Machine {
         if self.goes_back() {
             return Some("the task is rolling back already".to_owned());
         }
-        let pivot = self.plan().pivot(None)?;
+        let pivot = self.plan().main_pivot()?;
         match self.steps[pivot.index()].phase {
             Phase::Pending => None,
-            _ => Some(format!(
+            Phase::Running
+            | Phase::Waiting(_)
+            | Phase::InDoubt(_)
+            | Phase::Succeeded
+            | Phase::Failed
+            | Phase::Redo
+            | Phase::Undoing
+            | Phase::UndoWaiting(_)
+            | Phase::Undone
+            | Phase::Stuck(_)
+            | Phase::Abandoned => Some(format!(
                 "the task is past its point of no return ({}); undo it when it has finished",
                 self.plan().step(pivot).name
             )),
@@ -255,9 +179,24 @@ impl Machine {
         self.accepted.plan.step(step)
     }
 
-    /// Whether the scope's pivot has succeeded: nothing in it is undone any more.
-    fn committed(&self, scope: Option<&str>) -> bool {
-        self.plan().pivot(scope).is_some_and(|pivot| self.steps[pivot.index()].phase == Phase::Succeeded)
+    fn record(&self, step: NodeIndex) -> &StepRecord {
+        &self.steps[step.index()]
+    }
+
+    /// Whether the task's pivot has succeeded: nothing is undone any more.
+    pub(crate) fn committed(&self) -> bool {
+        self.plan().main_pivot().is_some_and(|pivot| self.record(pivot).phase == Phase::Succeeded)
+    }
+
+    /// Whether the pivot of a step's scope has succeeded: the step is not undone any more.
+    fn committed_over(&self, step: NodeIndex) -> bool {
+        self.plan().pivot_over(step).is_some_and(|pivot| self.record(pivot).phase == Phase::Succeeded)
+    }
+
+    /// Whether a step comes after the pivot of a sub-task that has committed: it goes forward even when the task goes back.
+    pub(crate) fn outlives(&self, step: NodeIndex) -> bool {
+        let spec = self.spec(step);
+        spec.class == Class::Retriable && spec.scope.is_some() && self.committed_over(step)
     }
 
     fn has_undo(&self, step: NodeIndex) -> bool {
@@ -267,22 +206,8 @@ impl Machine {
 
     /// Whether a step's effect may be there and is to be taken back, if the task goes back.
     fn needs_undo(&self, step: NodeIndex) -> bool {
-        if !self.has_undo(step) || self.committed(self.spec(step).scope.as_deref()) {
-            return false;
-        }
-        match self.steps[step.index()].phase {
-            // Pending after a probe said that nothing is there, or after a redo's undo: nothing to take back.
-            Phase::Pending | Phase::Undone | Phase::Abandoned => false,
-            Phase::Running
-            | Phase::Waiting(_)
-            | Phase::InDoubt(_)
-            | Phase::Succeeded
-            | Phase::Failed
-            | Phase::Redo
-            | Phase::Undoing
-            | Phase::UndoWaiting(_)
-            | Phase::Stuck { .. } => true,
-        }
+        let record = self.record(step);
+        record.dirty && record.phase != Phase::Abandoned && self.has_undo(step) && !self.committed_over(step)
     }
 
     fn fingerprint_record(&self, phase: FingerprintPhase) -> &FingerprintRecord {
@@ -294,20 +219,26 @@ impl Machine {
 
     /// Why a fingerprint could not be taken after the rollback.
     #[must_use]
-    pub(crate) fn fingerprint_error(&self) -> Option<String> {
-        self.after.error.as_ref().map(|error| error.message.clone())
+    pub(crate) fn fingerprint_error(&self) -> Option<&str> {
+        self.after.error.as_ref().map(|error| error.message.as_str())
     }
 
     /// Attempts of a step so far.
     #[must_use]
     pub(crate) fn attempts(&self, step: NodeIndex) -> u32 {
-        self.steps[step.index()].attempts
+        self.record(step).attempts
     }
 
     /// Whether anything but looking was ever begun.
     pub(crate) fn touched(&self) -> bool {
-        self.plan()
-            .steps()
-            .any(|(index, spec)| spec.class != Class::Query && self.steps[index.index()].attempts > 0)
+        self.plan().steps().any(|(step, spec)| spec.class != Class::Query && self.record(step).attempts > 0)
+    }
+
+    /// The steps that a person has left as they are: name, who, why.
+    pub(crate) fn abandoned(&self) -> impl Iterator<Item = (&str, &Actor, &str)> {
+        self.plan().steps().filter_map(|(step, spec)| {
+            let (actor, reason) = self.record(step).abandoned.as_deref()?;
+            Some((spec.name.as_str(), actor, reason.as_str()))
+        })
     }
 }

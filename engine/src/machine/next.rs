@@ -2,7 +2,7 @@
 
 use petgraph::graph::NodeIndex;
 
-use super::{FingerprintRecord, FingerprintState, Machine, Phase};
+use super::{FingerprintRecord, FingerprintState, Machine, Phase, Stage};
 use crate::event::{FingerprintPhase, Outcome};
 use crate::plan::Class;
 use crate::task::Millis;
@@ -71,8 +71,10 @@ impl From<Ending> for Outcome {
 pub struct Next {
     /// To be started, unless in flight already.
     pub start: Vec<Command>,
-    /// Attempts that should be cut short: the task goes back.
+    /// Steps whose run or probe, if in flight, should be cut short: the task goes back.
     pub interrupt: Vec<NodeIndex>,
+    /// The same for the first fingerprint.
+    pub interrupt_fingerprint: bool,
     /// When to ask again, if nothing happens before.
     pub wake: Option<Millis>,
 }
@@ -80,6 +82,11 @@ pub struct Next {
 impl Next {
     fn wake_at(&mut self, at: Millis) {
         self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// The command now, or a look at the time when it is due.
+    fn at(&mut self, due: Millis, now: Millis, command: Command) {
+        if due <= now { self.start.push(command) } else { self.wake_at(due) }
     }
 }
 
@@ -101,8 +108,10 @@ impl Machine {
             self.next_back(now, &mut next);
             return next;
         }
+        let begun = self.locks_granted || self.started_at.is_some();
         if let Some(at) = self.accepted.not_before
             && now < at
+            && !begun
         {
             next.wake_at(at);
             return next;
@@ -116,41 +125,33 @@ impl Machine {
     }
 
     fn next_forward(&self, now: Millis, next: &mut Next) {
-        let fingerprinted =
+        let proven =
             self.plan().rest().fingerprint.is_none() || self.fingerprint(FingerprintPhase::Before).is_some();
-        let mut waits_for_fingerprint = false;
+        let mut waits_for_proof = false;
         let mut done = true;
         for (step, spec) in self.plan().steps() {
-            let record = &self.steps[step.index()];
-            done &= matches!(record.phase, Phase::Succeeded | Phase::Abandoned);
+            let record = self.record(step);
+            let undo = Command::Undo { step, attempt: record.undo_attempts + 1 };
+            done &= record.phase.is_done();
             match record.phase {
-                Phase::Pending if self.runnable(step) => {
-                    if spec.class == Class::Query || fingerprinted {
-                        next.start.push(Command::Run { step, attempt: record.attempts + 1 });
-                    } else {
-                        waits_for_fingerprint = true;
-                    }
+                Phase::Pending if spec.class != Class::Query && !proven => {
+                    waits_for_proof |= self.runnable(step);
                 }
-                Phase::Waiting(at) if at <= now => {
-                    next.start.push(Command::Run { step, attempt: record.attempts + 1 });
+                Phase::Redo => next.start.push(undo),
+                Phase::UndoWaiting(at) => next.at(at, now, undo),
+                Phase::Pending | Phase::Waiting(_) | Phase::InDoubt(_) => {
+                    self.next_of_run(step, now, next);
                 }
-                Phase::InDoubt(at) if at <= now => next.start.push(Command::Probe { step }),
-                Phase::Redo => next.start.push(Command::Undo { step, attempt: record.undo_attempts + 1 }),
-                Phase::UndoWaiting(at) if at <= now => {
-                    next.start.push(Command::Undo { step, attempt: record.undo_attempts + 1 });
-                }
-                Phase::Waiting(at) | Phase::InDoubt(at) | Phase::UndoWaiting(at) => next.wake_at(at),
-                Phase::Pending
-                | Phase::Running
+                Phase::Running
                 | Phase::Succeeded
                 | Phase::Failed
                 | Phase::Undoing
                 | Phase::Undone
-                | Phase::Stuck { .. }
+                | Phase::Stuck(_)
                 | Phase::Abandoned => {}
             }
         }
-        if waits_for_fingerprint {
+        if waits_for_proof {
             Self::next_fingerprint(&self.before, false, now, next);
         }
         if done {
@@ -158,98 +159,140 @@ impl Machine {
         }
     }
 
+    /// What a step needs to go forward.
+    fn next_of_run(&self, step: NodeIndex, now: Millis, next: &mut Next) {
+        let record = self.record(step);
+        let run = Command::Run { step, attempt: record.attempts + 1 };
+        match record.phase {
+            Phase::Pending if self.runnable(step) => next.start.push(run),
+            Phase::Waiting(at) => next.at(at, now, run),
+            Phase::InDoubt(at) => next.at(at, now, Command::Probe { step }),
+            Phase::Pending
+            | Phase::Running
+            | Phase::Succeeded
+            | Phase::Failed
+            | Phase::Redo
+            | Phase::Undoing
+            | Phase::UndoWaiting(_)
+            | Phase::Undone
+            | Phase::Stuck(_)
+            | Phase::Abandoned => {}
+        }
+    }
+
     fn next_back(&self, now: Millis, next: &mut Next) {
         let settled = self.settled();
         for (step, spec) in self.plan().steps().rev() {
-            let record = &self.steps[step.index()];
-            if record.phase == Phase::Running {
-                // A pivot of a sub-task decides for itself; everything else is cut short.
-                if spec.class != Class::Pivot {
-                    next.interrupt.push(step);
-                }
+            let record = self.record(step);
+            let in_doubt = matches!(record.phase, Phase::InDoubt(_));
+            if self.outlives(step) || (spec.class == Class::Pivot && in_doubt) {
+                self.next_of_run(step, now, next);
                 continue;
             }
-            if let Phase::InDoubt(at) = record.phase
-                && spec.class == Class::Pivot
-            {
-                if at <= now {
-                    next.start.push(Command::Probe { step });
-                } else {
-                    next.wake_at(at);
-                }
-                continue;
+            // What decides for a sub-task is awaited; everything else is cut short.
+            if (record.phase == Phase::Running || in_doubt) && spec.class != Class::Pivot {
+                next.interrupt.push(step);
             }
-            if !self.undoable(step, &settled) {
-                continue;
-            }
-            match record.phase {
-                Phase::UndoWaiting(at) if at > now => next.wake_at(at),
-                _ => next.start.push(Command::Undo { step, attempt: record.undo_attempts + 1 }),
+            if self.undoable(step, &settled) {
+                let due = if let Phase::UndoWaiting(at) = record.phase { at } else { now };
+                next.at(due, now, Command::Undo { step, attempt: record.undo_attempts + 1 });
             }
         }
-        if !self.plan().steps().all(|(step, _)| settled[step.index()]) || !self.fingerprints_at_rest() {
-            return;
+        if matches!(self.before.phase, FingerprintState::Running) {
+            next.interrupt_fingerprint = true;
+        } else if settled.iter().all(|settled| *settled) {
+            self.next_end(now, next);
         }
+    }
+
+    /// Everything is taken back: the proof, then the end.
+    fn next_end(&self, now: Millis, next: &mut Next) {
         let proof_due = self.touched() && self.fingerprint(FingerprintPhase::Before).is_some();
         match self.after.phase {
-            FingerprintState::Taken { .. } | FingerprintState::Failed => {}
             FingerprintState::Pending | FingerprintState::Running | FingerprintState::Waiting(_)
                 if proof_due =>
             {
                 Self::next_fingerprint(&self.after, true, now, next);
-                return;
             }
-            FingerprintState::Pending | FingerprintState::Running | FingerprintState::Waiting(_) => {}
+            FingerprintState::Pending
+            | FingerprintState::Running
+            | FingerprintState::Waiting(_)
+            | FingerprintState::Taken { .. }
+            | FingerprintState::Failed => {
+                let outcome = if self.cancel.is_some() { Ending::Canceled } else { Ending::RolledBack };
+                next.start.push(Command::Finish { outcome });
+            }
         }
-        let outcome = if self.cancel.is_some() { Ending::Canceled } else { Ending::RolledBack };
-        next.start.push(Command::Finish { outcome });
     }
 
     fn next_fingerprint(record: &FingerprintRecord, after: bool, now: Millis, next: &mut Next) {
-        let attempt = record.attempts + 1;
+        let command = Command::Fingerprint { after, attempt: record.attempts + 1 };
         match record.phase {
-            FingerprintState::Pending => next.start.push(Command::Fingerprint { after, attempt }),
-            FingerprintState::Waiting(at) if at <= now => {
-                next.start.push(Command::Fingerprint { after, attempt })
-            }
-            FingerprintState::Waiting(at) => next.wake_at(at),
+            FingerprintState::Pending => next.start.push(command),
+            FingerprintState::Waiting(at) => next.at(at, now, command),
             FingerprintState::Running | FingerprintState::Taken { .. } | FingerprintState::Failed => {}
         }
     }
 
-    /// The first fingerprint is not being taken at this moment (a cancel may come meanwhile).
-    fn fingerprints_at_rest(&self) -> bool {
-        !matches!(self.before.phase, FingerprintState::Running)
-    }
-
     /// Whether everything a step waits for is there.
     pub(super) fn runnable(&self, step: NodeIndex) -> bool {
-        self.plan()
-            .before(step)
-            .all(|before| matches!(self.steps[before.index()].phase, Phase::Succeeded | Phase::Abandoned))
+        self.plan().before(step).all(|before| self.record(before).phase.is_done())
     }
 
-    /// Whether the undo of a step may begin: it has something to take back, and nothing that came after it is left (G4).
+    /// Whether the undo of a step may begin: it has something to take back, nothing of it is in flight, and nothing that came after
+    /// it is left (G4).
     pub(super) fn undoable(&self, step: NodeIndex, settled: &[bool]) -> bool {
-        let phase = &self.steps[step.index()].phase;
-        self.needs_undo(step)
-            && !matches!(phase, Phase::Running | Phase::Undoing | Phase::Stuck { .. })
-            && self.plan().after(step).all(|after| settled[after.index()])
+        let idle = !matches!(self.record(step).phase, Phase::Running | Phase::Undoing | Phase::Stuck(_));
+        idle && self.needs_undo(step) && self.plan().after(step).all(|after| settled[after.index()])
     }
 
-    /// For each step by its index, whether nothing of it or after it is left to take back or to wait for.
+    /// For each step by its index, whether nothing of it or after it is left to take back or to wait for, when the task goes back.
     pub(super) fn settled(&self) -> Vec<bool> {
+        let going_on = self.going_on();
         let mut settled = vec![false; self.steps.len()];
         for (step, spec) in self.plan().steps().rev() {
-            settled[step.index()] = match self.steps[step.index()].phase {
-                Phase::Pending | Phase::Undone | Phase::Abandoned => true,
-                Phase::Running | Phase::Undoing | Phase::UndoWaiting(_) | Phase::Stuck { .. } => false,
+            let own = match &self.record(step).phase {
+                Phase::Pending | Phase::Waiting(_) | Phase::InDoubt(_) if going_on[step.index()] => false,
                 Phase::InDoubt(_) if spec.class == Class::Pivot => false,
-                Phase::Waiting(_) | Phase::InDoubt(_) | Phase::Succeeded | Phase::Failed | Phase::Redo => {
-                    !self.needs_undo(step)
-                }
-            } && self.plan().after(step).all(|after| settled[after.index()]);
+                Phase::Running | Phase::Undoing | Phase::UndoWaiting(_) => false,
+                Phase::Stuck(stuck) => match stuck.stage {
+                    Stage::Undo | Stage::Probe => false,
+                    Stage::Run => !self.needs_undo(step),
+                },
+                Phase::Pending
+                | Phase::Waiting(_)
+                | Phase::InDoubt(_)
+                | Phase::Succeeded
+                | Phase::Failed
+                | Phase::Redo
+                | Phase::Undone
+                | Phase::Abandoned => !self.needs_undo(step),
+            };
+            settled[step.index()] = own && self.plan().after(step).all(|after| settled[after.index()]);
         }
         settled
+    }
+
+    /// For each step by its index, whether it will still run although the task goes back.
+    fn going_on(&self) -> Vec<bool> {
+        let mut going_on = vec![false; self.steps.len()];
+        for (step, _) in self.plan().steps().filter(|(step, _)| self.outlives(*step)) {
+            going_on[step.index()] = match self.record(step).phase {
+                Phase::Running | Phase::Waiting(_) | Phase::InDoubt(_) => true,
+                Phase::Pending => self
+                    .plan()
+                    .before(step)
+                    .all(|before| self.record(before).phase.is_done() || going_on[before.index()]),
+                Phase::Succeeded
+                | Phase::Failed
+                | Phase::Redo
+                | Phase::Undoing
+                | Phase::UndoWaiting(_)
+                | Phase::Undone
+                | Phase::Stuck(_)
+                | Phase::Abandoned => false,
+            };
+        }
+        going_on
     }
 }

@@ -3,42 +3,104 @@
 use petgraph::graph::NodeIndex;
 use serde_json::{Map, Value};
 
-use super::{Machine, Phase};
+use super::{Command, FingerprintState, Machine, Phase, Stage};
 use crate::event::Outcome;
-use crate::plan::{Doors, Plan, StepSpec, UndoSpec};
+use crate::plan::{Class, Doors, Plan, StepSpec, UndoSpec};
 use crate::task::{
     FailureView, Incident, Millis, OutcomeView, StepStateView, StepView, StuckStep, TaskState, TaskView,
     UndoView,
 };
 
 impl Machine {
-    /// Where the task stands at `now`.
+    /// Where the task stands. The time plays no part: what waits for its time waits until an event says that it went on.
     #[must_use]
-    pub fn state(&self, now: Millis) -> TaskState {
+    pub fn state(&self, _now: Millis) -> TaskState {
         match self.outcome() {
             Some(Outcome::Succeeded) => return TaskState::Succeeded,
             Some(Outcome::RolledBack) => return TaskState::RolledBack,
             Some(Outcome::Canceled) => return TaskState::Canceled,
             None => {}
         }
-        let running = self.steps.iter().any(|step| matches!(step.phase, Phase::Running | Phase::Undoing));
-        if self.steps.iter().any(|step| matches!(step.phase, Phase::Stuck { .. })) && !running {
-            let next = self.next(now);
-            if next.start.is_empty() && next.wake.is_none() {
-                return TaskState::Stuck;
-            }
-        }
-        if self.goes_back() {
-            return TaskState::Compensating;
-        }
-        if self.started_at.is_none() {
+        let back = self.goes_back();
+        if !back && self.started_at.is_none() && !self.any_stuck() {
             return TaskState::Queued;
         }
-        let waiting = self.steps.iter().any(|step| matches!(step.phase, Phase::Waiting(_)));
-        if waiting && !running && self.next(now).start.is_empty() {
-            return TaskState::Waiting;
+        let waiting = self.steps.iter().any(|step| matches!(step.phase, Phase::Waiting(_)))
+            || matches!(self.before.phase, FingerprintState::Waiting(_));
+        if (self.any_stuck() || (waiting && !back)) && !self.anything_runs() {
+            let next = self.next(Millis::MAX).start;
+            if next.is_empty() && self.any_stuck() {
+                return TaskState::Stuck;
+            }
+            if !back && waiting && next.iter().all(|command| self.is_retry(*command)) {
+                return TaskState::Waiting;
+            }
         }
-        TaskState::Running
+        if back { TaskState::Compensating } else { TaskState::Running }
+    }
+
+    fn any_stuck(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.phase, Phase::Stuck(_)))
+    }
+
+    fn anything_runs(&self) -> bool {
+        let running = |state: &FingerprintState| matches!(state, FingerprintState::Running);
+        self.steps.iter().any(|step| matches!(step.phase, Phase::Running | Phase::Undoing))
+            || running(&self.before.phase)
+            || running(&self.after.phase)
+    }
+
+    fn is_retry(&self, command: Command) -> bool {
+        match command {
+            Command::Run { step, .. } => matches!(self.record(step).phase, Phase::Waiting(_)),
+            Command::Fingerprint { after: false, .. } => {
+                matches!(self.before.phase, FingerprintState::Waiting(_))
+            }
+            Command::Fingerprint { after: true, .. }
+            | Command::Lock
+            | Command::Probe { .. }
+            | Command::Undo { .. }
+            | Command::Finish { .. } => false,
+        }
+    }
+
+    /// What the task waits for, if it is a time: the kind (`time`, `retry`), in words, since when, until when.
+    pub(crate) fn waits(&self, now: Millis) -> Option<(&'static str, String, Millis, Millis)> {
+        if let Some(at) = self.accepted.not_before
+            && now < at
+            && self.started_at.is_none()
+            && !self.locks_granted
+        {
+            return Some(("time", "its start".to_owned(), self.created_at, at));
+        }
+        if self.anything_runs() {
+            return None;
+        }
+        let waits = self.plan().steps().filter_map(|(step, spec)| {
+            let record = self.record(step);
+            let (what, at, error) = match record.phase {
+                Phase::Waiting(at) if !self.goes_back() || self.outlives(step) => {
+                    ("attempt", at, &record.error)
+                }
+                Phase::InDoubt(at) => ("probe", at, &record.error),
+                Phase::UndoWaiting(at) => ("undo", at, &record.undo_error),
+                Phase::Pending
+                | Phase::Running
+                | Phase::Waiting(_)
+                | Phase::Succeeded
+                | Phase::Failed
+                | Phase::Redo
+                | Phase::Undoing
+                | Phase::Undone
+                | Phase::Stuck(_)
+                | Phase::Abandoned => return None,
+            };
+            let why = error.as_ref().map(|error| error.message.as_str()).unwrap_or_default();
+            (at > now).then(|| {
+                ("retry", format!("the next {what} of {}, after: {why}", spec.name), record.since, at)
+            })
+        });
+        waits.min_by_key(|(.., at)| *at)
     }
 
     /// The task's page. `blocked_on`, progress and its version are the executor's to fill in.
@@ -56,7 +118,7 @@ impl Machine {
             outcome: self
                 .finished
                 .as_ref()
-                .map(|(_, _, verified, drift)| OutcomeView { verified: *verified, drift: drift.clone() }),
+                .map(|finish| OutcomeView { verified: finish.verified, drift: finish.drift.clone() }),
             result: self.result(),
             downtime_ms: self.downtime(now),
             blocked_on: None,
@@ -74,7 +136,7 @@ impl Machine {
             plan_hash: accepted.plan_hash.clone(),
             created_at: self.created_at,
             started_at: self.started_at,
-            finished_at: self.finished.as_ref().map(|(at, ..)| *at),
+            finished_at: self.finished.as_ref().map(|finish| finish.at),
             undo_until: self.undo_until(),
             sequence: self.sequence,
             progress_version: 0,
@@ -84,10 +146,9 @@ impl Machine {
     /// Until when the finished task can be taken back.
     #[must_use]
     pub fn undo_until(&self) -> Option<Millis> {
-        match (&self.finished, self.plan().rest().hold_ms) {
-            (Some((at, Outcome::Succeeded, ..)), Some(hold)) => Some(at + hold),
-            _ => None,
-        }
+        let hold = self.plan().rest().hold_ms?;
+        let finish = self.finished.as_ref().filter(|finish| finish.outcome == Outcome::Succeeded)?;
+        Some(finish.at.saturating_add(hold))
     }
 
     fn step_view(&self, index: NodeIndex, spec: &StepSpec) -> StepView {
@@ -97,9 +158,9 @@ impl Machine {
         view.attempts = record.attempts;
         view.started_at = record.started_at;
         view.finished_at = record.finished_at;
-        view.error = record.error.clone();
+        view.error = record.error.as_deref().cloned();
         view.undo.attempts = record.undo_attempts;
-        view.undo.error = record.undo_error.clone();
+        view.undo.error = record.undo_error.as_deref().cloned();
         view.undo.finished_at = record.undone_at;
         view
     }
@@ -107,17 +168,25 @@ impl Machine {
     fn step_state(&self, index: NodeIndex) -> StepStateView {
         let back = self.goes_back();
         let ended = self.finished.is_some();
-        match self.steps[index.index()].phase {
+        let record = self.record(index);
+        // An attempt that the turn round found waiting or in doubt is over, but for what goes forward all the same.
+        let over = back && !self.outlives(index);
+        let decides = self.spec(index).class == Class::Pivot;
+        match &record.phase {
+            Phase::Pending if back && record.dirty => StepStateView::Failed,
             Phase::Pending if back || ended => StepStateView::Skipped,
             Phase::Pending => StepStateView::Pending,
             Phase::Running => StepStateView::Running,
-            Phase::Waiting(_) if !back => StepStateView::Waiting,
-            Phase::InDoubt(_) if !back => StepStateView::InDoubt,
-            Phase::Waiting(_) | Phase::InDoubt(_) | Phase::Failed => StepStateView::Failed,
-            Phase::Succeeded | Phase::Abandoned => StepStateView::Succeeded,
+            Phase::Waiting(_) if over => StepStateView::Failed,
+            Phase::InDoubt(_) if over && !decides => StepStateView::Failed,
+            Phase::Waiting(_) => StepStateView::Waiting,
+            Phase::InDoubt(_) => StepStateView::InDoubt,
+            Phase::Failed => StepStateView::Failed,
+            Phase::Succeeded => StepStateView::Succeeded,
+            Phase::Abandoned => StepStateView::Abandoned,
             Phase::Redo | Phase::Undoing | Phase::UndoWaiting(_) => StepStateView::Undoing,
             Phase::Undone => StepStateView::Undone,
-            Phase::Stuck { .. } => StepStateView::Stuck,
+            Phase::Stuck(_) => StepStateView::Stuck,
         }
     }
 
@@ -143,7 +212,7 @@ impl Machine {
         let closed = with(Doors::Close).filter_map(|step| step.started_at).min()?;
         let opened = with(Doors::Open).filter_map(|step| step.finished_at).max();
         let reopened = with(Doors::Close).filter_map(|step| step.undone_at).max();
-        let ended = self.finished.as_ref().map(|(at, ..)| *at);
+        let ended = self.finished.as_ref().map(|finish| finish.at);
         let until = opened.or(reopened).or(ended).unwrap_or(now);
         Some(until.saturating_sub(closed))
     }
@@ -154,12 +223,16 @@ impl Machine {
             .steps()
             .filter_map(|(index, spec)| {
                 let record = &self.steps[index.index()];
-                let Phase::Stuck { undo, reason, probe } = &record.phase else { return None };
+                let Phase::Stuck(stuck) = &record.phase else { return None };
+                let phase = match stuck.stage {
+                    Stage::Run | Stage::Probe => "run",
+                    Stage::Undo => "undo",
+                };
                 Some(StuckStep {
                     step: spec.name.clone(),
-                    phase: if *undo { "undo" } else { "run" }.to_owned(),
-                    reason: reason.clone(),
-                    probe: probe.clone(),
+                    phase: phase.to_owned(),
+                    reason: stuck.reason.clone(),
+                    probe: stuck.probe.clone(),
                     by_hand: spec.by_hand.clone(),
                     since: record.since,
                 })

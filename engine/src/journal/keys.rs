@@ -1,0 +1,110 @@
+//! Keys of the journal: one tree, a letter for each family, big-endian numbers. Bytes only: it reads and writes nothing.
+
+use crate::task::{Millis, TaskId};
+
+/// Heads, all of them: `h/<task>`.
+pub const HEADS: &[u8] = b"h/";
+/// Unfinished tasks: `o/<task>`.
+pub const OPEN: &[u8] = b"o/";
+/// Locks: `l/<resource>\0<task>`.
+pub const LOCKS: &[u8] = b"l/";
+/// Callbacks: `c/<id>`.
+pub const CALLBACKS: &[u8] = b"c/";
+/// Callbacks that are due: `u/<millis><id>`.
+pub const DUE: &[u8] = b"u/";
+
+fn join(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
+}
+
+/// A task's head.
+#[must_use]
+pub fn head(task: &TaskId) -> Vec<u8> {
+    join(&[HEADS, task.as_str().as_bytes()])
+}
+
+/// The mark of an unfinished task.
+#[must_use]
+pub fn open(task: &TaskId) -> Vec<u8> {
+    join(&[OPEN, task.as_str().as_bytes()])
+}
+
+/// All events of a task.
+#[must_use]
+pub fn events(task: &TaskId) -> Vec<u8> {
+    join(&[b"e/", task.as_str().as_bytes(), b"/"])
+}
+
+/// One event.
+#[must_use]
+pub fn event(task: &TaskId, sequence: u64) -> Vec<u8> {
+    join(&[&events(task), &sequence.to_be_bytes()])
+}
+
+/// The tasks of a site.
+#[must_use]
+pub fn site(site: &str) -> Vec<u8> {
+    join(&[b"s/", site.as_bytes(), b"\0"])
+}
+
+/// One task of a site.
+#[must_use]
+pub fn site_task(site_name: &str, task: &TaskId) -> Vec<u8> {
+    join(&[&site(site_name), task.as_str().as_bytes()])
+}
+
+/// A lock held by a task.
+#[must_use]
+pub fn lock(resource: &str, task: &TaskId) -> Vec<u8> {
+    join(&[LOCKS, resource.as_bytes(), b"\0", task.as_str().as_bytes()])
+}
+
+/// A lock's resource and task, from its key.
+#[must_use]
+pub fn lock_parts(key: &[u8]) -> Option<(String, TaskId)> {
+    let text = std::str::from_utf8(key.strip_prefix(LOCKS)?).ok()?;
+    let (resource, task) = text.rsplit_once('\0')?;
+    Some((resource.to_owned(), TaskId::try_from(task.to_owned()).ok()?))
+}
+
+/// A dedupe key.
+#[must_use]
+pub fn dedupe(scope: &str, key_sha256: &str) -> Vec<u8> {
+    join(&[b"x/", scope.as_bytes(), b"\0", key_sha256.as_bytes()])
+}
+
+/// The records of a family.
+#[must_use]
+pub fn records(family: &str) -> Vec<u8> {
+    join(&[b"r/", family.as_bytes(), b"/"])
+}
+
+/// A record.
+#[must_use]
+pub fn record(family: &str, name: &str) -> Vec<u8> {
+    join(&[&records(family), name.as_bytes()])
+}
+
+/// A callback.
+#[must_use]
+pub fn callback(id: &str) -> Vec<u8> {
+    join(&[CALLBACKS, id.as_bytes()])
+}
+
+/// When a callback is due.
+#[must_use]
+pub fn due(at: Millis, id: &str) -> Vec<u8> {
+    join(&[DUE, &at.to_be_bytes(), id.as_bytes()])
+}
+
+/// The deliveries of a callback.
+#[must_use]
+pub fn deliveries(callback: &str) -> Vec<u8> {
+    join(&[b"d/", callback.as_bytes(), b"/"])
+}
+
+/// One delivery.
+#[must_use]
+pub fn delivery(callback: &str, attempt: u32) -> Vec<u8> {
+    join(&[&deliveries(callback), &attempt.to_be_bytes()])
+}
