@@ -1,5 +1,7 @@
 //! Fakes of the ports and the contract suites that fakes and drivers both pass. Never used in production.
 
+mod backups;
+mod backups_contract;
 mod database;
 mod database_contract;
 mod database_sql;
@@ -8,10 +10,13 @@ mod faults;
 mod files;
 mod files_contract;
 mod secrets;
+mod secrets_contract;
 mod tar;
 mod web_server;
 mod web_server_contract;
 
+pub use backups::{FakeArchive, FakeBackups};
+pub use backups_contract::backups_contract;
 pub use database::FakeDatabase;
 pub use database_contract::{DatabaseBench, database_contract};
 pub use database_sql::{FakeCell, FakeTable, FakeTables};
@@ -20,6 +25,7 @@ pub use faults::{Faults, Moment, Point};
 pub use files::FakeFiles;
 pub use files_contract::{collected, files_contract};
 pub use secrets::FakeSecrets;
+pub use secrets_contract::{SECRET_ALPHABET, secrets_contract};
 pub use tar::{TarMember, tar_archive, tar_members};
 pub use web_server::{FakeWebServer, Page};
 pub use web_server_contract::{WebServerBench, web_server_contract};

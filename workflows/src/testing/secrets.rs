@@ -1,6 +1,7 @@
 //! A secret store in memory. Its secrets are numbered, not random: tests see the same ones every time.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -13,13 +14,14 @@ use crate::ports::{PortError, PortResult, Secret, SecretRef, Secrets};
 pub struct FakeSecrets {
     faults: Faults,
     secrets: Arc<Mutex<BTreeMap<SecretRef, Secret>>>,
+    made: Arc<AtomicUsize>,
 }
 
 impl FakeSecrets {
     /// An empty store.
     #[must_use]
     pub fn new(faults: Faults) -> Self {
-        Self { faults, secrets: Arc::default() }
+        Self { faults, secrets: Arc::default(), made: Arc::default() }
     }
 
     /// Names of all secrets, sorted.
@@ -34,6 +36,11 @@ impl FakeSecrets {
     }
 }
 
+/// A number in letters of the alphabet of secrets.
+fn letters(number: usize) -> String {
+    number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
+}
+
 #[async_trait]
 impl Secrets for FakeSecrets {
     async fn ensure(&self, name: &SecretRef) -> PortResult<Secret> {
@@ -42,14 +49,11 @@ impl Secrets for FakeSecrets {
         if name.0.is_empty() || name.0.len() > 200 || !name.0.bytes().all(plain) {
             return Err(PortError::Refused(format!("{:?} is not the name of a secret", name.0)));
         }
-        let secret = {
-            let mut secrets = self.lock();
-            let number = secrets.len();
-            secrets
-                .entry(name.clone())
-                .or_insert_with(|| Secret::new(format!("fakesecret{number:022}")))
-                .clone()
+        let make = || {
+            let number = self.made.fetch_add(1, Ordering::Relaxed);
+            Secret::new(format!("fakesecret{:a>22}", letters(number)))
         };
+        let secret = self.lock().entry(name.clone()).or_insert_with(make).clone();
         self.faults.after("secrets.ensure", &name.0)?;
         Ok(secret)
     }
@@ -63,5 +67,20 @@ impl Secrets for FakeSecrets {
         self.faults.before("secrets.remove", &name.0)?;
         self.lock().remove(name);
         self.faults.after("secrets.remove", &name.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::testing::secrets_contract;
+
+    #[test]
+    fn the_fake_keeps_the_contract() {
+        let secrets = FakeSecrets::new(Faults::new());
+        secrets_contract(&secrets).now_or_never().expect("fakes never wait");
+        assert_eq!(secrets.names(), []);
     }
 }
