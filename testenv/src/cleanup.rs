@@ -1,6 +1,8 @@
 //! Removes what runs have made: at the end of a run, in `Drop`, and after a crash. Never anything without our label.
 
 use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::errors::Error as Api;
@@ -17,6 +19,10 @@ use crate::owner::Owner;
 pub const LABEL: &str = "kedge.testenv";
 /// Beside it: the process that owns the run.
 pub(crate) const OWNER_LABEL: &str = "kedge.testenv.owner";
+/// How the directories of runs are called, in the system's directory for temporary files.
+pub(crate) const DIRECTORY_PREFIX: &str = "kedge-testenv.";
+/// In such a directory: the process that owns the run.
+pub(crate) const OWNER_FILE: &str = "owner";
 /// What a `Drop` waits for at most before it leaves the rest to the next sweep.
 const DROP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -45,6 +51,11 @@ impl Docker {
         let things = self.find(LABEL, gone).await?;
         self.remove(&things).await?;
         Ok(things)
+    }
+
+    /// What a run has in Docker now.
+    pub async fn things_of(&self, run_id: &str) -> Result<Things> {
+        self.find(&format!("{LABEL}={run_id}"), |_| true).await
     }
 
     /// Finds what carries `label` (`name` or `name=value`) and labels that `wanted` accepts.
@@ -111,6 +122,33 @@ fn gone(result: Result<(), Api>) -> Result<(), Api> {
     }
 }
 
+/// Removes the directories of runs whose owner has ended: a killed process leaves its own. `parent` is where runs make
+/// them; only real directories of this user are looked at.
+pub(crate) fn sweep_directories(parent: &Path) -> Result<()> {
+    let here = Owner::this()?;
+    let ours = std::fs::metadata("/proc/self").map_err(Error::io("/proc/self"))?.uid();
+    for entry in std::fs::read_dir(parent).map_err(Error::io(parent))? {
+        let entry = entry.map_err(Error::io(parent))?;
+        let path = entry.path();
+        let named = entry.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX);
+        let real = std::fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir() && data.uid() == ours);
+        if !named || !real {
+            continue;
+        }
+        // A directory without its mark is being made this very moment, or being removed by another sweep.
+        let Ok(mark) = std::fs::read_to_string(path.join(OWNER_FILE)) else { continue };
+        if Owner::parse(&mark).is_some_and(|owner| owner.is_gone(&here)) {
+            match std::fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io(&path)(error));
+                }
+                _ => (),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Removes things from a `Drop`: on a thread with a runtime of its own, since the caller's may be gone or be this very
 /// thread. What fails here is logged, and left to the next sweep.
 pub(crate) fn remove_blocking(things: Things) {
@@ -131,5 +169,33 @@ pub(crate) fn remove_blocking(things: Things) {
     let result = wait.recv_timeout(DROP_LIMIT).unwrap_or_else(|error| Err(error.to_string()));
     if let Err(reason) = result {
         tracing::warn!(target: "kedge_testenv", %reason, %names, "left to the next sweep");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_of_ended_owners_are_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let alive = Owner::this().unwrap().to_string();
+        let (pid, rest) = alive.split_once(' ').unwrap();
+        let (start, rest) = rest.split_once(' ').unwrap();
+        let ended = format!("{pid} {} {rest}", start.parse::<u64>().unwrap() + 1);
+        for (name, mark) in [("kedge-testenv.a", &ended), ("kedge-testenv.b", &alive), ("other.c", &ended)] {
+            std::fs::create_dir(parent.path().join(name)).unwrap();
+            std::fs::write(parent.path().join(name).join(OWNER_FILE), mark).unwrap();
+        }
+        std::fs::create_dir(parent.path().join("kedge-testenv.unmarked")).unwrap();
+        std::os::unix::fs::symlink("other.c", parent.path().join("kedge-testenv.link")).unwrap();
+        sweep_directories(parent.path()).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(parent.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["kedge-testenv.b", "kedge-testenv.link", "kedge-testenv.unmarked", "other.c"]);
+        assert!(parent.path().join("other.c").join(OWNER_FILE).exists());
     }
 }

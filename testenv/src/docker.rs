@@ -152,20 +152,24 @@ fn spawn_engine(log: &PathBuf) -> Result<Child> {
         .map_err(|error| Error::Program { doing: "starting dockerd".into(), detail: error.to_string() })
 }
 
-/// Tells whether this process runs as root, by the effective user of `/proc/self`.
+/// The effective user of this process, by `/proc/self/status` (proc(5)).
+fn effective_user() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Tells whether this process may install packages and start an engine.
 pub(crate) fn is_root() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
-        .and_then(|ids| ids.split_whitespace().nth(1));
-    effective == Some("0")
+    effective_user() == Some(0)
 }
 
 /// One preparation at a time on this machine: two test programs that start together must not both install, start or
 /// build. Released when the file is dropped, also by a crash.
 pub(crate) async fn lock_machine() -> Result<File> {
-    let path = std::env::temp_dir().join("kedge-testenv.lock");
+    // One file for each user: another's cannot be opened for writing.
+    let user = effective_user().map_or_else(|| "unknown".to_owned(), |user| user.to_string());
+    let path = std::env::temp_dir().join(format!("kedge-testenv-{user}.lock"));
     let wait = move || {
         let file =
             File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(&path))?;

@@ -10,7 +10,9 @@ use bollard::models::NetworkCreateRequest;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::cleanup::{LABEL, OWNER_LABEL, Things, remove_blocking};
+use crate::cleanup::{
+    DIRECTORY_PREFIX, LABEL, OWNER_FILE, OWNER_LABEL, Things, remove_blocking, sweep_directories,
+};
 use crate::docker::{Docker, apt_install, is_root};
 use crate::error::{Error, Result};
 use crate::owner::Owner;
@@ -43,14 +45,17 @@ impl Testenv {
     pub async fn open(progress: &Progress) -> Result<Self> {
         let docker = Docker::ready(progress).await?;
         let swept = docker.sweep().await?;
+        sweep_directories(&std::env::temp_dir())?;
         if swept != Things::default() {
             progress.say(format!("removed {} containers of runs that had crashed", swept.containers.len()));
         }
         let image = docker.host_image(progress).await?;
         let owner = Owner::this()?;
         let id = format!("{:08x}", rand::random::<u32>());
-        let dir = tempfile::Builder::new().prefix("kedge-testenv.").tempdir();
+        let dir = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir();
         let dir = dir.map_err(Error::io(std::env::temp_dir()))?;
+        let mark = dir.path().join(OWNER_FILE);
+        std::fs::write(&mark, owner.to_string()).map_err(Error::io(&mark))?;
         make_key(dir.path()).await?;
         let labels =
             HashMap::from([(LABEL.to_owned(), id.clone()), (OWNER_LABEL.to_owned(), owner.to_string())]);

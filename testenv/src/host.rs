@@ -55,7 +55,10 @@ impl Host {
         spec.check()?;
         let run = Arc::clone(&env.run);
         let container = format!("kedge-{}-{}", run.id, spec.name);
-        let mut volumes = vec![format!("{container}-srv")];
+        let mut volumes = Vec::new();
+        if spec.srv_volume {
+            volumes.push(format!("{container}-srv"));
+        }
         if spec.data_dir == DataDir::Volume && spec.services.contains(&Service::Mariadb) {
             volumes.push(format!("{container}-mysql"));
         }
@@ -118,7 +121,10 @@ impl Host {
             typ: Some(MountType::VOLUME),
             ..Mount::default()
         };
-        let mut mounts = vec![volume("srv", "/srv")];
+        let mut mounts = Vec::new();
+        if spec.srv_volume {
+            mounts.push(volume("srv", "/srv"));
+        }
         match spec.data_dir {
             _ if !self.services.contains(&Service::Mariadb) => (),
             DataDir::Volume => mounts.push(volume("mysql", "/var/lib/mysql")),

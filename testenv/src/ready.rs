@@ -29,10 +29,15 @@ pub(crate) async fn wait(host: &Host, services: &[Service]) -> Result<()> {
         if hopeless || begin.elapsed() > LIMIT {
             let (Unready::Ended(reason) | Unready::NotYet(reason)) = unready;
             let log = host.logs().await.unwrap_or_default();
+            let processes = host.exec_ok(["ps", "axfo", "pid,stat,wchan:20,args"]).await;
+            let processes = processes.unwrap_or_else(|error| error.to_string());
             return Err(Error::NotReady {
                 what: format!("{} is not ready", host.container_name()),
                 waited: begin.elapsed(),
-                detail: format!("{reason}; its log ends with: {}", tail(log.as_bytes())),
+                detail: format!(
+                    "{reason}; its log ends with: {}\nits processes: {processes}",
+                    tail(log.as_bytes())
+                ),
             });
         }
         sleep(POLL).await;

@@ -52,7 +52,7 @@ impl fmt::Display for Service {
     }
 }
 
-/// Where a host keeps `/var/lib/mysql`. `/srv` is always a volume, on a real file system as on a real host.
+/// Where a host keeps `/var/lib/mysql`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataDir {
     /// A volume: survives a stop, a kill and a restart of the host.
@@ -67,6 +67,7 @@ pub struct HostSpec {
     pub(crate) name: String,
     pub(crate) services: Vec<Service>,
     pub(crate) data_dir: DataDir,
+    pub(crate) srv_volume: bool,
     pub(crate) privileged: bool,
 }
 
@@ -76,7 +77,7 @@ impl HostSpec {
         let mut services: Vec<Service> = services.into_iter().collect();
         services.sort_unstable();
         services.dedup();
-        Self { name: name.into(), services, data_dir: DataDir::Volume, privileged: false }
+        Self { name: name.into(), services, data_dir: DataDir::Volume, srv_volume: false, privileged: false }
     }
 
     /// Everything on one host.
@@ -98,6 +99,15 @@ impl HostSpec {
     #[must_use]
     pub fn data_dir(mut self, data_dir: DataDir) -> Self {
         self.data_dir = data_dir;
+        self
+    }
+
+    /// Puts `/srv` (platforms and sites) on a volume, a plain file system, instead of the container's own layers, where a
+    /// directory of the image cannot be renamed and a file of the image changes its inode when it is first written.
+    /// Copying the platforms there costs some seconds.
+    #[must_use]
+    pub fn srv_on_volume(mut self) -> Self {
+        self.srv_volume = true;
         self
     }
 
