@@ -1,1 +1,3 @@
-//! Integration tests.
+//! The integration tests: one binary. What needs Docker runs when `KEDGE_DOCKER_TESTS=1`; `scripts/test` sets it.
+
+mod tidy;

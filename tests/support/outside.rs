@@ -1,0 +1,94 @@
+//! A site as it is seen from outside Kedge: files (bytes, modes, owners), database (every row), grants, vhosts, a page. Taken with
+//! plain tools inside the host, and compared as text.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use kedge_testenv::{Exec, Host, Service};
+
+/// What was seen, by subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outside(pub BTreeMap<String, String>);
+
+/// Tables and rows that a mere visit changes: left out of the comparison.
+const VOLATILE: &str = "_transient_|_site_transient_|'cron'";
+
+impl Outside {
+    /// Looks at everything that a failed task could have touched.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub async fn look(host: &Host, server: Service, site: &str) -> Result<Self> {
+        let mut seen = BTreeMap::new();
+        for (subject, script) in [
+            ("files", FILES),
+            ("names in platforms", "cd /srv/platforms && ls -A1 */sites 2>/dev/null; ls -A1 */wp-config.php 2>/dev/null; true"),
+            ("databases", "mariadb -N -e 'SHOW DATABASES'"),
+            ("users", "mariadb -N -e \"SELECT user,host,priv FROM mysql.global_priv ORDER BY 1,2\" | sha256sum"),
+            ("grants", GRANTS),
+            ("vhosts", "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*"),
+            ("processes", "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -v grep; true"),
+        ] {
+            seen.insert(subject.to_owned(), shell(host, script).await?);
+        }
+        seen.insert("rows".to_owned(), rows(host).await?);
+        let page = host.get(server, site, "/").await?;
+        seen.insert("page".to_owned(), format!("{} {}", page.status, words(&page.text())));
+        Ok(Self(seen))
+    }
+
+    /// The subjects in which two looks differ, with both texts cut short.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        for (subject, before) in &self.0 {
+            let after = other.0.get(subject).map(String::as_str).unwrap_or_default();
+            if before != after {
+                let first = before.lines().zip(after.lines()).find(|(a, b)| a != b);
+                let lines = (before.lines().count(), after.lines().count());
+                differences.push(format!("{subject}: {lines:?} lines, first difference: {first:?}"));
+            }
+        }
+        differences
+    }
+}
+
+const FILES: &str = r"cd /srv/platforms && for d in */sites; do [ -d $d ] && find $d -mindepth 1 -printf '%p %y %m %U:%G %l ' \
+ \( -type f -exec sha256sum -b {} \; -o -printf '\n' \); done | sort | grep -v '^.$'; true";
+
+const GRANTS: &str = r#"mariadb -N -e "SELECT CONCAT('SHOW GRANTS FOR ''',user,'''@''',host,''';') FROM mysql.user ORDER BY user,host" | mariadb -N | sed "s/IDENTIFIED.*//""#;
+
+/// Every row of every database that is not the server's own, but for what a visit changes.
+async fn rows(host: &Host) -> Result<String> {
+    let databases = shell(host, "mariadb -N -e 'SHOW DATABASES'").await?;
+    let own = ["information_schema", "mysql", "performance_schema", "sys"];
+    let mut all = String::new();
+    for name in databases.lines().filter(|name| !own.contains(name)) {
+        let script = format!(
+            "mariadb-dump --skip-extended-insert --skip-dump-date --order-by-primary --routines --triggers --events {name} | grep -vE \"{VOLATILE}\" | sed 's/ AUTO_INCREMENT=[0-9]*//' | sha256sum"
+        );
+        all.push_str(&format!("{name} {}\n", shell(host, &script).await?));
+    }
+    Ok(all)
+}
+
+/// The visible words of a page, without what changes at every request.
+fn words(html: &str) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for c in html.chars() {
+        match c {
+            '<' => inside = true,
+            '>' => inside = false,
+            c if !inside => text.push(c),
+            _ => {}
+        }
+    }
+    text.split_whitespace().take(400).collect::<Vec<_>>().join(" ")
+}
+
+async fn shell(host: &Host, script: &str) -> Result<String> {
+    let output = host.run(Exec::new(["sh", "-c", script])).await?;
+    ensure!(output.success(), "{script}: {}: {}", output.code, String::from_utf8_lossy(&output.stderr));
+    Ok(output.text())
+}
