@@ -1,1 +1,80 @@
-fn main(){}
+//! The binary: command line, configuration and wiring. Nothing else: what Kedge does is in the crates below.
+
+mod check;
+mod cli;
+mod client;
+mod config;
+mod custody;
+mod facts;
+mod logs;
+mod runtime;
+mod serve;
+mod sign;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser as _;
+use serde_json::json;
+
+use cli::{Cli, Command, JournalCommand};
+use client::{Api, ApiError, Out};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing help and usage can only fail when nobody reads them.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS };
+        }
+    };
+    let run = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match run {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kedge: {error:#}");
+            let unreachable = matches!(error.downcast_ref(), Some(ApiError::Unreachable { .. }));
+            ExitCode::from(if unreachable { 5 } else { 1 })
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode> {
+    let out = Out::new(cli.json);
+    match &cli.command {
+        Command::Serve(args) => {
+            logs::start(args.log);
+            serve::serve(&args.config.config).await
+        }
+        Command::Check(args) => check::check(&args.config, cli.json).await,
+        Command::Task(args) => client::task(&Api::from_env()?, out, args).await,
+        Command::Tasks(args) => client::tasks(&Api::from_env()?, out, args).await,
+        Command::Show(args) => client::show(&Api::from_env()?, out, &args.id).await,
+        Command::Watch(args) => client::watch(&Api::from_env()?, out, &args.id).await,
+        Command::Cancel(args) => {
+            client::verb(&Api::from_env()?, out, &args.id, "cancel", &json!({ "reason": args.reason })).await
+        }
+        Command::Retry(args) => client::verb(&Api::from_env()?, out, &args.id, "retry", &json!({})).await,
+        Command::Undo(args) => client::verb(&Api::from_env()?, out, &args.id, "undo", &json!({})).await,
+        Command::Resolve(args) => client::resolve(&Api::from_env()?, out, args).await,
+        Command::Sites => {
+            let fields = ["name", "platform", "database_server", "schema", "state"];
+            client::records(&Api::from_env()?, out, "sites", &fields).await
+        }
+        Command::Platforms => {
+            client::records(&Api::from_env()?, out, "platforms", &["name", "app", "web_server", "root"]).await
+        }
+        Command::Backups => {
+            client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"]).await
+        }
+        Command::Sign(args) => sign::sign(args),
+        Command::Verify(args) => sign::verify(args),
+        Command::Journal(JournalCommand::Fsck(args)) => check::fsck(&args.config, cli.json),
+    }
+}

@@ -1,0 +1,237 @@
+//! The command line: what can be typed. Parses, and does nothing.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Kedge: durable sagas for the risky operations of website hosting.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Print JSON instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve webhooks and the API, and run tasks.
+    Serve(ServeArgs),
+    /// Check the configuration, the hosts, their tools and privileges.
+    Check(ConfigArgs),
+    /// Submit a task, or look at its plan.
+    Task(TaskArgs),
+    /// List tasks, newest first.
+    Tasks(TasksArgs),
+    /// Show a task.
+    Show(IdArgs),
+    /// Watch a task until it ends.
+    Watch(IdArgs),
+    /// Ask for rollback; refused after the point of no return.
+    Cancel(ReasonArgs),
+    /// Try the stuck steps again, or a rolled back task anew.
+    Retry(IdArgs),
+    /// Take a finished task back, within its hold.
+    Undo(IdArgs),
+    /// Settle a stuck step.
+    Resolve(ResolveArgs),
+    /// List sites.
+    Sites,
+    /// List platforms.
+    Platforms,
+    /// List backups.
+    Backups,
+    /// Sign a body as Standard Webhooks does; prints the headers.
+    Sign(SignArgs),
+    /// Verify a signed body.
+    Verify(VerifyArgs),
+    /// Look into the journal.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, short, env = "KEDGE_CONFIG", default_value = "/etc/kedge/kedge.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// How the log looks; pretty in a terminal by default.
+    #[arg(long, value_enum)]
+    pub(crate) log: Option<LogFormat>,
+}
+
+/// Looks of the log.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines: a JSON object a line.
+    Json,
+}
+
+/// Arguments of `task`.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    /// The workflow, such as migrate.
+    pub(crate) workflow: String,
+    /// The site.
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+    /// A parameter: name=value; the value is JSON where it reads as JSON, else text.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// Show the plan instead of running it.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait for the end, watching.
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// A receiver of this task's callbacks, on the origin of a configured endpoint.
+    #[arg(long, value_name = "URL")]
+    pub(crate) callback: Option<String>,
+    /// Your own id, given back in callbacks.
+    #[arg(long)]
+    pub(crate) correlation_id: Option<String>,
+    /// Accept this request once only.
+    #[arg(long)]
+    pub(crate) idempotency_key: Option<String>,
+    /// Refuse when the plan is not the one with this hash.
+    #[arg(long, value_name = "HASH")]
+    pub(crate) if_plan: Option<String>,
+}
+
+/// Arguments of `tasks`.
+#[derive(Debug, Args)]
+pub(crate) struct TasksArgs {
+    /// Of this site.
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+    /// Of this workflow.
+    #[arg(long)]
+    pub(crate) workflow: Option<String>,
+    /// In this state.
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// At most this many.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: usize,
+}
+
+/// A task's id.
+#[derive(Debug, Args)]
+pub(crate) struct IdArgs {
+    /// The task's id, or the end of it.
+    pub(crate) id: String,
+}
+
+/// A task's id and a reason.
+#[derive(Debug, Args)]
+pub(crate) struct ReasonArgs {
+    /// The task's id, or the end of it.
+    pub(crate) id: String,
+    /// Why; kept in the journal.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+/// Arguments of `resolve`.
+#[derive(Debug, Args)]
+pub(crate) struct ResolveArgs {
+    /// The task's id, or the end of it.
+    pub(crate) id: String,
+    /// The stuck step.
+    pub(crate) step: String,
+    /// What to do with it.
+    #[arg(value_enum)]
+    pub(crate) verb: Verb,
+    /// Why; kept in the journal.
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+/// Verbs of an incident.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Verb {
+    /// Try again, with fresh attempts.
+    Retry,
+    /// It was undone (after the point of no return: done) by hand.
+    MarkUndone,
+    /// Leave it as it is.
+    Abandon,
+}
+
+impl Verb {
+    /// The word of the API.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::MarkUndone => "mark_undone",
+            Self::Abandon => "abandon",
+        }
+    }
+}
+
+/// Arguments of `sign`.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The file that holds the secret (whsec_...).
+    #[arg(long)]
+    pub(crate) secret_file: PathBuf,
+    /// The body; - for standard input.
+    #[arg(long, default_value = "-")]
+    pub(crate) body: String,
+    /// The message's id; a new one by default.
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Seconds since 1970; now by default.
+    #[arg(long)]
+    pub(crate) timestamp: Option<u64>,
+    /// Sign as GitHub does instead: X-Hub-Signature-256.
+    #[arg(long)]
+    pub(crate) github: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The file that holds the secret.
+    #[arg(long)]
+    pub(crate) secret_file: PathBuf,
+    /// The body; - for standard input.
+    #[arg(long, default_value = "-")]
+    pub(crate) body: String,
+    /// webhook-id.
+    #[arg(long, default_value = "")]
+    pub(crate) id: String,
+    /// webhook-timestamp.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) timestamp: u64,
+    /// webhook-signature, or X-Hub-Signature-256 with --github.
+    #[arg(long)]
+    pub(crate) signature: String,
+    /// Verify as GitHub signs.
+    #[arg(long)]
+    pub(crate) github: bool,
+    /// Do not look at the age of the message.
+    #[arg(long)]
+    pub(crate) any_time: bool,
+}
+
+/// Commands on the journal.
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Replay every task and report what is wrong; the service must not run meanwhile.
+    Fsck(ConfigArgs),
+}

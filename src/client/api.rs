@@ -1,0 +1,133 @@
+//! Talks to a running Kedge over HTTP. Knows paths and problem documents, prints nothing.
+
+use anyhow::{Context as _, Result, anyhow};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// Where Kedge listens when nobody says otherwise.
+const DEFAULT_URL: &str = "http://127.0.0.1:7480";
+
+/// A client of one server.
+pub(crate) struct Api {
+    base: String,
+    token: Option<String>,
+    http: reqwest::Client,
+}
+
+/// Why a request brought nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// Nobody answers.
+    #[error("Kedge does not answer at {url}: {why}; is `kedge serve` running, and is KEDGE_URL right?")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// It answered with a problem.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Api {
+    /// A client by `KEDGE_URL` and `KEDGE_TOKEN`.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub(crate) fn from_env() -> Result<Self> {
+        let base = std::env::var("KEDGE_URL").unwrap_or_else(|_| DEFAULT_URL.to_owned());
+        let token = std::env::var("KEDGE_TOKEN").ok().filter(|token| !token.is_empty());
+        Self::new(&base, token)
+    }
+
+    /// A client of a base URL.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub(crate) fn new(base: &str, token: Option<String>) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .connect_timeout(std::time::Duration::from_secs(5))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .build()
+            .context("the HTTP client cannot be made")?;
+        Ok(Self { base: base.trim_end_matches('/').to_owned(), token, http })
+    }
+
+    /// A GET.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
+        self.send(Method::GET, path, None, &[]).await
+    }
+
+    /// A POST.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn post(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Result<Value> {
+        self.send(Method::POST, path, Some(body), headers).await
+    }
+
+    /// A task by its id or the end of it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub(crate) async fn find(&self, id: &str) -> Result<Value> {
+        if id.starts_with("task_") && id.len() == 37 {
+            return self.get(&format!("/v1/tasks/{id}")).await;
+        }
+        let page = self.get("/v1/tasks?limit=200").await?;
+        let tasks = page["tasks"].as_array().cloned().unwrap_or_default();
+        let mut fits = tasks.iter().filter_map(|task| task["id"].as_str()).filter(|task| task.ends_with(id));
+        match (fits.next(), fits.next()) {
+            (Some(task), None) => self.get(&format!("/v1/tasks/{task}")).await,
+            (Some(_), Some(_)) => Err(anyhow!("more than one of the last 200 tasks ends with {id:?}")),
+            (None, _) => Err(anyhow!("none of the last 200 tasks ends with {id:?}; `kedge tasks` lists them")),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Result<Value> {
+        let url = format!("{}{path}", self.base);
+        let mut request = self.http.request(method, &url);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let unreachable = |error: reqwest::Error| {
+            let why = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            ApiError::Unreachable { url: self.base.clone(), why: why.map(ToString::to_string).unwrap_or_default() }
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.text().await.map_err(unreachable)?;
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status.is_success() { Ok(value) } else { Err(ApiError::Refused(problem(status, &value)).into()) }
+    }
+}
+
+/// A problem document in words.
+fn problem(status: StatusCode, body: &Value) -> String {
+    let title = body["title"].as_str().unwrap_or_else(|| status.canonical_reason().unwrap_or("refused"));
+    let mut text = format!("{} {title}", status.as_u16());
+    if let Some(detail) = body["detail"].as_str() {
+        text.push_str(": ");
+        text.push_str(detail);
+    }
+    for error in body["errors"].as_array().into_iter().flatten() {
+        let pointer = error["pointer"].as_str().unwrap_or_default();
+        let detail = error["detail"].as_str().unwrap_or_default();
+        text.push_str(&format!("\n  {pointer}: {detail}"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        text.push_str("\nset KEDGE_TOKEN to the secret of one of the server's tokens");
+    }
+    text
+}

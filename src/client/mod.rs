@@ -1,0 +1,208 @@
+//! The client commands: they ask a running Kedge over HTTP and print its answers. They touch no site, host or journal.
+
+mod api;
+mod render;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{ResolveArgs, TaskArgs, TasksArgs};
+pub(crate) use api::{Api, ApiError};
+use render::Style;
+
+/// How often a terminal is drawn anew while a task is watched.
+const REDRAW: Duration = Duration::from_millis(250);
+
+/// How a command prints.
+#[derive(Clone, Copy)]
+pub(crate) struct Out {
+    json: bool,
+    style: Style,
+}
+
+impl Out {
+    /// By the `--json` flag and what standard output is.
+    pub(crate) fn new(json: bool) -> Self {
+        let color = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, style: Style { color } }
+    }
+
+    fn lines(self, lines: &[String]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        out.flush().context("standard output is closed")
+    }
+
+    fn value(self, value: &Value, lines: impl FnOnce(&Value, Style) -> Vec<String>) -> Result<()> {
+        if self.json { self.lines(&[serde_json::to_string_pretty(value)?]) } else { self.lines(&lines(value, self.style)) }
+    }
+}
+
+/// The exit code that tells a task's state: 0 succeeded, 2 rolled back, 3 stuck, 4 canceled; 0 for one that goes on.
+fn exit_of(task: &Value) -> ExitCode {
+    ExitCode::from(match task["state"].as_str() {
+        Some("rolled_back") => 2,
+        Some("stuck") => 3,
+        Some("canceled") => 4,
+        _ => 0,
+    })
+}
+
+/// `kedge task`.
+pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCode> {
+    let mut body = json!({ "workflow": args.workflow, "params": params(args)? });
+    if let Some(url) = &args.callback {
+        body["callback"] = json!({ "url": url });
+    }
+    if let Some(id) = &args.correlation_id {
+        body["correlation_id"] = json!(id);
+    }
+    if args.dry_run {
+        let plan = api.post("/v1/tasks?dry_run=true", &body, &[]).await?;
+        out.value(&plan, render::plan)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let key = args.idempotency_key.as_ref().map(|key| format!("{key:?}"));
+    let mut headers: Vec<(&str, &str)> = Vec::new();
+    headers.extend(key.as_deref().map(|key| ("idempotency-key", key)));
+    headers.extend(args.if_plan.as_deref().map(|hash| ("if-plan", hash)));
+    let task = api.post("/v1/tasks", &body, &headers).await?;
+    if args.wait {
+        return watch(api, out, task["id"].as_str().unwrap_or_default()).await;
+    }
+    out.value(&task, render::task)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn params(args: &TaskArgs) -> Result<Value> {
+    let mut params = Map::new();
+    if let Some(site) = &args.site {
+        params.insert("site".to_owned(), json!(site));
+    }
+    for param in &args.params {
+        let (name, text) = param.split_once('=').ok_or_else(|| anyhow!("--param {param:?}: write name=value"))?;
+        let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        params.insert(name.to_owned(), value);
+    }
+    Ok(Value::Object(params))
+}
+
+/// `kedge tasks`.
+pub(crate) async fn tasks(api: &Api, out: Out, args: &TasksArgs) -> Result<ExitCode> {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("limit", &args.limit.to_string());
+    for (name, value) in [("site", &args.site), ("workflow", &args.workflow), ("state", &args.state)] {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    let page = api.get(&format!("/v1/tasks?{}", query.finish())).await?;
+    out.value(&page, |page, _| {
+        let rows = page["tasks"].as_array().into_iter().flatten();
+        let rows: Vec<Vec<String>> = rows.map(|task| cells(task, &["id", "workflow", "site", "state", "created_at"])).collect();
+        render::table(&["task", "workflow", "site", "state", "created"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cells(row: &Value, fields: &[&str]) -> Vec<String> {
+    fields
+        .iter()
+        .map(|field| match &row[*field] {
+            Value::String(text) => text.clone(),
+            Value::Null => "-".to_owned(),
+            other => other.to_string(),
+        })
+        .collect()
+}
+
+/// `kedge show`.
+pub(crate) async fn show(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
+    let task = api.find(id).await?;
+    out.value(&task, render::task)?;
+    Ok(exit_of(&task))
+}
+
+/// `kedge watch`: draws the task until it ends or gets stuck. Without a terminal a line for each change.
+pub(crate) async fn watch(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
+    let live = std::io::stdout().is_terminal() && !out.json;
+    let mut task = api.find(id).await?;
+    let id = task["id"].as_str().unwrap_or_default().to_owned();
+    let mut drawn = 0;
+    let mut seen = Vec::new();
+    loop {
+        if live {
+            drawn = redraw(&render::task(&task, out.style), drawn)?;
+        } else if !out.json {
+            seen = changes(&task, seen, out)?;
+        }
+        if matches!(task["state"].as_str(), Some("succeeded" | "rolled_back" | "stuck" | "canceled")) {
+            break;
+        }
+        tokio::time::sleep(REDRAW).await;
+        task = api.get(&format!("/v1/tasks/{id}")).await?;
+    }
+    if !live {
+        out.value(&task, render::task)?;
+    }
+    Ok(exit_of(&task))
+}
+
+/// Draws lines over the ones drawn before.
+fn redraw(lines: &[String], drawn: usize) -> Result<usize> {
+    let text = lines.join("\n");
+    let mut out = std::io::stdout().lock();
+    if drawn > 0 {
+        write!(out, "\u{1b}[{drawn}A")?;
+    }
+    for line in text.lines() {
+        writeln!(out, "\r\u{1b}[2K{line}")?;
+    }
+    write!(out, "\u{1b}[J")?;
+    out.flush().context("standard output is closed")?;
+    Ok(text.lines().count())
+}
+
+/// Prints the steps whose state has changed.
+fn changes(task: &Value, seen: Vec<(String, String)>, out: Out) -> Result<Vec<(String, String)>> {
+    let steps = task["steps"].as_array().into_iter().flatten();
+    let now: Vec<(String, String)> = steps
+        .map(|step| (step["name"].as_str().unwrap_or_default().to_owned(), step["state"].as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let fresh = now.iter().filter(|step| !seen.contains(step) && step.1 != "pending");
+    let lines: Vec<String> = fresh.map(|(name, state)| format!("{state:<10} {name}")).collect();
+    out.lines(&lines)?;
+    Ok(now)
+}
+
+/// `kedge cancel`, `retry`, `undo`.
+pub(crate) async fn verb(api: &Api, out: Out, id: &str, verb: &str, body: &Value) -> Result<ExitCode> {
+    let task = api.find(id).await?;
+    let id = task["id"].as_str().unwrap_or_default();
+    let task = api.post(&format!("/v1/tasks/{id}/{verb}"), body, &[]).await?;
+    out.value(&task, render::task)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `kedge resolve`.
+pub(crate) async fn resolve(api: &Api, out: Out, args: &ResolveArgs) -> Result<ExitCode> {
+    let body = json!({ "step": args.step, "verb": args.verb.word(), "reason": args.reason });
+    verb(api, out, &args.id, "resolve", &body).await
+}
+
+/// `kedge sites`, `platforms`, `backups`.
+pub(crate) async fn records(api: &Api, out: Out, path: &str, fields: &[&str]) -> Result<ExitCode> {
+    let page = api.get(&format!("/v1/{path}?limit=200")).await?;
+    out.value(&page, |page, _| {
+        let rows = page[path].as_array().into_iter().flatten();
+        let rows: Vec<Vec<String>> = rows.map(|record| cells(record, fields)).collect();
+        render::table(fields, &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,221 @@
+//! Tasks and plans as text for a terminal. Pure: values in, lines out.
+
+use serde_json::Value;
+
+/// Whether lines are coloured.
+#[derive(Clone, Copy)]
+pub(crate) struct Style {
+    /// ANSI colours.
+    pub(crate) color: bool,
+}
+
+impl Style {
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.color { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+}
+
+/// A sign and colour for each state of a step.
+fn sign(state: &str) -> (&'static str, &'static str) {
+    match state {
+        "succeeded" => ("✓", "32"),
+        "running" => ("▶", "36"),
+        "waiting" | "in_doubt" => ("…", "33"),
+        "failed" => ("✗", "31"),
+        "undoing" => ("↶", "33"),
+        "undone" => ("↺", "33"),
+        "stuck" => ("‼", "31"),
+        "skipped" => ("-", "2"),
+        _ => ("·", "2"),
+    }
+}
+
+/// Colour of a task's state.
+fn state_color(state: &str) -> &'static str {
+    match state {
+        "succeeded" => "32",
+        "rolled_back" | "canceled" | "compensating" | "waiting" => "33",
+        "stuck" => "31",
+        _ => "36",
+    }
+}
+
+/// A task's page.
+pub(crate) fn task(task: &Value, style: Style) -> Vec<String> {
+    let text = |field: &str| task[field].as_str().unwrap_or_default();
+    let state = text("state");
+    let mut lines = vec![format!(
+        "{} {} {}",
+        style.bold(&format!("{} {}", text("workflow"), text("site"))),
+        style.paint(state_color(state), state),
+        style.dim(text("id"))
+    )];
+    lines.extend(task["steps"].as_array().into_iter().flatten().map(|step| step_line(step, style)));
+    lines.extend(ending(task, style));
+    lines
+}
+
+fn step_line(step: &Value, style: Style) -> String {
+    let text = |field: &str| step[field].as_str().unwrap_or_default();
+    let state = text("state");
+    let (sign, color) = sign(state);
+    let mut line = format!("  {} {:<18} {}", style.paint(color, sign), text("name"), text("title"));
+    if step["class"] == "pivot" {
+        line.push_str(&style.dim("  (point of no return)"));
+    }
+    if state == "running"
+        && let Some(progress) = progress(&step["progress"])
+    {
+        line.push_str(&format!("  {progress}"));
+    }
+    if let Some(took) = took(step) {
+        line.push_str(&style.dim(&format!("  {took}")));
+    }
+    if step["attempts"].as_u64().unwrap_or(0) > 1 {
+        line.push_str(&style.dim(&format!("  attempt {}", step["attempts"])));
+    }
+    if matches!(state, "undone" | "undoing") {
+        line.push_str(&style.dim(&format!("  ↺ {}", step["undo"]["title"].as_str().unwrap_or_default())));
+    }
+    if matches!(state, "failed" | "waiting" | "stuck")
+        && let Some(message) = step["error"]["message"].as_str()
+    {
+        line.push_str(&format!("\n      {}", style.paint("31", message)));
+    }
+    line
+}
+
+/// A bar of what is done.
+fn progress(progress: &Value) -> Option<String> {
+    const WIDTH: u64 = 20;
+    let done = progress["done"].as_u64()?;
+    let unit = progress["unit"].as_str().unwrap_or_default();
+    let shown = |n: u64| if unit == "bytes" { format!("{:.1} MiB", n as f64 / 1_048_576.0) } else { format!("{n} {unit}") };
+    let Some(total) = progress["total"].as_u64().filter(|total| *total > 0) else { return Some(shown(done)) };
+    let full = (done.min(total) * WIDTH / total) as usize;
+    let bar: String = "█".repeat(full) + &"░".repeat(WIDTH as usize - full);
+    Some(format!("{bar} {}", shown(done)))
+}
+
+fn took(step: &Value) -> Option<String> {
+    let at = |field: &str| step[field].as_str()?.parse::<jiff::Timestamp>().ok();
+    let ms = at("finished_at")?.duration_since(at("started_at")?).as_millis();
+    Some(if ms < 10_000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) })
+}
+
+fn ending(task: &Value, style: Style) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(what) = task["blocked_on"]["what"].as_str() {
+        lines.push(format!("  waits for {what}"));
+    }
+    if let Some(detail) = task["error"]["detail"].as_str() {
+        let step = task["error"]["step"].as_str().unwrap_or_default();
+        lines.push(format!("  {} {detail}", style.paint("31", &format!("{step} failed:"))));
+    }
+    for stuck in task["incident"]["steps"].as_array().into_iter().flatten() {
+        let text = |field: &str| stuck[field].as_str().unwrap_or_default();
+        lines.push(format!("  {} {}", style.paint("31", &format!("{} of {} is stuck:", text("phase"), text("step"))), text("reason")));
+        for command in stuck["by_hand"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            lines.push(format!("      by hand: {command}"));
+        }
+        lines.push(format!("      kedge resolve {} {} retry|mark-undone|abandon", task["id"].as_str().unwrap_or_default(), text("step")));
+    }
+    match task["outcome"]["verified"].as_bool() {
+        Some(true) => lines.push(format!("  {}", style.paint("32", "everything is as it was before: verified by fingerprint"))),
+        Some(false) => {
+            lines.push(format!("  {}", style.paint("31", "undone, but not everything is as it was before:")));
+            for drift in task["outcome"]["drift"].as_array().into_iter().flatten() {
+                let text = |field: &str| drift[field].as_str().unwrap_or("-");
+                lines.push(format!("    {} {}: {} -> {}", text("resource"), text("item"), text("before"), text("after")));
+            }
+        }
+        None => {}
+    }
+    if let Some(downtime) = task["downtime_ms"].as_u64().filter(|_| task["finished_at"].is_string()) {
+        lines.push(format!("  visitors saw a 503 for at most {downtime} ms"));
+    }
+    if let Some(until) = task["undo_until"].as_str() {
+        lines.push(style.dim(&format!("  can be undone until {until}: kedge undo {}", task["id"].as_str().unwrap_or_default())));
+    }
+    lines
+}
+
+/// A plan, for the person who decides.
+pub(crate) fn plan(plan: &Value, style: Style) -> Vec<String> {
+    let text = |field: &str| plan[field].as_str().unwrap_or_default();
+    let mut lines = vec![style.bold(&format!("{} {}: the plan", text("workflow"), text("site")))];
+    for step in plan["steps"].as_array().into_iter().flatten() {
+        let word = |field: &str| step[field].as_str().unwrap_or_default();
+        lines.push(format!("  {:<18} {:<11} {}", word("name"), word("class"), word("title")));
+        let undo = step["undo"]["title"].as_str().unwrap_or_default();
+        if word("class") == "compensable" {
+            lines.push(style.dim(&format!("  {:<18} {:<11} ↺ {undo}", "", "")));
+        }
+        if Some(word("name")) == plan["pivot"].as_str() {
+            lines.push(style.paint("33", "  ── the point of no return: before it everything is undone, after it the task only goes on ──"));
+        }
+    }
+    for lock in plan["locks"].as_array().into_iter().flatten() {
+        let kind = if lock["shared"] == true { "shared" } else { "alone" };
+        let holders = lock["holders"].as_array().map_or(0, Vec::len);
+        let held = if holders > 0 { format!(", held by {holders} now") } else { String::new() };
+        lines.push(format!("  locks {} ({kind}{held})", lock["resource"].as_str().unwrap_or_default()));
+    }
+    for note in plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        lines.push(format!("  note: {note}"));
+    }
+    lines.push(style.dim(&format!("  plan {}", text("plan_hash"))));
+    lines
+}
+
+/// Rows as an aligned table.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0))
+        .collect();
+    let line = |cells: Vec<&str>| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![line(head.to_vec())];
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_rolled_back_task_says_why_and_that_it_is_verified() {
+        let value = json!({
+            "id": "task_1", "workflow": "migrate", "site": "a.test", "state": "rolled_back",
+            "steps": [{ "name": "update_database", "title": "update", "class": "compensable", "state": "failed", "attempts": 1,
+                        "error": { "message": "PHP died" }, "undo": { "title": "goes" } }],
+            "error": { "step": "update_database", "detail": "PHP died" },
+            "outcome": { "verified": true, "drift": [] }
+        });
+        let text = task(&value, Style { color: false }).join("\n");
+        for words in ["migrate a.test rolled_back", "✗ update_database", "PHP died", "verified by fingerprint"] {
+            assert!(text.contains(words), "{words:?} is not in:\n{text}");
+        }
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn progress_is_a_bar_when_the_end_is_known() {
+        let bar = progress(&json!({ "done": 1_048_576, "total": 2_097_152, "unit": "bytes" })).unwrap();
+        assert_eq!(bar, "██████████░░░░░░░░░░ 1.0 MiB");
+        assert_eq!(progress(&json!({ "done": 7, "total": null, "unit": "tables" })).unwrap(), "7 tables");
+    }
+}

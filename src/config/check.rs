@@ -1,0 +1,421 @@
+//! Checks a configuration's text as a whole. Pure: files and environment come as functions.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use kedge_drivers::mysql::DatabaseConfig;
+use kedge_drivers::web::{PhpFpm, WebServerConfig};
+use kedge_webhooks::{Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Secret, Token, TokenSpec};
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use super::{Config, DatabaseServer, HostConfig, Platform, Problem, WebServer, raw};
+
+/// Reads a secret file.
+pub(crate) type ReadSecret<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
+/// Reads an environment variable.
+pub(crate) type ReadEnv<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Checks everything.
+///
+/// # Errors
+/// Every problem found.
+pub(crate) fn config(text: &str, read: ReadSecret<'_>, env: ReadEnv<'_>) -> Result<Config, Vec<Problem>> {
+    let file: raw::File = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(0, |span| line_of(text, span.start));
+        vec![Problem { line, part: String::new(), detail: error.message().to_owned() }]
+    })?;
+    let mut check = Check { text, read, env, problems: Vec::new(), secrets: Vec::new() };
+    let config = check.file(file);
+    if check.problems.is_empty() {
+        return Ok(Config { secrets: check.secrets, ..config });
+    }
+    check.problems.sort_by_key(|problem| problem.line);
+    Err(check.problems)
+}
+
+struct Check<'a> {
+    text: &'a str,
+    read: ReadSecret<'a>,
+    env: ReadEnv<'a>,
+    problems: Vec<Problem>,
+    secrets: Vec<String>,
+}
+
+impl Check<'_> {
+    fn file(&mut self, file: raw::File) -> Config {
+        let data_dir = self.directory("data_dir", file.data_dir, "/var/lib/kedge");
+        let backup_dir = self.directory("backup_dir", file.backup_dir, "/var/backups/kedge");
+        if let Some(store) = file.store {
+            let line = self.line(&store);
+            if let Some(store) = self.part::<raw::Store>("store", store)
+                && store.kind != "sled"
+            {
+                self.problem(line, "store", format!("there is no store {:?}; write kind = \"sled\"", store.kind));
+            }
+        }
+        let http = file.http.map(|http| (self.line(&http), http));
+        let (line, http) = match http {
+            Some((line, http)) => (line, self.part::<raw::Http>("http", http).unwrap_or_default()),
+            None => (0, raw::Http::default()),
+        };
+        let listen = http.listen.as_deref().unwrap_or("127.0.0.1:7480");
+        let listen = listen.parse().unwrap_or_else(|_| {
+            self.problem(line, "http", format!("listen = {listen:?} is no address with a port, such as 127.0.0.1:7480"));
+            std::net::SocketAddr::from(([127, 0, 0, 1], 7480))
+        });
+        let hosts = self.parts::<raw::Host>("hosts", file.hosts);
+        let hosts: BTreeMap<String, HostConfig> = hosts.into_iter().map(|(name, (_, host))| (name, host)).collect();
+        let web_servers = self.web_servers(file.web_servers, &hosts);
+        let database_servers = self.database_servers(file.database_servers, &hosts);
+        let platforms = self.platforms(file.platforms, &web_servers);
+        Config {
+            data_dir,
+            backup_dir,
+            listen,
+            public_url: http.public_url,
+            hosts,
+            web_servers,
+            database_servers,
+            platforms,
+            tokens: self.tokens(file.tokens),
+            hooks: self.hooks(file.hooks),
+            endpoints: self.endpoints(file.endpoints),
+            secrets: Vec::new(),
+        }
+    }
+
+    fn directory(&mut self, part: &str, value: Option<Spanned<String>>, default: &str) -> PathBuf {
+        let Some(value) = value else { return PathBuf::from(default) };
+        if !value.get_ref().starts_with('/') {
+            let line = self.line(&value);
+            self.problem(line, part, "has to be an absolute path");
+        }
+        PathBuf::from(value.into_inner())
+    }
+
+    fn web_servers(
+        &mut self,
+        parts: BTreeMap<String, Spanned<toml::Value>>,
+        hosts: &BTreeMap<String, HostConfig>,
+    ) -> BTreeMap<String, WebServer> {
+        let mut servers = BTreeMap::new();
+        for (name, (line, raw)) in self.parts::<raw::WebServer>("web_servers", parts) {
+            let part = format!("web_servers.{name}");
+            self.known(line, &part, "host", &raw.host, hosts.keys());
+            let php_fpm = match PhpFpm::try_from(raw.php_fpm.clone()) {
+                Ok(php_fpm) => php_fpm,
+                Err(why) => {
+                    self.problem(line, &part, format!("php_fpm: {why}"));
+                    continue;
+                }
+            };
+            let mut driver = WebServerConfig::new(&name, raw.kind, raw.vhost_dir, php_fpm);
+            driver.listen_port = raw.port;
+            driver.listen_addresses = raw.listen_addresses;
+            driver.acme_root = raw.acme_root.unwrap_or(driver.acme_root);
+            driver.test_command = raw.test_command;
+            driver.reload_command = raw.reload_command;
+            if let Err(error) = driver.validate() {
+                self.problem(line, &part, error.to_string());
+            }
+            servers.insert(name, WebServer { host: raw.host, user: raw.user, driver });
+        }
+        servers
+    }
+
+    fn database_servers(
+        &mut self,
+        parts: BTreeMap<String, Spanned<toml::Value>>,
+        hosts: &BTreeMap<String, HostConfig>,
+    ) -> BTreeMap<String, DatabaseServer> {
+        let mut servers = BTreeMap::new();
+        for (name, (line, raw)) in self.parts::<raw::DatabaseServer>("database_servers", parts) {
+            let part = format!("database_servers.{name}");
+            self.known(line, &part, "host", &raw.host, hosts.keys());
+            if raw.kind != "mysql" {
+                self.problem(line, &part, format!("kind = {:?} is not known; write \"mysql\" (MariaDB too)", raw.kind));
+            }
+            let local = DatabaseConfig::local(&name);
+            let driver = DatabaseConfig {
+                admin_defaults_file: raw.admin_defaults_file,
+                grant_hosts: raw.grant_hosts.unwrap_or(local.grant_hosts),
+                address_for_sites: raw.address.unwrap_or(local.address_for_sites),
+                name: local.name,
+            };
+            servers.insert(name, DatabaseServer { host: raw.host, driver });
+        }
+        servers
+    }
+
+    fn platforms(
+        &mut self,
+        parts: BTreeMap<String, Spanned<toml::Value>>,
+        web_servers: &BTreeMap<String, WebServer>,
+    ) -> BTreeMap<String, Platform> {
+        let mut platforms = BTreeMap::new();
+        for (name, (line, raw)) in self.parts::<raw::Platform>("platforms", parts) {
+            let part = format!("platforms.{name}");
+            self.known(line, &part, "web_server", &raw.web_server, web_servers.keys());
+            let bad = |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
+            if !raw.root.starts_with('/') || raw.root.trim_end_matches('/').is_empty() || raw.root.contains(bad) {
+                self.problem(line, &part, "root has to be an absolute path without spaces, quotes, ; { } $ and \\");
+            }
+            let root = raw.root.trim_end_matches('/').to_owned();
+            platforms.insert(name, Platform { web_server: raw.web_server, root, app: raw.app, plain: raw.plain });
+        }
+        platforms
+    }
+
+    fn tokens(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Token> {
+        let mut tokens: Vec<Token> = Vec::new();
+        for (line, raw) in self.list::<raw::Token>("tokens", parts) {
+            let part = format!("tokens.{}", raw.name);
+            let files: Vec<String> = raw.secret_file.into_iter().collect();
+            let envs: Vec<String> = raw.secret_env.into_iter().collect();
+            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let spec = TokenSpec { name: raw.name, secret: secrets.into_iter().next(), scopes: raw.scopes, sites: raw.sites };
+            if let Some(token) = self.built(line, &part, Token::new(spec)) {
+                tokens.push(token);
+            }
+        }
+        tokens
+    }
+
+    fn hooks(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Hook> {
+        let mut hooks = Vec::new();
+        for (line, raw) in self.list::<raw::Hook>("hooks", parts) {
+            let part = format!("hooks.{}", raw.name);
+            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
+            let spec = HookSpec {
+                name: raw.name,
+                provider: raw.provider,
+                secrets,
+                workflow: raw.workflow,
+                workflows: raw.workflows,
+                when: raw.when,
+                params: raw.params,
+                sites: raw.sites,
+                correlation_id: raw.correlation_id,
+                callback: raw.callback,
+            };
+            if let Some(hook) = self.built(line, &part, Hook::new(spec)) {
+                hooks.push(hook);
+            }
+        }
+        hooks
+    }
+
+    fn endpoints(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        for (line, raw) in self.list::<raw::Endpoint>("endpoints", parts) {
+            let part = format!("endpoints.{}", raw.name);
+            let files: Vec<String> = raw.secret_file.into_iter().chain(raw.secret_files).collect();
+            let envs: Vec<String> = raw.secret_env.into_iter().collect();
+            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let spec = EndpointSpec {
+                name: raw.name,
+                url: raw.url,
+                secrets,
+                events: raw.events,
+                allow_private: raw.allow_private,
+            };
+            if let Some(endpoint) = self.built(line, &part, Endpoint::new(spec)) {
+                endpoints.push(endpoint);
+            }
+        }
+        endpoints
+    }
+
+    /// Loads secrets; `None` when one of them is wrong, which is reported.
+    fn load(&mut self, line: usize, part: &str, files: &[String], envs: &[String]) -> Option<Vec<Secret>> {
+        let mut loaded = Vec::new();
+        let mut whole = true;
+        for file in files {
+            match (self.read)(Path::new(file)) {
+                Ok(secret) => loaded.push(secret),
+                Err(why) => {
+                    self.problem(line, part, why);
+                    whole = false;
+                }
+            }
+        }
+        for name in envs {
+            match (self.env)(name) {
+                Some(secret) if !secret.trim().is_empty() => loaded.push(secret.trim().to_owned()),
+                _ => {
+                    self.problem(line, part, format!("the environment variable {name} is not set"));
+                    whole = false;
+                }
+            }
+        }
+        self.secrets.extend(loaded.iter().cloned());
+        whole.then(|| loaded.iter().map(Secret::new).collect())
+    }
+
+    fn built<T>(&mut self, line: usize, part: &str, built: Result<T, Vec<Mistake>>) -> Option<T> {
+        match built {
+            Ok(built) => Some(built),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    self.problem(line, part, mistake.to_string());
+                }
+                None
+            }
+        }
+    }
+
+    fn known<'n>(&mut self, line: usize, part: &str, field: &str, name: &str, mut names: impl Iterator<Item = &'n String> + Clone) {
+        if names.clone().any(|known| known == name) {
+            return;
+        }
+        let known: Vec<&str> = names.by_ref().map(String::as_str).collect();
+        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        self.problem(line, part, format!("{field} = {name:?} is not configured; there are: {known}"));
+    }
+
+    fn part<T: DeserializeOwned>(&mut self, part: &str, value: Spanned<toml::Value>) -> Option<T> {
+        let line = self.line(&value);
+        match value.into_inner().try_into() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(line, part, error.to_string().trim());
+                None
+            }
+        }
+    }
+
+    fn parts<T: DeserializeOwned>(
+        &mut self,
+        part: &str,
+        values: BTreeMap<String, Spanned<toml::Value>>,
+    ) -> Vec<(String, (usize, T))> {
+        let mut parts = Vec::new();
+        for (name, value) in values {
+            let line = self.line(&value);
+            let full = format!("{part}.{name}");
+            let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            if name.is_empty() || name.len() > 64 || !name.bytes().all(ok) {
+                self.problem(line, &full, "a name has 1 to 64 of A-Z a-z 0-9 - _ .");
+            }
+            if let Some(value) = self.part(&full, value) {
+                parts.push((name, (line, value)));
+            }
+        }
+        parts
+    }
+
+    fn list<T: DeserializeOwned>(&mut self, part: &str, values: Vec<Spanned<toml::Value>>) -> Vec<(usize, T)> {
+        let mut list = Vec::new();
+        for (index, value) in values.into_iter().enumerate() {
+            let line = self.line(&value);
+            if let Some(value) = self.part(&format!("{part}[{index}]"), value) {
+                list.push((line, value));
+            }
+        }
+        list
+    }
+
+    fn line<T>(&self, value: &Spanned<T>) -> usize {
+        line_of(self.text, value.span().start)
+    }
+
+    fn problem(&mut self, line: usize, part: &str, detail: impl Into<String>) {
+        self.problems.push(Problem { line, part: part.to_owned(), detail: detail.into() });
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let read = |path: &Path| match path.to_str() {
+            Some("good") => Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()),
+            _ => Err(format!("the secret file {} cannot be read", path.display())),
+        };
+        let env = |_: &str| None;
+        match config(text, &read, &env) {
+            Ok(_) => Vec::new(),
+            Err(list) => list.into_iter().map(|p| format!("{} {}: {}", p.line, p.part, p.detail)).collect(),
+        }
+    }
+
+    const WHOLE: &str = r#"
+data_dir = "/var/lib/kedge"
+
+[http]
+listen = "127.0.0.1:7480"
+
+[hosts.web1]
+transport = "ssh"
+address = "deploy@web1.example:22"
+sudo = true
+
+[web_servers.web1]
+host = "web1"
+kind = "nginx"
+vhost_dir = "/etc/nginx/sites-enabled"
+php_fpm = "unix:/run/php/php-fpm.sock"
+
+[database_servers.db1]
+host = "web1"
+kind = "mysql"
+
+[platforms.wordpress-61]
+web_server = "web1"
+root = "/srv/platforms/wordpress-6.1"
+app = "wordpress"
+
+[[tokens]]
+name = "ci"
+secret_file = "good"
+scopes = ["task:*:create"]
+sites = ["*.example.test"]
+
+[[hooks]]
+name = "deploy"
+provider = "standard"
+secret_files = ["good"]
+workflow = "migrate"
+params = { site = "{/site}" }
+
+[[endpoints]]
+name = "ci"
+url = "https://ci.example/kedge"
+secret_file = "good"
+"#;
+
+    #[test]
+    fn the_contract_s_example_holds_together() {
+        assert_eq!(problems(WHOLE), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once_with_its_line() {
+        let text = WHOLE
+            .replace("127.0.0.1:7480", "localhost")
+            .replace("host = \"web1\"\nkind = \"nginx\"", "host = \"web9\"\nkind = \"nginx\"")
+            .replace("app = \"wordpress\"", "app = \"wordpress\"\nrot = 1")
+            .replace("secret_file = \"good\"\nscopes", "secret_file = \"bad\"\nscopes")
+            .replace("https://ci.example/kedge", "ftp://ci.example");
+        let told = problems(&text);
+        let has = |words: &str| assert!(told.iter().any(|line| line.contains(words)), "{words:?} is not in {told:#?}");
+        has("4 http: listen = \"localhost\"");
+        has("web_servers.web1: host = \"web9\" is not configured; there are: web1");
+        has("platforms.wordpress-61: unknown field `rot`");
+        has("tokens.ci: the secret file bad cannot be read");
+        has("endpoints.ci: url:");
+        assert_eq!(told.len(), 5, "{told:#?}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_names_its_line() {
+        assert!(problems("data_dir = \"/x\"\n[hosts\n")[0].starts_with("2 "));
+        assert!(problems("data_dri = \"/x\"\n")[0].contains("unknown field"));
+    }
+}

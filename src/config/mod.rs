@@ -1,0 +1,116 @@
+//! The configuration: read, checked whole, every mistake reported at once with file, line and a way out. Nothing is bound, opened
+//! or created by it.
+
+mod check;
+mod raw;
+mod secrets;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use kedge_drivers::mysql::DatabaseConfig;
+use kedge_drivers::web::WebServerConfig;
+use kedge_webhooks::{Endpoint, Hook, Token};
+use kedge_workflows::ports::AppKind;
+
+pub(crate) use raw::Host as HostConfig;
+
+/// A configuration that holds together.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) backup_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    pub(crate) public_url: Option<String>,
+    pub(crate) hosts: BTreeMap<String, HostConfig>,
+    pub(crate) web_servers: BTreeMap<String, WebServer>,
+    pub(crate) database_servers: BTreeMap<String, DatabaseServer>,
+    pub(crate) platforms: BTreeMap<String, Platform>,
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) hooks: Vec<Hook>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Loaded secrets, for the mask of logs.
+    pub(crate) secrets: Vec<String>,
+}
+
+/// A web server on its host.
+#[derive(Debug)]
+pub(crate) struct WebServer {
+    pub(crate) host: String,
+    pub(crate) user: String,
+    pub(crate) driver: WebServerConfig,
+}
+
+/// A database server and the host of its client tools.
+#[derive(Debug)]
+pub(crate) struct DatabaseServer {
+    pub(crate) host: String,
+    pub(crate) driver: DatabaseConfig,
+}
+
+/// A platform.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    pub(crate) web_server: String,
+    pub(crate) root: String,
+    pub(crate) app: AppKind,
+    pub(crate) plain: Option<toml::Value>,
+}
+
+/// One mistake.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// Line in the file, from 1; 0 for the file as a whole.
+    pub(crate) line: usize,
+    /// The part, such as `hosts.web1`.
+    pub(crate) part: String,
+    /// What is wrong and what would be right.
+    pub(crate) detail: String,
+}
+
+/// All mistakes of a file.
+#[derive(Debug)]
+pub(crate) struct Problems {
+    pub(crate) file: PathBuf,
+    pub(crate) list: Vec<Problem>,
+}
+
+impl std::error::Error for Problems {}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{}", self.file.display())?;
+            if problem.line > 0 {
+                write!(f, ":{}", problem.line)?;
+            }
+            if !problem.part.is_empty() {
+                write!(f, ": {}", problem.part)?;
+            }
+            write!(f, ": {}", problem.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads and checks a configuration file.
+///
+/// # Errors
+/// [`Problems`]: all of them.
+pub(crate) fn load(file: &Path) -> Result<Config, Problems> {
+    let fail = |detail: String| Problems {
+        file: file.to_owned(),
+        list: vec![Problem { line: 0, part: String::new(), detail }],
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| fail(format!("cannot be read: {error}; name another file with --config")))?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let read = |path: &Path| secrets::read(&folder.join(path));
+    let env = |name: &str| std::env::var(name).ok();
+    check::config(&text, &read, &env).map_err(|list| Problems { file: file.to_owned(), list })
+}

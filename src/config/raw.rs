@@ -1,0 +1,165 @@
+//! `kedge.toml` as written: one struct a table, unknown fields refused. Nothing is checked against anything else here.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+/// The file: every table by itself, so that each can be wrong on its own.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) data_dir: Option<Spanned<String>>,
+    pub(crate) backup_dir: Option<Spanned<String>>,
+    pub(crate) store: Option<Spanned<toml::Value>>,
+    pub(crate) http: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) hosts: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) web_servers: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) database_servers: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) platforms: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) tokens: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) hooks: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) endpoints: Vec<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Store {
+    #[serde(default = "sled")]
+    pub(crate) kind: String,
+}
+
+fn sled() -> String {
+    "sled".to_owned()
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    pub(crate) listen: Option<String>,
+    pub(crate) public_url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "transport", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Host {
+    Local {},
+    Docker {
+        container: String,
+    },
+    Ssh {
+        address: String,
+        identity_file: Option<String>,
+        known_hosts: Option<String>,
+        #[serde(default)]
+        sudo: bool,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebServer {
+    pub(crate) host: String,
+    pub(crate) kind: kedge_drivers::web::WebServerKind,
+    pub(crate) vhost_dir: String,
+    pub(crate) php_fpm: String,
+    #[serde(default = "http_port")]
+    pub(crate) port: u16,
+    #[serde(default)]
+    pub(crate) listen_addresses: Vec<std::net::IpAddr>,
+    pub(crate) acme_root: Option<String>,
+    pub(crate) test_command: Option<Vec<String>>,
+    pub(crate) reload_command: Option<Vec<String>>,
+    /// Runs the application's code on the command line: what php-fpm runs as.
+    #[serde(default = "web_user")]
+    pub(crate) user: String,
+}
+
+fn http_port() -> u16 {
+    80
+}
+
+fn web_user() -> String {
+    "www-data".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DatabaseServer {
+    pub(crate) host: String,
+    #[serde(default = "mysql")]
+    pub(crate) kind: String,
+    pub(crate) admin_defaults_file: Option<String>,
+    pub(crate) grant_hosts: Option<Vec<String>>,
+    pub(crate) address: Option<String>,
+}
+
+fn mysql() -> String {
+    "mysql".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Platform {
+    pub(crate) web_server: String,
+    pub(crate) root: String,
+    pub(crate) app: kedge_workflows::ports::AppKind,
+    /// For `plain` applications.
+    pub(crate) plain: Option<toml::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    pub(crate) name: String,
+    pub(crate) secret_file: Option<String>,
+    pub(crate) secret_env: Option<String>,
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Hook {
+    pub(crate) name: String,
+    pub(crate) provider: String,
+    #[serde(default)]
+    pub(crate) secret_files: Vec<String>,
+    #[serde(default)]
+    pub(crate) secret_envs: Vec<String>,
+    #[serde(default)]
+    pub(crate) workflow: String,
+    #[serde(default)]
+    pub(crate) workflows: Vec<String>,
+    #[serde(default)]
+    pub(crate) when: Vec<String>,
+    pub(crate) params: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    #[serde(default)]
+    pub(crate) correlation_id: String,
+    pub(crate) callback: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Endpoint {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) secret_file: Option<String>,
+    #[serde(default)]
+    pub(crate) secret_files: Vec<String>,
+    pub(crate) secret_env: Option<String>,
+    pub(crate) events: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) allow_private: Vec<String>,
+}

@@ -1,0 +1,87 @@
+//! Custody of the processes that attempts start: knows which hosts a task reaches, by its plan, and ends survivors there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, try_join_all};
+use kedge_drivers::host::Host;
+use kedge_engine::event::Event;
+use kedge_engine::journal::Journal;
+use kedge_engine::plan::Plan;
+use kedge_engine::ports::Custody;
+use kedge_engine::step::StepError;
+use kedge_engine::task::TaskId;
+use kedge_workflows::ports::Scope;
+use serde_json::Value;
+
+use crate::config::Config;
+
+/// Fields of steps that name a server.
+const SERVER_FIELDS: [&str; 4] = ["web_server", "server", "to_server", "database_server"];
+
+/// Custody over the configured hosts.
+pub(crate) struct HostCustody {
+    /// The hosts by name.
+    pub(crate) hosts: BTreeMap<String, Arc<dyn Host>>,
+    /// For the servers' hosts.
+    pub(crate) config: Arc<Config>,
+    /// For the tasks' plans.
+    pub(crate) journal: Journal,
+}
+
+impl Custody for HostCustody {
+    fn clear<'a>(&'a self, task: &'a TaskId, step: Option<&'a str>) -> BoxFuture<'a, Result<(), StepError>> {
+        async move {
+            let plan = self.plan(task)?;
+            let scope = Scope { task: task.to_string(), step: step.unwrap_or_default().to_owned() };
+            let hosts = self.hosts_of(&plan);
+            let clears = hosts.iter().filter_map(|name| self.hosts.get(name)).map(|host| {
+                let scope = &scope;
+                async move {
+                    let cleared = host.clear(scope).await;
+                    let words = |error| format!("survivors on {} cannot be ended: {error}", host.name());
+                    cleared.map_err(|error| StepError::retryable(words(error)))
+                }
+            });
+            try_join_all(clears).await.map(|_| ())
+        }
+        .boxed()
+    }
+}
+
+impl HostCustody {
+    fn plan(&self, task: &TaskId) -> Result<Plan, StepError> {
+        let records = self.journal.records(task, 0, 1).map_err(|error| StepError::retryable(error.to_string()))?;
+        match records.into_iter().next().map(|record| record.event) {
+            Some(Event::Accepted(accepted)) => Ok(accepted.plan),
+            _ => Err(StepError::fatal(format!("{task} has no plan"))),
+        }
+    }
+
+    fn hosts_of(&self, plan: &Plan) -> BTreeSet<String> {
+        let mut hosts = BTreeSet::new();
+        for (_, step) in plan.steps() {
+            self.find(&step.params, &mut hosts);
+        }
+        hosts
+    }
+
+    /// Hosts of the servers that a step's fields name.
+    fn find(&self, value: &Value, hosts: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(map) => {
+                for (field, value) in map {
+                    if let (true, Value::String(name)) = (SERVER_FIELDS.contains(&field.as_str()), value) {
+                        let web = self.config.web_servers.get(name).map(|server| &server.host);
+                        let database = self.config.database_servers.get(name).map(|server| &server.host);
+                        hosts.extend(web.into_iter().chain(database).cloned());
+                    }
+                    self.find(value, hosts);
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.find(item, hosts)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `kedge serve`: puts everything together, runs until told to stop, and stops cleanly.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use kedge_engine::executor::{Engine, Limits, Parts};
+use kedge_engine::journal::Journal;
+use kedge_engine::ports::{Clock, Random, Random as _};
+use kedge_engine::store::Store;
+use kedge_stores::{FileLogs, Options, SledStore};
+use kedge_webhooks::api::Links;
+use kedge_webhooks::{Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Metrics, Mistake, Ports, Server};
+use kedge_workflows::ports::World;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config};
+use crate::custody::HostCustody;
+use crate::facts::KnownFacts;
+use crate::logs::MaskedLogs;
+use crate::runtime::{SystemClock, SystemRandom, TokioSpawner};
+use crate::world::LiveWorld;
+
+/// How long steps in flight may go on after the signal to stop; what is not done then is taken up at the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// Exit code when the journal failed: the supervisor starts us anew.
+const EXIT_FAILED: u8 = 70;
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// A configuration that does not hold together, a journal that does not open, an address that is taken.
+pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
+    let config = Arc::new(config::load(file)?);
+    let service = Service::open(&config)?;
+    let http = HttpConfig {
+        listen: config.listen,
+        public_url: config.public_url.as_ref().map(|url| url.parse()).transpose().context("http.public_url")?,
+        ..HttpConfig::default()
+    };
+    let metrics = Metrics::default();
+    let ports = Ports {
+        tasks: Arc::new(service.engine.clone()),
+        outbox: Arc::new(service.engine.outbox()),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    };
+    let access = Access { tokens: config.tokens.clone(), hooks: config.hooks.clone() };
+    let app = App::new(ports, access, service.endpoints.clone(), &http, metrics.clone()).map_err(mistakes)?;
+    // Bound before anything runs: a second instance ends here, or at the journal's lock.
+    let server = Server::bind(http, app.clone()).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let recovery = service.engine.recover()?;
+    tracing::info!(
+        address = %server.address(), resumed = recovery.resumed.len(), quarantined = recovery.quarantined.len(),
+        "kedge serves"
+    );
+    let stop = CancellationToken::new();
+    let deliverer = Deliverer::new(
+        Arc::new(service.engine.outbox()),
+        service.endpoints.clone(),
+        Arc::new(SystemClock),
+        Arc::new(SystemRandom),
+        metrics,
+    );
+    let delivering = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
+    let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+    let code = until_stopped(file, &app, &service).await?;
+    stop.cancel();
+    serving.await.context("the HTTP server ended badly")?;
+    if tokio::time::timeout(DRAIN_LIMIT, service.engine.drain()).await.is_err() {
+        tracing::warn!("steps are still in flight; they are taken up at the next start");
+    }
+    delivering.await.context("the deliverer ended badly")?;
+    tracing::info!("kedge has stopped");
+    Ok(code)
+}
+
+/// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.
+async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<ExitCode> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            why = service.engine.failed() => {
+                tracing::error!(why, "the journal failed; the process ends, so that the next one starts from what is durable");
+                return Ok(ExitCode::from(EXIT_FAILED));
+            }
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(file, app, &service.endpoints),
+        }
+    }
+    tracing::info!("stopping; a second signal ends at once");
+    tokio::spawn(async move {
+        tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
+        std::process::exit(1);
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
+fn reload(file: &Path, app: &App, endpoints: &Endpoints) {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
+    };
+    let replaced = app
+        .replace(Access { tokens: config.tokens, hooks: config.hooks })
+        .and_then(|()| endpoints.replace(config.endpoints));
+    match replaced {
+        Ok(()) => tracing::info!("tokens, hooks and endpoints are reloaded; hosts, servers and platforms need a restart"),
+        Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),
+    }
+}
+
+/// The engine on its journal and world.
+pub(crate) struct Service {
+    pub(crate) engine: Engine<dyn World>,
+    pub(crate) endpoints: Endpoints,
+}
+
+impl Service {
+    /// Opens the journal and puts the engine together; nothing runs yet.
+    ///
+    /// # Errors
+    /// See [`serve`].
+    pub(crate) fn open(config: &Arc<Config>) -> Result<Self> {
+        make_dir(&config.data_dir)?;
+        make_dir(&config.backup_dir)?;
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?);
+        let world = Arc::new(LiveWorld::new(config.clone(), &instance(&config.data_dir)?)?);
+        let endpoints = Endpoints::new(config.endpoints.clone()).map_err(mistakes)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let random: Arc<dyn Random> = Arc::new(SystemRandom);
+        let base = config.public_url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
+        let links = Links::new(Some(&base.parse().context("http.public_url")?));
+        let custody = HostCustody {
+            hosts: world.hosts().clone(),
+            config: config.clone(),
+            journal: Journal::new(store.clone()),
+        };
+        let engine = Engine::new(Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            spawner: Arc::new(TokioSpawner(tokio::runtime::Handle::current())),
+            random,
+            logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), config.secrets.clone())),
+            custody: Arc::new(custody),
+            composer: Arc::new(EndpointComposer::new(endpoints.clone(), links, clock)),
+            facts: Arc::new(KnownFacts::new(config.clone(), store)),
+            kinds: kedge_workflows::step_kinds(),
+            workflows: kedge_workflows::workflows(),
+            ports: world,
+            limits: Limits::default(),
+        });
+        Ok(Self { engine, endpoints })
+    }
+}
+
+/// This installation's id, by which processes of an earlier life are known: made once, kept beside the journal.
+fn instance(data_dir: &Path) -> Result<String> {
+    let file = data_dir.join("instance");
+    match fs::read_to_string(&file) {
+        Ok(text) if text.trim().len() == 32 => return Ok(text.trim().to_owned()),
+        Ok(_) => bail!("{} is damaged; remove it when no command of Kedge runs on any host", file.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", file.display())),
+    }
+    let id = hex::encode(SystemRandom.id());
+    let temporary = data_dir.join("instance.new");
+    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    out.write_all(id.as_bytes())?;
+    out.sync_all()?;
+    fs::rename(&temporary, &file).with_context(|| format!("{} cannot be written", file.display()))?;
+    Ok(id)
+}
+
+fn make_dir(dir: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(dir).with_context(|| format!("the directory {} cannot be made", dir.display()))
+}
+
+fn mistakes(list: Vec<Mistake>) -> anyhow::Error {
+    let lines: Vec<String> = list.iter().map(ToString::to_string).collect();
+    anyhow!("{}", lines.join("\n"))
+}

@@ -1,0 +1,126 @@
+//! The world as the workflows' ports want it: drivers on the configured hosts. The only place where concrete drivers are chosen.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use kedge_drivers::app::{PlainApp, WordPress};
+use kedge_drivers::backups::LocalBackups;
+use kedge_drivers::files::HostFiles;
+use kedge_drivers::host::{Custody, DockerHost, Host, LocalHost, SshHost, SshOptions};
+use kedge_drivers::mysql::Mysql;
+use kedge_drivers::secrets::FileSecrets;
+use kedge_drivers::web::WebServerShared;
+use kedge_workflows::ports::{
+    App, AppKind, Backups, Database, Files, PortError, PortResult, Scope, Secrets, WebServer, World,
+};
+
+use crate::config::{Config, HostConfig};
+
+/// The configured world.
+pub(crate) struct LiveWorld {
+    config: Arc<Config>,
+    hosts: BTreeMap<String, Arc<dyn Host>>,
+    web_servers: BTreeMap<String, Arc<WebServerShared>>,
+    databases: BTreeMap<String, Mysql>,
+    backups: Arc<LocalBackups>,
+    secrets: Arc<FileSecrets>,
+}
+
+impl LiveWorld {
+    /// Puts the drivers together; touches no host.
+    ///
+    /// # Errors
+    /// When a host's options are wrong or the secrets cannot be opened.
+    pub(crate) fn new(config: Arc<Config>, instance: &str) -> Result<Self> {
+        let custody = Custody::new(instance);
+        let runtime = config.data_dir.join("run");
+        let mut hosts = BTreeMap::new();
+        for (name, host) in &config.hosts {
+            let made = make_host(name, host, &custody, &runtime).with_context(|| format!("hosts.{name}"))?;
+            hosts.insert(name.clone(), made);
+        }
+        let secrets = Arc::new(FileSecrets::open(&config.data_dir.join("secrets"))?);
+        let mut web_servers = BTreeMap::new();
+        for (name, server) in &config.web_servers {
+            web_servers.insert(name.clone(), WebServerShared::new(server.driver.clone())?);
+        }
+        let nobody = Scope { task: "none".to_owned(), step: "none".to_owned() };
+        let databases = config.database_servers.iter().filter_map(|(name, server)| {
+            let host = hosts.get(&server.host)?.clone();
+            Some((name.clone(), Mysql::new(server.driver.clone(), host, nobody.clone(), secrets.clone())))
+        });
+        let databases = databases.collect();
+        let backups = Arc::new(LocalBackups::new(&config.backup_dir)?);
+        Ok(Self { config, hosts, web_servers, databases, backups, secrets })
+    }
+
+    /// The hosts by name.
+    pub(crate) fn hosts(&self) -> &BTreeMap<String, Arc<dyn Host>> {
+        &self.hosts
+    }
+
+    fn host_of(&self, web_server: &str) -> PortResult<(&Arc<dyn Host>, &crate::config::WebServer)> {
+        let server = self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
+        let host = self.hosts.get(&server.host).ok_or_else(|| unknown("host", &server.host))?;
+        Ok((host, server))
+    }
+}
+
+fn unknown(what: &str, name: &str) -> PortError {
+    PortError::Unavailable(format!("the configuration has no {what} {name:?} any more; add it and retry"))
+}
+
+fn make_host(name: &str, config: &HostConfig, custody: &Custody, runtime: &Path) -> Result<Arc<dyn Host>> {
+    Ok(match config {
+        HostConfig::Local {} => Arc::new(LocalHost::new(name, custody.clone())),
+        HostConfig::Docker { container } => Arc::new(DockerHost::new(name, container, custody.clone())),
+        HostConfig::Ssh { address, identity_file, known_hosts, sudo } => {
+            let options = SshOptions {
+                identity_file: identity_file.clone().map(Into::into),
+                known_hosts: known_hosts.clone().map(Into::into),
+                sudo: *sudo,
+                runtime_dir: runtime.to_owned(),
+                ..SshOptions::new(address)
+            };
+            Arc::new(SshHost::new(name, &options, custody.clone())?)
+        }
+    })
+}
+
+impl World for LiveWorld {
+    fn web_server(&self, name: &str, scope: &Scope) -> PortResult<Arc<dyn WebServer>> {
+        let (host, _) = self.host_of(name)?;
+        let shared = self.web_servers.get(name).ok_or_else(|| unknown("web server", name))?;
+        Ok(Arc::new(shared.on(host.clone(), self.files(name, scope)?, scope)))
+    }
+
+    fn files(&self, web_server: &str, scope: &Scope) -> PortResult<Arc<dyn Files>> {
+        let (host, _) = self.host_of(web_server)?;
+        Ok(Arc::new(HostFiles::new(host.clone(), scope.clone())))
+    }
+
+    fn database(&self, name: &str, scope: &Scope) -> PortResult<Arc<dyn Database>> {
+        let database = self.databases.get(name).ok_or_else(|| unknown("database server", name))?;
+        Ok(Arc::new(database.scoped(scope)))
+    }
+
+    fn app(&self, web_server: &str, kind: AppKind, scope: &Scope) -> PortResult<Arc<dyn App>> {
+        let (host, server) = self.host_of(web_server)?;
+        let files = self.files(web_server, scope)?;
+        match kind {
+            AppKind::Wordpress => Ok(Arc::new(WordPress::new(host.clone(), files, scope.clone(), self.secrets.clone(), &server.user))),
+            AppKind::Plain => Ok(Arc::new(PlainApp::new(host.clone(), files, scope.clone()))),
+            AppKind::Drupal => Err(PortError::Refused("there is no driver for Drupal yet".to_owned())),
+        }
+    }
+
+    fn backups(&self, _scope: &Scope) -> Arc<dyn Backups> {
+        self.backups.clone()
+    }
+
+    fn secrets(&self) -> Arc<dyn Secrets> {
+        self.secrets.clone()
+    }
+}
