@@ -86,13 +86,18 @@ pub(crate) fn if_none_match(headers: &HeaderMap) -> Option<u64> {
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let bad = || Problem::bad_request(format!("Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters, and is sent once"));
+    let bad = || {
+        Problem::bad_request(format!(
+            "Idempotency-Key has 1 to {MAX_KEY} visible ASCII characters, and is sent once"
+        ))
+    };
     let text = value.to_str().map_err(|_| bad())?.trim();
     let key = match text.strip_prefix('"') {
         None => text.to_owned(),
         Some(quoted) => unquote(quoted).ok_or_else(bad)?,
     };
-    let fits = !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let fits =
+        !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
     if fits && values.next().is_none() { Ok(Some(key)) } else { Err(bad()) }
 }
 
@@ -165,7 +170,9 @@ mod tests {
 
     #[test]
     fn idempotency_keys_are_strings_or_bare() {
-        let get = |text: &str| idempotency_key(&with(IDEMPOTENCY_KEY, text)).map_err(|problem| problem.status.as_u16());
+        let get = |text: &str| {
+            idempotency_key(&with(IDEMPOTENCY_KEY, text)).map_err(|problem| problem.status.as_u16())
+        };
         assert_eq!(get("\"a-1\""), Ok(Some("a-1".to_owned())));
         assert_eq!(get("a-1"), Ok(Some("a-1".to_owned())));
         assert_eq!(get(r#""a\"b\\""#), Ok(Some(r#"a"b\"#.to_owned())));

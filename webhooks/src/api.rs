@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use kedge_engine::outbox::{Callback, CallbackStatus, Delivery};
 use kedge_engine::service::{LockView, PlanView};
 use kedge_engine::step::StepError;
-use kedge_engine::task::{BlockedOn, EventView, Incident, Millis, OutcomeView, StepView, TaskId, TaskState, TaskView};
+use kedge_engine::task::{
+    BlockedOn, EventView, Incident, Millis, OutcomeView, StepView, TaskId, TaskState, TaskView,
+};
 use serde_json::{Map, Value, json};
 
 /// Where links begin: a base such as `https://kedge.example`, or nothing for links relative to the host.
@@ -42,7 +44,8 @@ pub fn task_path(id: &TaskId) -> String {
 /// RFC 3339 in UTC with milliseconds.
 #[must_use]
 pub fn time(at: Millis) -> String {
-    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::MAX);
+    let at =
+        i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok()).unwrap_or(Timestamp::MAX);
     format!("{at:.3}")
 }
 
@@ -233,12 +236,27 @@ mod tests {
         let links = Links::new(Some(&"https://kedge.example/".parse().unwrap()));
         let body = task(&sample_task(1, "a.test"), &links);
         for field in [
-            "id", "workflow", "site", "state", "params", "steps", "outcome", "downtime_ms", "blocked_on", "incident",
-            "correlation_id", "created_at", "started_at", "finished_at", "links",
+            "id",
+            "workflow",
+            "site",
+            "state",
+            "params",
+            "steps",
+            "outcome",
+            "downtime_ms",
+            "blocked_on",
+            "incident",
+            "correlation_id",
+            "created_at",
+            "started_at",
+            "finished_at",
+            "links",
         ] {
             assert!(body.get(field).is_some(), "{field}");
         }
-        for field in ["name", "class", "state", "attempts", "started_at", "finished_at", "progress", "error", "undo"] {
+        for field in
+            ["name", "class", "state", "attempts", "started_at", "finished_at", "progress", "error", "undo"]
+        {
             assert!(body["steps"][0].get(field).is_some(), "{field}");
         }
         let id = body["id"].as_str().unwrap();

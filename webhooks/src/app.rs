@@ -142,7 +142,7 @@ impl App {
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
-        let began = Instant::now();
+        let (began, _in_flight) = (Instant::now(), self.0.metrics.in_flight());
         let (parts, body) = request.into_parts();
         let id = request_id(&parts.headers, &*self.0.ports.random);
         let routed = route(&parts.method, parts.uri.path());
@@ -209,7 +209,8 @@ impl App {
 fn check(access: &Access, schemas: &Schemas, endpoints: &Endpoints) -> Result<(), Vec<Mistake>> {
     let mut mistakes = Vec::new();
     let tokens = access.tokens.iter().map(|token| ("tokens", token.name()));
-    let names: Vec<(&str, &str)> = tokens.chain(access.hooks.iter().map(|hook| ("hooks", hook.name()))).collect();
+    let names: Vec<(&str, &str)> =
+        tokens.chain(access.hooks.iter().map(|hook| ("hooks", hook.name()))).collect();
     for (index, (kind, name)) in names.iter().enumerate() {
         if names[..index].contains(&(*kind, *name)) {
             mistakes.push(Mistake::new(*kind, format!("two of them are named {name:?}")));
@@ -221,8 +222,10 @@ fn check(access: &Access, schemas: &Schemas, endpoints: &Endpoints) -> Result<()
             mistakes.push(Mistake::new(format!("hooks.{}.workflow", hook.name()), detail));
         }
         if let Some(Err(faults)) = hook.callback.as_ref().map(|callback| endpoints.check_callback(callback)) {
-            let field = |pointer: &str| format!("hooks.{}.callback{}", hook.name(), pointer.replace('/', "."));
-            mistakes.extend(faults.into_iter().map(|fault| Mistake::new(field(&fault.pointer), fault.detail)));
+            let field =
+                |pointer: &str| format!("hooks.{}.callback{}", hook.name(), pointer.replace('/', "."));
+            mistakes
+                .extend(faults.into_iter().map(|fault| Mistake::new(field(&fault.pointer), fault.detail)));
         }
     }
     if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
@@ -230,13 +233,15 @@ fn check(access: &Access, schemas: &Schemas, endpoints: &Endpoints) -> Result<()
 
 fn check_head(parts: &Parts) -> Result<(), Problem> {
     let path = parts.uri.path_and_query().map_or(0, |path| path.as_str().len());
-    let headers: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let headers: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if path + headers <= MAX_HEAD {
         return Ok(());
     }
     let detail = format!("the request line and the headers may have {MAX_HEAD} bytes together");
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    Err(Problem::new(status, "head-too-large", "The headers are too large", detail).header(header::CONNECTION, "close"))
+    Err(Problem::new(status, "head-too-large", "The headers are too large", detail)
+        .header(header::CONNECTION, "close"))
 }
 
 /// The caller's `X-Request-Id` if it is a harmless word, else one of ours.

@@ -76,7 +76,9 @@ impl Scope {
     fn parse(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split(':').collect();
         let ["task", workflow, verb] = parts[..] else {
-            return Err(format!("{text:?} is no scope: task:<workflow or *>:<verb or *>, such as task:migrate:create"));
+            return Err(format!(
+                "{text:?} is no scope: task:<workflow or *>:<verb or *>, such as task:migrate:create"
+            ));
         };
         if workflow.is_empty() {
             return Err(format!("{text:?} names no workflow; * means all"));
@@ -128,10 +130,16 @@ impl Token {
             }
         }
         if spec.scopes.is_empty() {
-            mistakes.push(Mistake::new("scopes", "is empty: the token could do nothing; such as [\"task:*:read\"]"));
+            mistakes.push(Mistake::new(
+                "scopes",
+                "is empty: the token could do nothing; such as [\"task:*:read\"]",
+            ));
         }
         if spec.sites.is_empty() {
-            mistakes.push(Mistake::new("sites", "is empty: the token would see nothing; [\"*\"] means every site"));
+            mistakes.push(Mistake::new(
+                "sites",
+                "is empty: the token would see nothing; [\"*\"] means every site",
+            ));
         }
         let sites = Sites::new(&spec.sites, &mut mistakes);
         if !mistakes.is_empty() {
@@ -149,7 +157,8 @@ impl Token {
     /// Whether it may do something with tasks of a workflow.
     pub(crate) fn may(&self, verb: Verb, workflow: &str) -> bool {
         self.scopes.iter().any(|scope| {
-            scope.verb.is_none_or(|has| has == verb) && scope.workflow.as_deref().is_none_or(|has| has == workflow)
+            scope.verb.is_none_or(|has| has == verb)
+                && scope.workflow.as_deref().is_none_or(|has| has == workflow)
         })
     }
 
@@ -196,7 +205,10 @@ pub(crate) fn authenticate<'a>(tokens: &'a [Token], headers: &HeaderMap) -> Resu
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (first, second) = (values.next(), values.next());
     let Some(value) = first else {
-        return Err(unauthorized("send the token as `Authorization: Bearer <token>`", "Bearer realm=\"kedge\""));
+        return Err(unauthorized(
+            "send the token as `Authorization: Bearer <token>`",
+            "Bearer realm=\"kedge\"",
+        ));
     };
     let presented = value.to_str().ok().and_then(bearer).filter(|_| second.is_none());
     let digest: [u8; 32] = Sha256::digest(presented.unwrap_or_default()).into();
@@ -246,10 +258,18 @@ mod tests {
             Token::new(spec("a", "first-secret", &["task:*:*"], &["*"])).unwrap(),
             Token::new(spec("b", "second-secret", &["task:*:read"], &["*"])).unwrap(),
         ];
-        let name = |headers: &HeaderMap| authenticate(&tokens, headers).map(Token::name).map_err(|p| p.status);
+        let name =
+            |headers: &HeaderMap| authenticate(&tokens, headers).map(Token::name).map_err(|p| p.status);
         assert_eq!(name(&asking("Bearer second-secret")), Ok("b"));
         assert_eq!(name(&asking("bearer first-secret")), Ok("a"));
-        for wrong in ["Bearer", "Bearer ", "Bearer x", "Basic Zmlyc3Qtc2VjcmV0", "first-secret", "Bearer first-secret2"] {
+        for wrong in [
+            "Bearer",
+            "Bearer ",
+            "Bearer x",
+            "Basic Zmlyc3Qtc2VjcmV0",
+            "first-secret",
+            "Bearer first-secret2",
+        ] {
             assert_eq!(name(&asking(wrong)), Err(StatusCode::UNAUTHORIZED), "{wrong}");
         }
         assert_eq!(name(&HeaderMap::new()), Err(StatusCode::UNAUTHORIZED));
@@ -260,7 +280,9 @@ mod tests {
 
     #[test]
     fn scopes_bound_workflow_and_verb() {
-        let token = Token::new(spec("a", "long-enough", &["task:migrate:create", "task:*:read"], &["*.a.test"])).unwrap();
+        let token =
+            Token::new(spec("a", "long-enough", &["task:migrate:create", "task:*:read"], &["*.a.test"]))
+                .unwrap();
         assert!(token.may(Verb::Create, "migrate") && !token.may(Verb::Create, "delete"));
         assert!(token.may(Verb::Read, "delete") && !token.may(Verb::Cancel, "migrate"));
         assert!(token.may_some(Verb::Create) && !token.may_some(Verb::Undo));

@@ -96,7 +96,9 @@ fn body(event: &str, task: &TaskView, links: &Links, now: u64) -> String {
 fn result(task: &TaskView) -> Value {
     let mut result = match &task.result {
         Value::Object(map) if task.result.to_string().len() <= MAX_RESULT => map.clone(),
-        Value::Object(_) | Value::Array(_) => [("omitted".to_owned(), Value::Bool(true))].into_iter().collect(),
+        Value::Object(_) | Value::Array(_) => {
+            [("omitted".to_owned(), Value::Bool(true))].into_iter().collect()
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => serde_json::Map::new(),
     };
     if let Some(downtime) = task.downtime_ms {
@@ -171,7 +173,11 @@ mod tests {
             .unwrap()
         };
         let endpoints = Endpoints::new(endpoints.iter().map(endpoint).collect()).unwrap();
-        EndpointComposer::new(endpoints, Links::new(Some(&"https://kedge.test".parse().unwrap())), FakeClock::at(5))
+        EndpointComposer::new(
+            endpoints,
+            Links::new(Some(&"https://kedge.test".parse().unwrap())),
+            FakeClock::at(5),
+        )
     }
 
     fn rolled_back() -> TaskView {
@@ -227,7 +233,11 @@ mod tests {
         assert_eq!(receivers(&composer, &task, Some(json!({"url": "https://all.test/hook"}))), ["all"]);
         assert_eq!(receivers(&composer, &task, Some(json!({"url": "https://evil.test/"}))), ["all"]);
         task.state = TaskState::Stuck;
-        assert_eq!(receivers(&composer, &task, None), ["all", "good", "asked"], "everybody hears of a stuck task");
+        assert_eq!(
+            receivers(&composer, &task, None),
+            ["all", "good", "asked"],
+            "everybody hears of a stuck task"
+        );
         task.state = TaskState::Queued;
         assert!(receivers(&composer, &task, None).is_empty());
         task.state = TaskState::Running;

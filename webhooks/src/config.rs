@@ -29,7 +29,10 @@ pub(crate) fn check_name(name: &str, mistakes: &mut Vec<Mistake>) {
     let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(ok) {
         let shown: String = name.chars().take(MAX_NAME).collect();
-        mistakes.push(Mistake::new("name", format!("{shown:?} is no name: [a-z0-9._-], 1 to {MAX_NAME} characters")));
+        mistakes.push(Mistake::new(
+            "name",
+            format!("{shown:?} is no name: [a-z0-9._-], 1 to {MAX_NAME} characters"),
+        ));
     }
 }
 
@@ -50,7 +53,8 @@ impl Sites {
         for (index, pattern) in patterns.iter().enumerate() {
             if pattern.is_empty() || pattern.len() > 253 || !pattern.bytes().all(ok) {
                 let field = format!("sites[{index}]");
-                let detail = "a pattern is a host name in which * stands for any characters, such as *.example.test";
+                let detail =
+                    "a pattern is a host name in which * stands for any characters, such as *.example.test";
                 mistakes.push(Mistake::new(field, detail));
             }
         }
@@ -130,7 +134,8 @@ mod tests {
     #[test]
     fn sites_are_compared_as_host_names() {
         let mut mistakes = Vec::new();
-        let sites = Sites::new(&["*.Example.test".to_owned(), "xn--bcher-kva.test".to_owned()], &mut mistakes);
+        let sites =
+            Sites::new(&["*.Example.test".to_owned(), "xn--bcher-kva.test".to_owned()], &mut mistakes);
         assert!(mistakes.is_empty());
         for (site, want) in [
             (Some("shop.example.test"), true),

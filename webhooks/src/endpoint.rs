@@ -59,7 +59,10 @@ pub struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint").field("name", &self.name).field("origin", &origin(&self.url)).finish_non_exhaustive()
+        f.debug_struct("Endpoint")
+            .field("name", &self.name)
+            .field("origin", &origin(&self.url))
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +103,9 @@ impl Endpoint {
             }
         }
         match url {
-            Some(url) if mistakes.is_empty() => Ok(Self { name: spec.name, url, keys, events, allow_private }),
+            Some(url) if mistakes.is_empty() => {
+                Ok(Self { name: spec.name, url, keys, events, allow_private })
+            }
             _ => Err(mistakes),
         }
     }
@@ -163,8 +168,9 @@ impl Endpoints {
     pub fn replace(&self, list: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
         let names: Vec<&str> = list.iter().map(|endpoint| endpoint.name.as_str()).collect();
         let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
-        let mistakes: Vec<Mistake> =
-            doubled.map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}"))).collect();
+        let mistakes: Vec<Mistake> = doubled
+            .map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}")))
+            .collect();
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
@@ -224,7 +230,10 @@ impl Endpoints {
                 Ok(_) => {}
             },
             (None, Some(name)) if !self.all().iter().any(|endpoint| endpoint.name == *name) => {
-                fields.fault("endpoint", "is not the name of a configured endpoint; GET /v1/endpoints lists them");
+                fields.fault(
+                    "endpoint",
+                    "is not the name of a configured endpoint; GET /v1/endpoints lists them",
+                );
             }
             (None, Some(_)) => {}
             (Some(_), Some(_)) => fields.fault("endpoint", "cannot stand beside url: give one of them"),
@@ -263,7 +272,9 @@ mod tests {
         let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
         assert_eq!(fields, ["name", "url", "secret_file", "events[1]", "allow_private[0]"]);
         assert!(!format!("{mistakes:?}").contains("hunter2"));
-        for url in ["", "x", "http://", "https://u:p@h/", "https://u@h/", "https://h/#f", "file:///etc/passwd"] {
+        for url in
+            ["", "x", "http://", "https://u:p@h/", "https://u@h/", "https://h/#f", "file:///etc/passwd"]
+        {
             assert_eq!(Endpoint::new(spec("a", url)).unwrap_err()[0].field, "url", "{url}");
         }
     }
@@ -275,11 +286,17 @@ mod tests {
             Endpoint::new(EndpointSpec { events, ..spec("a", "https://a.test/") }).unwrap()
         };
         let default = of(None);
-        assert!(default.wants("task.succeeded") && default.wants("task.stuck") && !default.wants("task.running"));
+        assert!(
+            default.wants("task.succeeded") && default.wants("task.stuck") && !default.wants("task.running")
+        );
         let one = of(Some(&["task.running"]));
         assert!(one.wants("task.running") && one.wants("task.stuck") && !one.wants("task.succeeded"));
         let none = of(Some(&[]));
-        assert!(!none.wants("task.succeeded") && none.wants("task.stuck") && none.wants_when_named("task.succeeded"));
+        assert!(
+            !none.wants("task.succeeded")
+                && none.wants("task.stuck")
+                && none.wants_when_named("task.succeeded")
+        );
         assert!(of(Some(&["task.*"])).wants("task.compensating"));
     }
 

@@ -71,7 +71,9 @@ impl Condition {
         let mut terms = vec![term(&mut rest)?];
         while let Some(word) = rest.next()? {
             if word != "or" {
-                return Err(format!("expected `or` or the end instead of {word:?}; use one condition per line for `and`"));
+                return Err(format!(
+                    "expected `or` or the end instead of {word:?}; use one condition per line for `and`"
+                ));
             }
             terms.push(term(&mut rest)?);
         }
@@ -91,7 +93,10 @@ impl Condition {
             reason.push_str(&format!(" (event: {})", short(facts.event.unwrap_or("none"))));
         }
         if self.terms.iter().any(|term| term.operand == Operand::Branch) {
-            reason.push_str(&format!(" (branch: {})", short(reference(facts, "refs/heads/").unwrap_or("none"))));
+            reason.push_str(&format!(
+                " (branch: {})",
+                short(reference(facts, "refs/heads/").unwrap_or("none"))
+            ));
         }
         Err(reason)
     }
@@ -110,7 +115,9 @@ impl Term {
             Test::Equals(want) => value.as_ref() == Some(want),
             Test::Differs(want) => value.as_ref() != Some(want),
             Test::In(list) => value.is_some_and(|value| list.contains(&value)),
-            Test::Matches(pattern) => value.and_then(|v| Some(matches_glob(pattern, v.as_str()?))).unwrap_or(false),
+            Test::Matches(pattern) => {
+                value.and_then(|v| Some(matches_glob(pattern, v.as_str()?))).unwrap_or(false)
+            }
             Test::Exists => value.is_some(),
             Test::Missing => value.is_none(),
         }
@@ -174,14 +181,19 @@ fn value(word: Option<&str>) -> Result<Value, String> {
 }
 
 fn expected(what: &str, got: Option<&str>) -> String {
-    got.map_or_else(|| format!("expected {what} at the end"), |got| format!("expected {what} instead of {got:?}"))
+    got.map_or_else(
+        || format!("expected {what} at the end"),
+        |got| format!("expected {what} instead of {got:?}"),
+    )
 }
 
 /// Checks the form of a JSON pointer that is not empty.
 pub(crate) fn check_pointer(pointer: &str) -> Result<&str, String> {
     let bad_tilde = pointer.split('~').skip(1).any(|part| !part.starts_with(['0', '1']));
     if !pointer.starts_with('/') || bad_tilde {
-        return Err(format!("{pointer:?} is no JSON pointer: it begins with / and writes ~ as ~0 and / in a key as ~1"));
+        return Err(format!(
+            "{pointer:?} is no JSON pointer: it begins with / and writes ~ as ~0 and / in a key as ~1"
+        ));
     }
     Ok(pointer)
 }
@@ -200,7 +212,9 @@ impl<'a> Words<'a> {
             None => return Ok(None),
             Some('[' | ']' | ',') => 1,
             Some('"') => quoted(trimmed).ok_or("a string does not end: a \" is missing")?,
-            Some(_) => trimmed.find(|c: char| c.is_whitespace() || "[],\"".contains(c)).unwrap_or(trimmed.len()),
+            Some(_) => {
+                trimmed.find(|c: char| c.is_whitespace() || "[],\"".contains(c)).unwrap_or(trimmed.len())
+            }
         };
         self.at = start + length;
         Ok(Some(&self.text[start..self.at]))
@@ -228,7 +242,8 @@ mod tests {
 
     #[test]
     fn conditions_hold_or_not() {
-        let body = json!({"ref": "refs/heads/release/2", "n": 3, "ok": true, "none": null, "a b": "x y", "s": "3"});
+        let body =
+            json!({"ref": "refs/heads/release/2", "n": 3, "ok": true, "none": null, "a b": "x y", "s": "3"});
         let facts = Facts { event: Some("push"), body: &body };
         for (text, want) in [
             ("event == push", true),

@@ -48,12 +48,19 @@ fn word(state: StepStateView) -> &'static str {
 }
 
 fn dot(task: &TaskView) -> String {
-    let mut text = String::from("digraph task {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\"];\n");
+    let mut text =
+        String::from("digraph task {\n  rankdir=LR;\n  node [shape=box, style=\"rounded,filled\"];\n");
     for step in &task.steps {
         let shape = if step.class == Class::Pivot { ", shape=hexagon" } else { "" };
         let label = format!("{}\n{}", step.name, word(step.state));
         // Writing into a String does not fail, here and below.
-        let _ = writeln!(text, "  {} [label={}, fillcolor=\"{}\"{shape}];", quoted(&step.name), quoted(&label), colour(step.state));
+        let _ = writeln!(
+            text,
+            "  {} [label={}, fillcolor=\"{}\"{shape}];",
+            quoted(&step.name),
+            quoted(&label),
+            colour(step.state)
+        );
     }
     for step in &task.steps {
         for before in &step.after {

@@ -58,7 +58,10 @@ pub struct Hook {
 
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hook").field("name", &self.name).field("provider", &self.provider).finish_non_exhaustive()
+        f.debug_struct("Hook")
+            .field("name", &self.name)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
     }
 }
 
@@ -100,7 +103,9 @@ impl Hook {
         for (index, secret) in spec.secrets.iter().enumerate() {
             match provider.key(secret) {
                 Ok(key) => keys.push(key),
-                Err(error) => mistakes.push(Mistake::new(format!("secret_files[{index}]"), error.to_string())),
+                Err(error) => {
+                    mistakes.push(Mistake::new(format!("secret_files[{index}]"), error.to_string()))
+                }
             }
         }
         let mut when = Vec::new();
@@ -111,7 +116,10 @@ impl Hook {
             }
         }
         if spec.workflow.is_empty() {
-            mistakes.push(Mistake::new("workflow", "is missing: a workflow's name, or a mapping such as \"{/workflow}\""));
+            mistakes.push(Mistake::new(
+                "workflow",
+                "is missing: a workflow's name, or a mapping such as \"{/workflow}\"",
+            ));
         }
         let workflow = Mapping::parse(&Value::String(spec.workflow), "workflow", &mut mistakes);
         let params = spec.params.map(|params| Mapping::parse(&params, "params", &mut mistakes));
@@ -140,7 +148,11 @@ impl Hook {
 
     /// The workflows that it names in its configuration, to be checked against those there are.
     pub(crate) fn named_workflows(&self) -> impl Iterator<Item = &str> {
-        self.workflow.constant().and_then(Value::as_str).into_iter().chain(self.workflows.iter().map(String::as_str))
+        self.workflow
+            .constant()
+            .and_then(Value::as_str)
+            .into_iter()
+            .chain(self.workflows.iter().map(String::as_str))
     }
 
     /// Checks a message's signature.
@@ -168,13 +180,16 @@ impl Hook {
             }
         }
         let mut faults = Vec::new();
-        let mut take = |mapping: &Mapping| mapping.apply(body).unwrap_or_else(|more| {
-            faults.extend(more);
-            None
-        });
+        let mut take = |mapping: &Mapping| {
+            mapping.apply(body).unwrap_or_else(|more| {
+                faults.extend(more);
+                None
+            })
+        };
         let workflow = take(&self.workflow);
         let params = self.params.as_ref().map_or_else(|| Some(body.clone()), &mut take);
-        let correlation_id = self.correlation_id.as_ref().map_or_else(|| verified.delivery.clone().map(Value::String), take);
+        let correlation_id =
+            self.correlation_id.as_ref().map_or_else(|| verified.delivery.clone().map(Value::String), take);
         if !faults.is_empty() {
             return Err(faults);
         }
@@ -264,9 +279,13 @@ mod tests {
         };
         assert_eq!(hook.decide(&push(), &body), Ok(want));
         let other = json!({"ref": "refs/heads/x"});
-        assert!(matches!(hook.decide(&push(), &other), Ok(Decision::Ignored(reason)) if reason.contains("branch: x")));
+        assert!(
+            matches!(hook.decide(&push(), &other), Ok(Decision::Ignored(reason)) if reason.contains("branch: x"))
+        );
         let ping = Verified { event: Some("ping".to_owned()), ..push() };
-        assert!(matches!(hook.decide(&ping, &json!({})), Ok(Decision::Ignored(reason)) if reason.contains("ping")));
+        assert!(
+            matches!(hook.decide(&ping, &json!({})), Ok(Decision::Ignored(reason)) if reason.contains("ping"))
+        );
         let lacking = hook.decide(&push(), &json!({"ref": "refs/heads/main"})).unwrap_err();
         let pointers: Vec<&str> = lacking.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/repository/name", "/platform"]);
@@ -312,7 +331,8 @@ mod tests {
         let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
         assert_eq!(fields, ["name", "secret_files[0]", "when[0]", "workflow", "params.a", "sites[0]"]);
         assert!(!format!("{mistakes:?}").contains("hunter2"));
-        let mistakes = Hook::new(HookSpec { provider: "svn".to_owned(), secrets: vec![], ..spec() }).unwrap_err();
+        let mistakes =
+            Hook::new(HookSpec { provider: "svn".to_owned(), secrets: vec![], ..spec() }).unwrap_err();
         assert_eq!(mistakes[0].detail, "\"svn\" is no provider; there are standard, github");
         assert_eq!(mistakes[1].field, "secret_files");
     }

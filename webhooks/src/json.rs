@@ -158,7 +158,8 @@ mod tests {
     #[test]
     fn every_kind_of_value_comes_through() {
         let text = r#" {"a":[1,-2,3.5,true,false,null,"é\n"],"b":{"c":{}},"big":18446744073709551615} "#;
-        let want = json!({"a":[1,-2,3.5,true,false,null,"é\n"],"b":{"c":{}},"big":18_446_744_073_709_551_615_u64});
+        let want =
+            json!({"a":[1,-2,3.5,true,false,null,"é\n"],"b":{"c":{}},"big":18_446_744_073_709_551_615_u64});
         assert_eq!(parse(text.as_bytes()), Ok(want));
     }
 
@@ -181,7 +182,9 @@ mod tests {
 
     #[test]
     fn truncated_and_malformed_texts_say_where_and_not_what() {
-        for text in ["", "{", r#"{"secret":"hunter2"#, "[1,]", "{} {}", "nul", "\u{feff}{}", "1e999", "NaN", "'a'"] {
+        for text in
+            ["", "{", r#"{"secret":"hunter2"#, "[1,]", "{} {}", "nul", "\u{feff}{}", "1e999", "NaN", "'a'"]
+        {
             let error = parse(text.as_bytes()).unwrap_err();
             assert!(matches!(error, JsonError::Syntax { .. }), "{text:?}: {error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod callback;
 mod config;
+mod deliver;
 mod endpoint;
 mod fields;
 mod filter;
@@ -26,12 +27,15 @@ mod server;
 pub mod signature;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use app::{Access, App, Ports};
 pub use auth::{Token, TokenSpec, Verb};
 pub use body::MAX_BODY;
 pub use callback::EndpointComposer;
 pub use config::{Mistake, Sites};
+pub use deliver::{Deliverer, Patience};
 pub use endpoint::{EVENTS, Endpoint, EndpointSpec, Endpoints};
 pub use filter::{Condition, Facts};
 pub use hook::{Decision, Hook, HookSpec};

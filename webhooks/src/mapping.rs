@@ -105,10 +105,16 @@ impl Node {
                 }
             },
             Value::Array(items) => Self::List(
-                items.iter().enumerate().map(|(i, v)| Self::parse(v, &format!("{field}[{i}]"), mistakes)).collect(),
+                items
+                    .iter()
+                    .enumerate()
+                    .map(|(i, v)| Self::parse(v, &format!("{field}[{i}]"), mistakes))
+                    .collect(),
             ),
             Value::Object(map) => Self::Object(
-                map.iter().map(|(k, v)| (k.clone(), Self::parse(v, &format!("{field}.{k}"), mistakes))).collect(),
+                map.iter()
+                    .map(|(k, v)| (k.clone(), Self::parse(v, &format!("{field}.{k}"), mistakes)))
+                    .collect(),
             ),
             Value::Null | Value::Bool(_) | Value::Number(_) => Self::Constant(value.clone()),
         }
@@ -169,7 +175,8 @@ fn text(parts: &[Part], body: &Value, place: &str, faults: &mut Vec<Fault>) -> S
                     let _ = write!(text, "{value}");
                 }
                 Some(Value::Null | Value::Array(_) | Value::Object(_)) => {
-                    let detail = format!("has to be text, a number, true or false to be put into {}", named(place));
+                    let detail =
+                        format!("has to be text, a number, true or false to be put into {}", named(place));
                     faults.push(Fault::new(hole.pointer.clone(), detail));
                 }
                 None if hole.optional => {}
@@ -195,7 +202,8 @@ fn parts(text: &str) -> Result<Vec<Part>, String> {
             let end = rest.find('}').ok_or("a { has no }; write {{ for a brace")?;
             let inner = &rest[..end];
             let pointer = inner.strip_suffix('?').unwrap_or(inner);
-            let hole = Hole { pointer: check_pointer(pointer)?.to_owned(), optional: pointer.len() < inner.len() };
+            let hole =
+                Hole { pointer: check_pointer(pointer)?.to_owned(), optional: pointer.len() < inner.len() };
             if !literal.is_empty() {
                 parts.push(Part::Literal(std::mem::take(&mut literal)));
             }
@@ -240,8 +248,10 @@ mod tests {
             (json!("no holes"), json!("no holes")),
             (json!(""), json!("")),
             (json!(true), json!(true)),
-            (json!({"a": "{/n}", "b": ["{/site}", 1, "{/gone?}"], "c": "{/gone?}", "d": "x{/gone?}"}),
-             json!({"a": 7, "b": ["a.test", 1], "d": "x"})),
+            (
+                json!({"a": "{/n}", "b": ["{/site}", 1, "{/gone?}"], "c": "{/gone?}", "d": "x{/gone?}"}),
+                json!({"a": 7, "b": ["a.test", 1], "d": "x"}),
+            ),
         ] {
             assert_eq!(mapping(&template).apply(&body), Ok(Some(want)), "{template}");
         }

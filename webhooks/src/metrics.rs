@@ -18,6 +18,7 @@ struct Counts {
     times: BTreeMap<&'static str, Times>,
     attempts: BTreeMap<&'static str, u64>,
     connections: i64,
+    in_flight: i64,
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +46,12 @@ impl Metrics {
         *self.counts().attempts.entry(result).or_default() += 1;
     }
 
+    /// Counts a request as being answered until the guard is dropped.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        self.counts().in_flight += 1;
+        InFlight(self.clone())
+    }
+
     /// Counts connections that are open.
     pub(crate) fn connections(&self, change: i64) {
         self.counts().connections += change;
@@ -64,9 +71,16 @@ impl Metrics {
         for (state, count) in tasks {
             writeln!(text, "kedge_tasks{{state=\"{state}\"}} {count}")?;
         }
-        text.push_str("# HELP kedge_http_connections Open connections.\n# TYPE kedge_http_connections gauge\n");
+        text.push_str(
+            "# HELP kedge_http_connections Open connections.\n# TYPE kedge_http_connections gauge\n",
+        );
         writeln!(text, "kedge_http_connections {}", counts.connections)?;
-        text.push_str("# HELP kedge_http_requests_total Answered requests.\n# TYPE kedge_http_requests_total counter\n");
+        text.push_str("# HELP kedge_http_requests_in_flight Requests being answered.\n");
+        text.push_str("# TYPE kedge_http_requests_in_flight gauge\n");
+        writeln!(text, "kedge_http_requests_in_flight {}", counts.in_flight)?;
+        text.push_str(
+            "# HELP kedge_http_requests_total Answered requests.\n# TYPE kedge_http_requests_total counter\n",
+        );
         for ((route, status), count) in &counts.requests {
             writeln!(text, "kedge_http_requests_total{{route=\"{route}\",status=\"{status}\"}} {count}")?;
         }
@@ -75,10 +89,21 @@ impl Metrics {
         for (route, times) in &counts.times {
             for (bound, bucket) in BUCKETS_MS.iter().zip(times.buckets) {
                 let bound = Duration::from_millis(*bound).as_secs_f64();
-                writeln!(text, "kedge_http_request_seconds_bucket{{route=\"{route}\",le=\"{bound}\"}} {bucket}")?;
+                writeln!(
+                    text,
+                    "kedge_http_request_seconds_bucket{{route=\"{route}\",le=\"{bound}\"}} {bucket}"
+                )?;
             }
-            writeln!(text, "kedge_http_request_seconds_bucket{{route=\"{route}\",le=\"+Inf\"}} {}", times.count)?;
-            writeln!(text, "kedge_http_request_seconds_sum{{route=\"{route}\"}} {}", times.sum.as_secs_f64())?;
+            writeln!(
+                text,
+                "kedge_http_request_seconds_bucket{{route=\"{route}\",le=\"+Inf\"}} {}",
+                times.count
+            )?;
+            writeln!(
+                text,
+                "kedge_http_request_seconds_sum{{route=\"{route}\"}} {}",
+                times.sum.as_secs_f64()
+            )?;
             writeln!(text, "kedge_http_request_seconds_count{{route=\"{route}\"}} {}", times.count)?;
         }
         text.push_str("# HELP kedge_callback_attempts_total Attempts to deliver callbacks.\n");
@@ -94,6 +119,15 @@ impl Metrics {
     }
 }
 
+/// A request being answered.
+pub(crate) struct InFlight(Metrics);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counts().in_flight -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,10 +139,14 @@ mod tests {
         metrics.request("hook", 202, Duration::from_millis(60));
         metrics.attempt("delivered");
         metrics.connections(1);
+        let one = metrics.in_flight();
+        drop(metrics.in_flight());
         let text = metrics.text(&[("running", 2)]);
+        drop(one);
         for line in [
             "kedge_tasks{state=\"running\"} 2",
             "kedge_http_connections 1",
+            "kedge_http_requests_in_flight 1",
             "kedge_http_requests_total{route=\"hook\",status=\"202\"} 2",
             "kedge_http_request_seconds_bucket{route=\"hook\",le=\"0.005\"} 1",
             "kedge_http_request_seconds_bucket{route=\"hook\",le=\"+Inf\"} 2",

@@ -35,6 +35,12 @@ impl Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
+    /// On the heap, since results carry problems everywhere.
+    rest: Box<Rest>,
+}
+
+#[derive(Clone, Debug)]
+struct Rest {
     slug: &'static str,
     title: &'static str,
     detail: String,
@@ -51,50 +57,53 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let (errors, extra, headers) = (Vec::new(), Map::new(), Vec::new());
-        Self { status, slug, title, detail: detail.into(), errors, extra, headers }
+        Self { status, rest: Box::new(Rest { slug, title, detail: detail.into(), errors, extra, headers }) }
     }
 
     /// Adds faults with pointers into the body, in the URI fragment form that RFC 9457 shows.
     pub(crate) fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
-        let entries = faults.into_iter().map(|f| json!({ "pointer": format!("#{}", f.pointer), "detail": f.detail }));
-        self.errors.extend(entries.take(MAX_ERRORS));
+        let entries = faults
+            .into_iter()
+            .map(|fault| json!({ "pointer": format!("#{}", fault.pointer), "detail": fault.detail }));
+        self.rest.errors.extend(entries.take(MAX_ERRORS));
         self
     }
 
     /// Adds a member of its own.
     pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
-        self.extra.insert(key.to_owned(), value.into());
+        self.rest.extra.insert(key.to_owned(), value.into());
         self
     }
 
     /// Adds a header.
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.push((name, value));
+            self.rest.headers.push((name, value));
         }
         self
     }
 
     /// The response; `request` is the id of the request.
     pub(crate) fn into_response(self, request: &str) -> Response<Body> {
+        let rest = *self.rest;
         let mut body = json!({
-            "type": format!("urn:kedge:problem:{}", self.slug),
-            "title": self.title,
+            "type": format!("urn:kedge:problem:{}", rest.slug),
+            "title": rest.title,
             "status": self.status.as_u16(),
-            "detail": self.detail,
+            "detail": rest.detail,
             "instance": request,
         });
         if let Value::Object(map) = &mut body {
-            map.extend(self.extra);
-            if !self.errors.is_empty() {
-                map.insert("errors".to_owned(), Value::Array(self.errors));
+            map.extend(rest.extra);
+            if !rest.errors.is_empty() {
+                map.insert("errors".to_owned(), Value::Array(rest.errors));
             }
         }
         let mut response = Response::new(Body::full(body.to_string()));
         *response.status_mut() = self.status;
         let kind = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(rest.headers);
         response
     }
 
@@ -115,7 +124,7 @@ impl Problem {
     pub(crate) fn query(name: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let mut problem = Self::invalid(format!("the query parameter {name:?}: {detail}"), []);
-        problem.errors.push(json!({ "parameter": name, "detail": detail }));
+        problem.rest.errors.push(json!({ "parameter": name, "detail": detail }));
         problem
     }
 

@@ -72,7 +72,13 @@ impl Provider {
     ///
     /// # Errors
     /// [`Refused`], for our log only.
-    pub fn verify(self, headers: &HeaderMap, body: &[u8], keys: &[Key], now_s: u64) -> Result<Verified, Refused> {
+    pub fn verify(
+        self,
+        headers: &HeaderMap,
+        body: &[u8],
+        keys: &[Key],
+        now_s: u64,
+    ) -> Result<Verified, Refused> {
         match self {
             Self::Standard => {
                 let id = one(headers, WEBHOOK_ID);
@@ -90,7 +96,11 @@ impl Provider {
                 signature::verify_github(keys, received.unwrap_or_default(), body)
                     .map_err(|error| received.err().unwrap_or(error))?;
                 let text = |name| one(headers, name).ok().map(str::to_owned);
-                Ok(Verified { delivery: text(GITHUB_DELIVERY), event: text(GITHUB_EVENT), id_is_signed: false })
+                Ok(Verified {
+                    delivery: text(GITHUB_DELIVERY),
+                    event: text(GITHUB_EVENT),
+                    id_is_signed: false,
+                })
             }
         }
     }

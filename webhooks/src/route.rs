@@ -98,7 +98,9 @@ pub(crate) fn route(method: &Method, path: &str) -> Routed {
             ["livez"] => get(Route::Live),
             ["readyz"] => get(Route::Ready),
             ["metrics"] => get(Route::Metrics),
-            _ => Routed::Nothing("there is nothing at this path; the interface begins at /v1/tasks and /v1/hooks/{hook}"),
+            _ => Routed::Nothing(
+                "there is nothing at this path; the interface begins at /v1/tasks and /v1/hooks/{hook}",
+            ),
         };
     };
     if rest.iter().any(|segment| segment.len() > MAX_SEGMENT) {
@@ -123,7 +125,9 @@ pub(crate) fn route(method: &Method, path: &str) -> Routed {
                 ["retry"] => post(Route::Retry(id)),
                 ["undo"] => post(Route::Undo(id)),
                 ["resolve"] => post(Route::Resolve(id)),
-                _ => Routed::Nothing("a task has events, graph, steps/{step}/log, cancel, retry, undo and resolve"),
+                _ => Routed::Nothing(
+                    "a task has events, graph, steps/{step}/log, cancel, retry, undo and resolve",
+                ),
             }
         }
         ["hooks", hook] => post(Route::Hook(hook.to_owned())),
@@ -179,7 +183,8 @@ mod tests {
             ("GET", "/readyz", Route::Ready),
             ("GET", "/metrics", Route::Metrics),
         ];
-        let names: std::collections::BTreeSet<&str> = table.iter().map(|(_, _, found)| found.name()).collect();
+        let names: std::collections::BTreeSet<&str> =
+            table.iter().map(|(_, _, found)| found.name()).collect();
         assert_eq!(names.len(), table.len(), "names are unique");
         for (method, path, want) in table {
             let path = path.replace("ID", ID);
@@ -191,16 +196,34 @@ mod tests {
             assert!(matches!(route(&Method::DELETE, &path), Routed::OtherMethod(_)), "DELETE {path}");
         }
         assert_eq!(route(&Method::PUT, "/v1/tasks"), Routed::OtherMethod("GET, HEAD, POST"));
-        assert_eq!(route(&Method::GET, "/v1/hooks/x"), Routed::OtherMethod("POST"), "link previews start nothing");
+        assert_eq!(
+            route(&Method::GET, "/v1/hooks/x"),
+            Routed::OtherMethod("POST"),
+            "link previews start nothing"
+        );
     }
 
     #[test]
     fn nothing_else_is_there() {
         let long = format!("/v1/hooks/{}", "x".repeat(81));
         for path in [
-            "", "/", "//", "/v1", "/v1/", "/v1/tasks/", "/v1/tasks/x", "/v2/tasks", "/v1/tasks/../sites", "/v1//tasks",
-            "/v1/hooks", "/v1/hooks/a/b", "/livez/x", "/V1/tasks", "/v1/tasks/task_0193F1C20000700080000000000000AA",
-            "*", &long,
+            "",
+            "/",
+            "//",
+            "/v1",
+            "/v1/",
+            "/v1/tasks/",
+            "/v1/tasks/x",
+            "/v2/tasks",
+            "/v1/tasks/../sites",
+            "/v1//tasks",
+            "/v1/hooks",
+            "/v1/hooks/a/b",
+            "/livez/x",
+            "/V1/tasks",
+            "/v1/tasks/task_0193F1C20000700080000000000000AA",
+            "*",
+            &long,
         ] {
             assert!(matches!(route(&Method::GET, path), Routed::Nothing(_)), "{path}");
             assert!(matches!(route(&Method::POST, path), Routed::Nothing(_)), "{path}");

@@ -131,7 +131,8 @@ mod tests {
     fn errors_are_in_words_with_pointers_and_without_values() {
         let schemas = Schemas::new(&[info(schema())]).unwrap();
         assert_eq!(schemas.check("w", &json!({"site": "a.test", "x": 1})), Ok(()));
-        let params = json!({"site": "not a host", "mode": "hunter2", "password": "Hunter3", "count": 0, "zz": 1});
+        let params =
+            json!({"site": "not a host", "mode": "hunter2", "password": "Hunter3", "count": 0, "zz": 1});
         let mut faults = schemas.check("w", &params).unwrap_err();
         faults.sort_by(|a, b| a.pointer.cmp(&b.pointer));
         let want = [

@@ -10,8 +10,8 @@ use kedge_engine::outbox::{Callback, CallbackStatus, Delivery, Outbox};
 use kedge_engine::plan::Class;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::{
-    LockView, PlanView, Resolution, Submission, SubmitError, Submitted, TaskFilter, TaskPage, Tasks, VerbError,
-    WorkflowInfo,
+    LockView, PlanView, Resolution, Submission, SubmitError, Submitted, TaskFilter, TaskPage, Tasks,
+    VerbError, WorkflowInfo,
 };
 use kedge_engine::store::{CommitError, Health, ReadError};
 use kedge_engine::task::{
@@ -134,7 +134,12 @@ impl FakeTasks {
     }
 
     pub(crate) fn lock(&self, resource: &str) {
-        let lock = LockView { resource: resource.to_owned(), shared: false, holders: vec![task_id(1)], waiting: vec![] };
+        let lock = LockView {
+            resource: resource.to_owned(),
+            shared: false,
+            holders: vec![task_id(1)],
+            waiting: vec![],
+        };
         self.state.lock().unwrap().locks.push(lock);
     }
 
@@ -157,7 +162,13 @@ impl FakeTasks {
 }
 
 fn event(sequence: u64, kind: &str, state: TaskState) -> EventView {
-    EventView { sequence, at: 1_795_363_200_000 + sequence, kind: kind.to_owned(), data: json!({"n": sequence}), state }
+    EventView {
+        sequence,
+        at: 1_795_363_200_000 + sequence,
+        kind: kind.to_owned(),
+        data: json!({"n": sequence}),
+        state,
+    }
 }
 
 impl Tasks for FakeTasks {
@@ -258,9 +269,13 @@ impl Tasks for FakeTasks {
     }
 
     fn changed(&self, id: &TaskId, sequence: u64, progress_version: u64) -> BoxFuture<'static, ()> {
-        let changed = self.state.lock().unwrap().tasks.get(id).is_none_or(|task| {
-            task.sequence > sequence || task.progress_version > progress_version
-        });
+        let changed = self
+            .state
+            .lock()
+            .unwrap()
+            .tasks
+            .get(id)
+            .is_none_or(|task| task.sequence > sequence || task.progress_version > progress_version);
         let mut version = self.version.subscribe();
         if changed {
             return std::future::ready(()).boxed();
@@ -294,9 +309,17 @@ impl Tasks for FakeTasks {
         std::future::ready(self.verb(id, &[TaskState::Stuck], TaskState::Compensating)).boxed()
     }
 
-    fn records(&self, family: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Value)>, ReadError> {
+    fn records(
+        &self,
+        family: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ReadError> {
         let state = self.state.lock().unwrap();
-        let of = state.records.iter().filter(|((of, name), _)| of == family && after.is_none_or(|after| name.as_str() > after));
+        let of = state
+            .records
+            .iter()
+            .filter(|((of, name), _)| of == family && after.is_none_or(|after| name.as_str() > after));
         Ok(of.map(|((_, name), value)| (name.clone(), value.clone())).take(limit).collect())
     }
 
@@ -325,7 +348,8 @@ impl FakeOutbox {
 
     /// Queues a callback of a task, due at once.
     pub(crate) fn queue(&self, id: &str, endpoint: &str, task: u64, sequence: u64) {
-        let body = json!({"type": "task.succeeded", "data": {"workflow": "migrate", "site": "a.test", "id": id}});
+        let body =
+            json!({"type": "task.succeeded", "data": {"workflow": "migrate", "site": "a.test", "id": id}});
         let callback = Callback {
             id: id.to_owned(),
             task: task_id(task),
@@ -360,7 +384,8 @@ impl Outbox for FakeOutbox {
             CallbackStatus::Due { at } if at <= now => Some(at),
             _ => None,
         };
-        let mut due: Vec<Callback> = callbacks.values().filter(|callback| at(callback).is_some()).cloned().collect();
+        let mut due: Vec<Callback> =
+            callbacks.values().filter(|callback| at(callback).is_some()).cloned().collect();
         due.sort_by_key(|callback| at(callback));
         due.truncate(limit);
         Ok(due)
@@ -405,7 +430,10 @@ impl Outbox for FakeOutbox {
 
     fn callbacks(&self, before: Option<&str>, limit: usize) -> Result<Vec<Callback>, ReadError> {
         let callbacks = self.callbacks.lock().unwrap();
-        let older = callbacks.values().rev().filter(|callback| before.is_none_or(|before| callback.id.as_str() < before));
+        let older = callbacks
+            .values()
+            .rev()
+            .filter(|callback| before.is_none_or(|before| callback.id.as_str() < before));
         Ok(older.take(limit).cloned().collect())
     }
 

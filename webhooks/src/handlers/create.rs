@@ -132,13 +132,14 @@ fn read(cx: &Cx<'_>, body: Value) -> Result<Request, Problem> {
     let params = fields.any("params").unwrap_or_else(|| json!({}));
     let callback = fields.any("callback");
     let correlation_id = fields.text("correlation_id", MAX_CORRELATION);
-    let not_before = fields.text("not_before", 64).and_then(|text| match not_before(&text, cx.app.ports.clock.now()) {
-        Ok(at) => Some(at),
-        Err(detail) => {
-            fields.fault("not_before", detail);
-            None
-        }
-    });
+    let not_before =
+        fields.text("not_before", 64).and_then(|text| match not_before(&text, cx.app.ports.clock.now()) {
+            Ok(at) => Some(at),
+            Err(detail) => {
+                fields.fault("not_before", detail);
+                None
+            }
+        });
     let mut faults = fields.finish().err().unwrap_or_default();
     if let Some(callback) = &callback {
         let wrong = cx.app.endpoints.check_callback(callback).err().unwrap_or_default();
@@ -168,6 +169,9 @@ fn check(cx: &Cx<'_>, token: &Token, request: &Request) -> Result<(), Problem> {
         return Err(submit::unknown_workflow(cx.app));
     }
     let below = |faults: Vec<Fault>| faults.into_iter().map(|fault| fault.below("/params"));
-    cx.app.schemas.check(&request.workflow, &request.params).map_err(|faults| submit::bad_params(below(faults)))?;
+    cx.app
+        .schemas
+        .check(&request.workflow, &request.params)
+        .map_err(|faults| submit::bad_params(below(faults)))?;
     submit::check_sites(token.sites(), &request.params)
 }

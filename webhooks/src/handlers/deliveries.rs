@@ -75,7 +75,8 @@ pub(crate) async fn replay(cx: &Cx<'_>, id: &str) -> Answer {
     let callback = find(cx, id, Verb::Replay)?;
     Query::new(cx, &[])?;
     let (outbox, now, own) = (cx.app.ports.outbox.clone(), cx.app.ports.clock.now(), id.to_owned());
-    let done = handlers::to_its_end(&cx.app.ports.tasks, |_| async move { outbox.replay(&own, now).await }).await?;
+    let done =
+        handlers::to_its_end(&cx.app.ports.tasks, |_| async move { outbox.replay(&own, now).await }).await?;
     match done {
         Ok(true) => {
             if let Some((endpoint, _)) = cx.app.endpoints.target(&callback.endpoint) {
@@ -96,7 +97,8 @@ pub(crate) async fn replay(cx: &Cx<'_>, id: &str) -> Answer {
 }
 
 fn show_now(cx: &Cx<'_>, id: &str) -> Answer {
-    let callback = cx.app.ports.outbox.callback(id).map_err(|error| unreadable(&error))?.ok_or_else(nothing)?;
+    let callback =
+        cx.app.ports.outbox.callback(id).map_err(|error| unreadable(&error))?.ok_or_else(nothing)?;
     let value = api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint));
     Ok(handlers::json(StatusCode::ACCEPTED, &value))
 }
@@ -112,12 +114,16 @@ fn find(cx: &Cx<'_>, id: &str, verb: Verb) -> Result<Callback, Problem> {
 }
 
 fn nothing() -> Problem {
-    Problem::not_found("there is no such delivery, or this token does not see its site; its id begins with msg_")
+    Problem::not_found(
+        "there is no such delivery, or this token does not see its site; its id begins with msg_",
+    )
 }
 
 /// Whether a text can be the id of a callback.
 fn is_id(text: &str) -> bool {
-    text.len() <= 80 && text.starts_with("msg_") && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    text.len() <= 80
+        && text.starts_with("msg_")
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 /// A callback is seen by those who see its task; what it is about stands in its body.

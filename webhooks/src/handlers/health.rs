@@ -18,7 +18,10 @@ pub(crate) fn live() -> Response<Body> {
 
 pub(crate) fn ready(cx: &Cx<'_>) -> Answer {
     if cx.app.draining.is_cancelled() {
-        return Err(Problem::unavailable("the server is shutting down; what has begun goes on after its next start", 5));
+        return Err(Problem::unavailable(
+            "the server is shutting down; what has begun goes on after its next start",
+            5,
+        ));
     }
     let (what, words) = match cx.app.ports.tasks.health() {
         Health::Ready => return Ok(handlers::json(StatusCode::OK, &json!({ "status": "ready" }))),
@@ -34,7 +37,8 @@ pub(crate) fn ready(cx: &Cx<'_>) -> Answer {
 
 pub(crate) fn metrics(cx: &Cx<'_>) -> Answer {
     let open = TaskState::ALL.into_iter().filter(|state| !state.is_final());
-    let counts: Result<Vec<(&str, usize)>, Problem> = open.map(|state| Ok((state.as_str(), count(cx, state)?))).collect();
+    let counts: Result<Vec<(&str, usize)>, Problem> =
+        open.map(|state| Ok((state.as_str(), count(cx, state)?))).collect();
     let text = cx.app.metrics.text(&counts?);
     Ok(handlers::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
 }

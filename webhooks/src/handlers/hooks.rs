@@ -20,10 +20,12 @@ pub(crate) async fn receive<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
     let (hook, verified) = verify(cx, name, &body)?;
     let content_type = cx.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let payload = hook.provider.payload(content_type.unwrap_or_default(), &body);
-    let payload = payload.ok_or_else(|| Problem::media_type("send JSON, with `Content-Type: application/json`"))?;
+    let payload =
+        payload.ok_or_else(|| Problem::media_type("send JSON, with `Content-Type: application/json`"))?;
     let payload = payload.map_err(|error| Problem::json(&error))?;
     let decision = hook.decide(&verified, &payload);
-    let decision = decision.map_err(|faults| Problem::invalid("the body lacks what the hook makes a task of", faults))?;
+    let decision = decision
+        .map_err(|faults| Problem::invalid("the body lacks what the hook makes a task of", faults))?;
     match decision {
         Decision::Ignored(reason) => {
             tracing::info!(target: "kedge::http", hook = name, reason, "ignored");

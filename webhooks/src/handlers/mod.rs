@@ -79,7 +79,8 @@ pub(crate) fn find(cx: &Cx<'_>, id: &TaskId, verb: Verb) -> Result<TaskView, Pro
     let token = cx.token()?;
     let view = cx.app.ports.tasks.task(id).map_err(|error| unreadable(&error))?;
     let seen = view.filter(|view| token.sites().covers(view.site.as_deref()));
-    let view = seen.ok_or_else(|| Problem::not_found("there is no such task, or this token does not see its site"))?;
+    let view =
+        seen.ok_or_else(|| Problem::not_found("there is no such task, or this token does not see its site"))?;
     token.demand(verb, &view.workflow)?;
     Ok(view)
 }
@@ -92,7 +93,11 @@ pub(crate) async fn settle(
     wanted: impl Fn(&TaskView) -> bool,
 ) -> Result<TaskView, Problem> {
     let deadline = Instant::now() + time;
-    while !wanted(&view) && !view.state.is_final() && Instant::now() < deadline && !app.draining.is_cancelled() {
+    while !wanted(&view)
+        && !view.state.is_final()
+        && Instant::now() < deadline
+        && !app.draining.is_cancelled()
+    {
         // Progress alone does not settle anything: no progress version is above the highest.
         let changed = app.ports.tasks.changed(&view.id, view.sequence, u64::MAX);
         tokio::select! {
@@ -109,7 +114,10 @@ pub(crate) async fn settle(
 }
 
 /// Runs something to its end, also when the caller goes away meanwhile.
-pub(crate) async fn to_its_end<T, F>(tasks: &Arc<dyn Tasks>, act: impl FnOnce(Arc<dyn Tasks>) -> F) -> Result<T, Problem>
+pub(crate) async fn to_its_end<T, F>(
+    tasks: &Arc<dyn Tasks>,
+    act: impl FnOnce(Arc<dyn Tasks>) -> F,
+) -> Result<T, Problem>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
@@ -126,7 +134,8 @@ pub(crate) struct Query(Vec<(String, String)>);
 impl Query {
     pub(crate) fn new(cx: &Cx<'_>, known: &[&str]) -> Result<Self, Problem> {
         let text = cx.parts.uri.query().unwrap_or_default();
-        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
+        let pairs: Vec<(String, String)> =
+            url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
         for (index, (name, _)) in pairs.iter().enumerate() {
             let shown: String = name.chars().take(80).collect();
             if !known.contains(&name.as_str()) {
@@ -159,12 +168,21 @@ impl Query {
     /// The query with another cursor, for the link to the next page.
     fn with_cursor(&self, cursor: &str) -> String {
         let others = self.0.iter().filter(|(name, _)| name != "cursor");
-        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(others).append_pair("cursor", cursor).finish()
+        url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(others)
+            .append_pair("cursor", cursor)
+            .finish()
     }
 }
 
 /// A page of a list under its name, with a link to the next one.
-pub(crate) fn page(cx: &Cx<'_>, query: &Query, name: &str, items: Vec<Value>, next: Option<&str>) -> Response<Body> {
+pub(crate) fn page(
+    cx: &Cx<'_>,
+    query: &Query,
+    name: &str,
+    items: Vec<Value>,
+    next: Option<&str>,
+) -> Response<Body> {
     let mut response = json(StatusCode::OK, &serde_json::json!({ name: items, "next": next }));
     if let Some(next) = next {
         let link = format!("<{}?{}>; rel=\"next\"", cx.parts.uri.path(), query.with_cursor(next));

@@ -25,7 +25,9 @@ pub(crate) fn workflow(cx: &Cx<'_>, name: &str) -> Answer {
     cx.token()?;
     Query::new(cx, &[])?;
     let found = cx.app.ports.tasks.workflows().into_iter().find(|info| info.name == name);
-    let info = found.ok_or_else(|| Problem::not_found(format!("there are these workflows: {}", cx.app.schemas.names())))?;
+    let info = found.ok_or_else(|| {
+        Problem::not_found(format!("there are these workflows: {}", cx.app.schemas.names()))
+    })?;
     Ok(handlers::json(StatusCode::OK, &workflow_json(&info)))
 }
 
@@ -50,7 +52,12 @@ pub(crate) fn records(cx: &Cx<'_>, family: Family) -> Answer {
     let mut items = Vec::new();
     let mut scanned = 0;
     while items.len() < limit && scanned < MAX_SCANNED {
-        let found = cx.app.ports.tasks.records(stored, after.as_deref(), MAX_LIMIT).map_err(|error| unreadable(&error))?;
+        let found = cx
+            .app
+            .ports
+            .tasks
+            .records(stored, after.as_deref(), MAX_LIMIT)
+            .map_err(|error| unreadable(&error))?;
         let last_page = found.len() < MAX_LIMIT;
         for (name, value) in found {
             if items.len() == limit {
@@ -91,7 +98,8 @@ pub(crate) fn locks(cx: &Cx<'_>) -> Answer {
     let token = cx.token()?;
     token.demand_some(Verb::Read)?;
     Query::new(cx, &[])?;
-    let seen = |resource: &str| resource.strip_prefix("site ").is_none_or(|site| token.sites().covers(Some(site)));
+    let seen =
+        |resource: &str| resource.strip_prefix("site ").is_none_or(|site| token.sites().covers(Some(site)));
     let locks = cx.app.ports.tasks.locks();
     let items: Vec<Value> = locks.iter().filter(|lock| seen(&lock.resource)).map(api::lock).collect();
     Ok(handlers::json(StatusCode::OK, &json!({ "locks": items })))

@@ -15,7 +15,10 @@ use crate::problem::{Fault, Problem};
 const RETRY_AFTER_S: u32 = 30;
 
 /// Hands a submission to the engine; it runs to its end even if the caller hangs up, so that nothing is done by halves.
-pub(crate) async fn submit(app: &Inner, submission: Submission) -> Result<Result<Submitted, SubmitError>, Problem> {
+pub(crate) async fn submit(
+    app: &Inner,
+    submission: Submission,
+) -> Result<Result<Submitted, SubmitError>, Problem> {
     to_its_end(&app.ports.tasks, |tasks| async move { tasks.submit(submission).await }).await
 }
 
@@ -90,7 +93,10 @@ pub(crate) fn unknown_workflow(app: &Inner) -> Problem {
 }
 
 pub(crate) fn bad_params(faults: impl IntoIterator<Item = Fault>) -> Problem {
-    Problem::invalid("the parameters do not fit the workflow; GET /v1/workflows/{name} shows its schema", faults)
+    Problem::invalid(
+        "the parameters do not fit the workflow; GET /v1/workflows/{name} shows its schema",
+        faults,
+    )
 }
 
 #[cfg(test)]
@@ -111,10 +117,13 @@ mod tests {
                 errors.iter().map(|error| error["pointer"].as_str().unwrap().to_owned()).collect()
             }
         };
-        assert!(pointers(json!({"site": "x.a.test", "new_site": "y.a.test", "aliases": ["z.a.test"]})).is_empty());
+        assert!(
+            pointers(json!({"site": "x.a.test", "new_site": "y.a.test", "aliases": ["z.a.test"]})).is_empty()
+        );
         assert_eq!(pointers(json!({"site": "b.test"})), ["#/params/site"]);
         assert_eq!(pointers(json!({})), ["#/params/site"], "a task about no site needs `*`");
-        let all = pointers(json!({"site": "x.a.test", "new_site": "b.test", "aliases": ["x.a.test", "b.test", 7]}));
+        let all =
+            pointers(json!({"site": "x.a.test", "new_site": "b.test", "aliases": ["x.a.test", "b.test", 7]}));
         assert_eq!(all, ["#/params/new_site", "#/params/aliases/1", "#/params/aliases/2"]);
         assert!(check_sites(&Sites::new(&["*".to_owned()], &mut Vec::new()), &json!({})).is_ok());
     }

@@ -82,7 +82,8 @@ fn visible(
                 tasks.push(task);
             }
             if tasks.len() == wanted {
-                let next = if index + 1 == count { page.next } else { tasks.last().map(|task| task.id.clone()) };
+                let next =
+                    if index + 1 == count { page.next } else { tasks.last().map(|task| task.id.clone()) };
                 return Ok((tasks, next));
             }
         }
@@ -110,7 +111,8 @@ fn since(text: &str) -> Result<Millis, Problem> {
 }
 
 fn cursor(text: &str) -> Result<TaskId, Problem> {
-    TaskId::try_from(text.to_owned()).map_err(|_| Problem::query("cursor", "is what `next` of the page before said"))
+    TaskId::try_from(text.to_owned())
+        .map_err(|_| Problem::query("cursor", "is what `next` of the page before said"))
 }
 
 pub(crate) fn graph(cx: &Cx<'_>, id: &TaskId) -> Answer {

@@ -26,7 +26,11 @@ pub(crate) async fn cancel<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &
     let reason = fields.text("reason", MAX_REASON).unwrap_or_default();
     fields.finish().map_err(unfit)?;
     let id = id.clone();
-    answer(cx, to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.cancel(&id, actor, reason).await }).await?)
+    answer(
+        cx,
+        to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.cancel(&id, actor, reason).await })
+            .await?,
+    )
 }
 
 pub(crate) async fn retry<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &TaskId, body: B) -> Answer {
@@ -47,7 +51,8 @@ pub(crate) async fn resolve<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: 
     let actor = ask(cx, id, Verb::Resolve)?;
     let resolution = resolution(fields(cx, body).await?)?;
     let id = id.clone();
-    let act = to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.resolve(&id, resolution, actor).await });
+    let act =
+        to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.resolve(&id, resolution, actor).await });
     answer(cx, act.await?)
 }
 
