@@ -148,24 +148,25 @@ pub(super) async fn drop(client: &Client, user: &DatabaseName, secret: Option<&S
 
 /// Somebody may have given our user rights on another schema since: dropping it would break whoever relies on that.
 async fn refuse_if_used_elsewhere(client: &Client, user: &DatabaseName, account: &Account, mark: &Mark) -> PortResult<()> {
-    let wildcards = client.tools().await?.server.grant_wildcards;
+    let matches = if client.tools().await?.server.grant_wildcards { "LIKE" } else { "=" };
     let (name, host) = (quote::text(user.as_str())?, quote::text(&account.host)?);
-    let query = Select::new(["Db"], format!("FROM mysql.db WHERE User = {name} AND Host = {host}"));
+    let query = Select::new(
+        ["s.SCHEMA_NAME"],
+        format!(
+            "FROM mysql.db d JOIN information_schema.SCHEMATA s ON CONVERT(s.SCHEMA_NAME USING utf8mb4) COLLATE utf8mb4_bin \
+             {matches} CONVERT(d.Db USING utf8mb4) COLLATE utf8mb4_bin WHERE d.User = {name} AND d.Host = {host}"
+        ),
+    );
     for row in client.select_one(&format!("reading the rights of user {user}"), query).await? {
-        let pattern = field(&row, 0);
-        let schema = quote::schema_of_grant(pattern, wildcards).and_then(|name| DatabaseName::parse(&name).ok());
-        let used = match schema {
-            Some(schema) => match marks::schema(client, &schema).await? {
-                Existing::Absent => false,
-                Existing::Marked { task } => task != mark.task,
-                Existing::Unmarked => true,
-            },
-            None => true,
+        let schema = field(&row, 0);
+        let owner = match DatabaseName::parse(schema) {
+            Ok(name) => marks::schema(client, &name).await?,
+            Err(_) => Existing::Unmarked,
         };
-        if used {
+        if owner != Existing::Absent && owner != (Existing::Marked { task: mark.task.clone() }) {
             let host = &account.host;
             return Err(PortError::NotOurs(format!(
-                "user {user}@{host} was given rights on {pattern} besides: revoke them or drop the user by hand"
+                "user {user}@{host} was given rights on schema {schema} besides: revoke them or drop the user by hand"
             )));
         }
     }

@@ -11,15 +11,15 @@ use super::errors::{Effect, Failure, classify, classify_secret};
 use crate::host::{Command, Finished, Host, Stdin};
 
 /// How long a metadata lock is waited for: longer than a page takes, shorter than anybody waits for a site.
-const LOCK_WAIT_SECONDS: u32 = 60;
+const LOCK_WAIT_SECONDS: u16 = 60;
 /// Time limit of what reads or writes whole schemas. The step's own limit is what counts; this one only ends what nobody awaits.
 pub(super) const TRANSFER_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Settings of every session of ours. Executable comments: 80000 is read by MySQL 8 only, M!100200 by MariaDB only.
 /// `sql_mode` without NO_BACKSLASH_ESCAPES and ANSI_QUOTES is what `quote` relies on.
-fn session() -> String {
+fn session(lock_wait: u16) -> String {
     format!(
-        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO', time_zone='+00:00', lock_wait_timeout={LOCK_WAIT_SECONDS}\
+        "SET SESSION sql_mode='NO_AUTO_VALUE_ON_ZERO', time_zone='+00:00', lock_wait_timeout={lock_wait}\
          /*!80000 , information_schema_stats_expiry=0 *//*M!100200 , max_statement_time=0 */"
     )
 }
@@ -65,6 +65,8 @@ pub(super) struct Client {
     host: Arc<dyn Host>,
     scope: Scope,
     defaults_file: Option<String>,
+    /// Seconds that a statement waits for a metadata lock.
+    pub(super) lock_wait: u16,
     tools: Arc<OnceCell<Tools>>,
 }
 
@@ -86,7 +88,7 @@ impl Select {
 
 impl Client {
     pub(super) fn new(host: Arc<dyn Host>, scope: Scope, defaults_file: Option<String>) -> Self {
-        Self { host, scope, defaults_file, tools: Arc::new(OnceCell::new()) }
+        Self { host, scope, defaults_file, lock_wait: LOCK_WAIT_SECONDS, tools: Arc::new(OnceCell::new()) }
     }
 
     /// The same tools on behalf of another attempt.
@@ -174,7 +176,7 @@ impl Client {
         argv.push(tools.client.clone());
         let option = if self.defaults_file.is_some() { "--defaults-file" } else { "--defaults-extra-file" };
         argv.push(format!("{option}=/dev/fd/3"));
-        argv.extend(client_options(session()));
+        argv.extend(client_options(session(self.lock_wait)));
         if tools.client_help.contains("--sandbox") {
             argv.push("--sandbox".to_owned());
         }
@@ -211,7 +213,7 @@ impl Client {
     fn client_argv(&self, client: &str) -> Vec<String> {
         let mut argv = vec![client.to_owned()];
         argv.extend(self.defaults());
-        argv.extend(client_options(session()));
+        argv.extend(client_options(session(self.lock_wait)));
         argv
     }
 

@@ -37,7 +37,7 @@ async fn schema_entries(client: &Client, request: &DatabaseFingerprint) -> PortR
     let before = objects(client, name).await?;
     let columns = columns(client, name, &what).await?;
     let sql = script(name, &before, &columns, request)?;
-    let mut reader = Reader::new(without_counter(&before, request));
+    let mut reader = Reader::new(name.as_str(), without_counter(&before, request));
     let command = client.command(Stdin::Bytes(sql.into_bytes())).await?;
     let mut output = client.host().stream(command).await?;
     while let Some(chunk) = output.next().await {

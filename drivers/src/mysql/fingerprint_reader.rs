@@ -15,6 +15,7 @@ const ROW: &[u8] = b"r\t";
 
 /// The reader.
 pub(super) struct Reader {
+    schema: String,
     without_counter: BTreeSet<String>,
     entries: Vec<(String, String)>,
     line: Vec<u8>,
@@ -45,8 +46,10 @@ impl RowSet {
 }
 
 impl Reader {
-    pub(super) fn new(without_counter: BTreeSet<String>) -> Self {
-        Self { without_counter, entries: Vec::new(), line: Vec::new(), row: None, rows: None, shown: None, ended: false }
+    /// A reader for this schema; the auto increments of some tables do not count.
+    pub(super) fn new(schema: &str, without_counter: BTreeSet<String>) -> Self {
+        let schema = schema.to_owned();
+        Self { schema, without_counter, entries: Vec::new(), line: Vec::new(), row: None, rows: None, shown: None, ended: false }
     }
 
     /// Takes a chunk of output.
@@ -102,7 +105,7 @@ impl Reader {
         let line = std::mem::take(&mut self.line);
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b'\t').collect();
         if let Some((kind, name)) = self.shown.take() {
-            self.entries.push((format!("{}:{name}", kind.to_lowercase()), definition(&kind, &fields)?));
+            self.entries.push((format!("{}:{name}", kind.to_lowercase()), definition(&self.schema, &kind, &fields)?));
             return Ok(());
         }
         self.end_of_rows();
@@ -140,8 +143,8 @@ fn text(hex: &[u8]) -> PortResult<String> {
     hex::decode(hex).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unreadable)
 }
 
-/// A digest of the columns of SHOW CREATE that tell what the object is: not when it was made, nor by whom.
-fn definition(kind: &str, fields: &[&[u8]]) -> PortResult<String> {
+/// A digest of the columns of SHOW CREATE that tell what the object is: not when it was made, by whom, or in which schema.
+fn definition(schema: &str, kind: &str, fields: &[&[u8]]) -> PortResult<String> {
     let count = match kind {
         "VIEW" => 4,
         "EVENT" => 7,
@@ -152,18 +155,35 @@ fn definition(kind: &str, fields: &[&[u8]]) -> PortResult<String> {
     let mut hash = Sha256::new();
     for field in fields {
         let field = unescape(field);
-        let plain = if count == 2 { without_auto_increment(&field) } else { without_definer(&field)? };
+        let plain = if count == 2 { plain_table(&field) } else { without_place(schema, &field)? };
         hash.update((plain.len() as u64).to_be_bytes());
         hash.update(&plain);
     }
     Ok(hex::encode(&hash.finalize()[..16]))
 }
 
-fn without_definer(definition: &[u8]) -> PortResult<Vec<u8>> {
-    let mut filter = SqlFilter::new();
+fn without_place(schema: &str, definition: &[u8]) -> PortResult<Vec<u8>> {
+    let mut filter = SqlFilter::of_schema(schema);
     let mut plain = filter.push(definition)?.to_vec();
     plain.extend_from_slice(&filter.finish()?);
     Ok(plain)
+}
+
+/// A table's definition without what says nothing of it: its counter, which is told apart, and the character set in front of a
+/// collation, which MySQL prints or not depending on how the table was made.
+fn plain_table(definition: &[u8]) -> Vec<u8> {
+    const CHARSET: &[u8] = b" CHARACTER SET ";
+    let mut plain = without_auto_increment(definition);
+    let mut from = 0;
+    while let Some(start) = memchr::memmem::find(&plain[from..], CHARSET).map(|i| from + i) {
+        from = start + CHARSET.len();
+        let name = plain[from..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        if plain[from + name..].starts_with(b" COLLATE ") {
+            plain.drain(start..from + name);
+            from = start;
+        }
+    }
+    plain
 }
 
 /// A table's definition without its counter, which is among the options behind the last column. A line break inside a comment or
@@ -183,7 +203,7 @@ mod tests {
     use super::*;
 
     fn read(lines: &[u8], chunk: usize) -> PortResult<Vec<(String, String)>> {
-        let mut reader = Reader::new(["tv".to_owned()].into());
+        let mut reader = Reader::new("shop", ["tv".to_owned()].into());
         for part in lines.chunks(chunk) {
             reader.push(part)?;
         }
@@ -221,5 +241,11 @@ mod tests {
     fn a_comment_is_not_taken_for_the_counter() {
         let sql = b"CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=5'\n) ENGINE=InnoDB COMMENT='x'";
         assert_eq!(without_auto_increment(sql), sql);
+    }
+
+    #[test]
+    fn a_character_set_is_implied_by_its_collation() {
+        let sql = b"`a` text CHARACTER SET utf8mb4 COLLATE utf8mb4_bin, `b` text CHARACTER SET latin1,";
+        assert_eq!(plain_table(sql), b"`a` text COLLATE utf8mb4_bin, `b` text CHARACTER SET latin1,");
     }
 }

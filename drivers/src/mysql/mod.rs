@@ -11,6 +11,9 @@ mod quote;
 mod schema;
 mod sql_filter;
 mod sql_head;
+mod sql_unqualify;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -71,6 +74,13 @@ impl Mysql {
     #[must_use]
     pub fn scoped(&self, scope: &Scope) -> Self {
         Self { client: self.client.scoped(scope), ..self.clone() }
+    }
+
+    /// Waits at most so many seconds for tables that somebody else uses, instead of a minute.
+    #[must_use]
+    pub fn with_lock_wait(mut self, seconds: u16) -> Self {
+        self.client.lock_wait = seconds;
+        self
     }
 
     async fn secret(&self, name: &SecretRef) -> PortResult<Secret> {

@@ -36,23 +36,6 @@ pub(super) fn grant_schema(name: &str, wildcards: bool) -> PortResult<String> {
     Ok(quoted.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%"))
 }
 
-/// The schema named by a grant's pattern, if it has no wildcard.
-pub(super) fn schema_of_grant(pattern: &str, wildcards: bool) -> Option<String> {
-    if !wildcards {
-        return Some(pattern.to_owned());
-    }
-    let mut name = String::new();
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => name.push(chars.next()?),
-            '_' | '%' => return None,
-            c => name.push(c),
-        }
-    }
-    Some(name)
-}
-
 /// An account: `'user'@'host'`.
 pub(super) fn account(user: &str, host: &str) -> PortResult<String> {
     Ok(format!("{}@{}", text(user)?, text(host)?))
@@ -95,8 +78,6 @@ mod tests {
     fn a_grant_on_one_schema_matches_no_other() {
         let quoted = grant_schema("my_shop%1", true).unwrap();
         assert_eq!(quoted, r"`my\_shop\%1`");
-        assert_eq!(schema_of_grant(r"my\_shop\%1", true).as_deref(), Some("my_shop%1"));
-        assert_eq!(schema_of_grant("my_shop", true), None);
         assert_eq!(grant_schema("my_shop", false).unwrap(), "`my_shop`");
     }
 }

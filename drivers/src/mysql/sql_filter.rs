@@ -1,11 +1,13 @@
 //! Takes out of a dump, as it streams by, what belongs to the server it came from: DEFINER clauses, the schema's name in
-//! ALTER DATABASE, the sandbox line of new clients. Reads SQL as tokens, so that text inside literals and comments is never
+//! ALTER DATABASE, views and triggers, the sandbox line of new clients, and comments between statements (they name schemas; the last line, which
+//! says that the dump is whole, stays). Reads SQL as tokens, so that text inside literals and comments is never
 //! touched, wherever the chunks are cut. Never judges whether the SQL is right.
 
 use bytes::Bytes;
 use kedge_workflows::ports::{PortError, PortResult};
 
-use super::sql_head::{Head, Token};
+use super::sql_head::{After, Head, Token};
+use super::sql_unqualify::{Kind, MAX_HELD, Unqualify};
 
 /// Most bytes of a CREATE statement up to its object (`VIEW`, `TRIGGER` ..): tools write some hundred.
 const MAX_HEAD: usize = 64 * 1024;
@@ -23,6 +25,8 @@ const TRAILER: &[u8] = b"-- Dump completed";
 /// The filter. Feed it with [`SqlFilter::push`], end with [`SqlFilter::finish`].
 #[derive(Debug)]
 pub(super) struct SqlFilter {
+    /// The schema that the dump is of, if that is known.
+    schema: Option<String>,
     /// Bytes not yet understood: the end of the last chunk.
     pending: Vec<u8>,
     out: Vec<u8>,
@@ -43,6 +47,8 @@ enum Mode {
     /// In a literal or quoted name that ends with this byte.
     Quoted(u8),
     LineComment,
+    /// In a comment that is left out, but for its line break: line numbers in messages hold.
+    DroppedComment,
     BlockComment,
     /// In the line that a client's DELIMITER command takes.
     Delimiter,
@@ -55,13 +61,17 @@ enum Statement {
     Start,
     /// It begins like one whose head we change; held back until decided.
     Head(Head),
+    /// It may name its schema.
+    Unqualify(Unqualify),
     /// It passes unchanged.
     Body,
 }
 
 impl SqlFilter {
+    /// A filter for SQL from anywhere.
     pub(super) fn new() -> Self {
         Self {
+            schema: None,
             pending: Vec::new(),
             out: Vec::new(),
             mode: Mode::Code,
@@ -73,6 +83,11 @@ impl SqlFilter {
             statement_bytes: 0,
             largest_statement: 0,
         }
+    }
+
+    /// A filter for a dump of this schema.
+    pub(super) fn of_schema(schema: &str) -> Self {
+        Self { schema: Some(schema.to_owned()), ..Self::new() }
     }
 
     /// Takes a chunk; returns what can be passed on.
@@ -91,7 +106,7 @@ impl SqlFilter {
     /// As [`SqlFilter::push`].
     pub(super) fn finish(&mut self) -> PortResult<Bytes> {
         self.work(true)?;
-        self.flush_head();
+        self.flush();
         Ok(Bytes::from(std::mem::take(&mut self.out)))
     }
 
@@ -101,7 +116,7 @@ impl SqlFilter {
             && self.pending.is_empty()
             && self.executable == 0
             && matches!(self.statement, Statement::Start)
-            && matches!(self.mode, Mode::Code | Mode::LineComment)
+            && matches!(self.mode, Mode::Code | Mode::LineComment | Mode::DroppedComment)
     }
 
     /// Bytes of the largest statement so far.
@@ -125,6 +140,9 @@ impl SqlFilter {
             Statement::Head(head) if head.len() > MAX_HEAD => {
                 Err(refused("a CREATE statement in the SQL does not come to its object within 64 KiB"))
             }
+            Statement::Unqualify(statement) if statement.held() > MAX_HELD => {
+                Err(refused("a view or trigger in the SQL has a literal of more than 16 MiB"))
+            }
             _ => Ok(()),
         }
     }
@@ -133,12 +151,16 @@ impl SqlFilter {
     fn step(&mut self, rest: &[u8], end: bool) -> PortResult<usize> {
         match self.mode {
             Mode::Quoted(quote) => Ok(self.quoted(rest, quote, end)),
-            Mode::LineComment => {
-                let used = memchr::memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
-                if rest[used - 1] == b'\n' {
-                    self.mode = Mode::Code;
+            Mode::LineComment | Mode::DroppedComment => {
+                let used = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+                if self.mode == Mode::LineComment {
+                    self.emit(&rest[..used]);
                 }
-                self.emit(&rest[..used]);
+                if used < rest.len() {
+                    self.mode = Mode::Code;
+                    self.emit(b"\n");
+                    return Ok(used + 1);
+                }
                 Ok(used)
             }
             Mode::BlockComment => Ok(self.block_comment(rest, end)),
@@ -232,7 +254,7 @@ impl SqlFilter {
         let first = rest[0];
         if self.executable == 0 && rest.starts_with(&self.delimiter) {
             let used = self.delimiter.len();
-            self.flush_head();
+            self.flush();
             self.emit(&rest[..used]);
             self.end_statement();
             return Ok(used);
@@ -273,8 +295,13 @@ impl SqlFilter {
     fn symbol(&mut self, rest: &[u8]) -> usize {
         let dashes = rest.starts_with(b"--") && rest.get(2).is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
         if rest[0] == b'#' || dashes {
+            let trailer = rest.starts_with(TRAILER);
             if matches!(self.statement, Statement::Start) {
-                self.trailer |= rest.starts_with(TRAILER);
+                self.trailer |= trailer;
+                if !trailer {
+                    self.mode = Mode::DroppedComment;
+                    return 1;
+                }
             }
             self.mode = Mode::LineComment;
             return self.pass(&rest[..1]);
@@ -314,30 +341,46 @@ impl SqlFilter {
         self.statement_bytes += bytes.len() as u64;
         match &mut self.statement {
             Statement::Head(head) => head.add(bytes),
+            Statement::Unqualify(statement) => statement.add(bytes),
             Statement::Start | Statement::Body => self.out.extend_from_slice(bytes),
         }
     }
 
     fn token_begins(&mut self) {
-        if let Statement::Head(head) = &mut self.statement {
-            head.token_begins();
+        match &mut self.statement {
+            Statement::Head(head) => head.token_begins(),
+            Statement::Unqualify(statement) => statement.token_begins(),
+            Statement::Start | Statement::Body => {}
         }
     }
 
     fn token_ends(&mut self, token: Token<'_>) {
-        if let Statement::Head(head) = &mut self.statement
-            && head.token_ends(token)
-        {
-            self.flush_head();
+        match &mut self.statement {
+            Statement::Head(head) => {
+                if let Some(after) = head.token_ends(token) {
+                    self.flush();
+                    self.statement = match (after, &self.schema) {
+                        (After::View, Some(schema)) => Statement::Unqualify(Unqualify::new(Kind::View, schema)),
+                        (After::Trigger, Some(schema)) => Statement::Unqualify(Unqualify::new(Kind::Trigger, schema)),
+                        (After::View | After::Trigger | After::Other, _) => Statement::Body,
+                    };
+                }
+            }
+            Statement::Unqualify(statement) => {
+                if statement.token_ends(token, &mut self.out) {
+                    self.flush();
+                }
+            }
+            Statement::Start | Statement::Body => {}
         }
     }
 
-    fn flush_head(&mut self) {
-        if !matches!(self.statement, Statement::Head(_)) {
-            return;
-        }
-        if let Statement::Head(head) = std::mem::replace(&mut self.statement, Statement::Body) {
-            self.out.extend_from_slice(&head.into_bytes());
+    /// Passes on what is held back of the statement; the rest of it passes unchanged.
+    fn flush(&mut self) {
+        match std::mem::replace(&mut self.statement, Statement::Body) {
+            Statement::Head(head) => self.out.extend_from_slice(&head.into_bytes()),
+            Statement::Unqualify(statement) => self.out.extend_from_slice(&statement.into_bytes()),
+            other @ (Statement::Start | Statement::Body) => self.statement = other,
         }
     }
 
@@ -401,9 +444,42 @@ mod tests {
             ("CREATE OR REPLACE DEFINER=CURRENT_USER() SQL SECURITY INVOKER VIEW v AS SELECT 1;", "CREATE OR REPLACE  SQL SECURITY INVOKER VIEW v AS SELECT 1;"),
             ("CREATE DEFINER=CURRENT_USER EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;", "CREATE  EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;"),
             ("ALTER DATABASE `old_site` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;", "ALTER DATABASE  CHARACTER SET latin1 COLLATE latin1_swedish_ci ;"),
-            ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump\n", "\n-- MariaDB dump\n"),
+            ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump of x\nSELECT 1;", "\n\nSELECT 1;"),
+            ("SELECT 1; # x\n-- Table `a`\n-- Dump completed\n", "SELECT 1; \n\n-- Dump completed\n"),
         ] {
             assert_eq!(text(sql), expected);
+        }
+    }
+
+    #[test]
+    fn the_schemas_own_name_leaves_views_and_triggers() {
+        let of_shop = |sql: &str, chunk: usize| {
+            let mut filter = SqlFilter::of_schema("shop");
+            let mut out = Vec::new();
+            for part in sql.as_bytes().chunks(chunk) {
+                out.extend_from_slice(&filter.push(part).unwrap());
+            }
+            out.extend_from_slice(&filter.finish().unwrap());
+            String::from_utf8(out).unwrap()
+        };
+        for (sql, expected) in [
+            (
+                "/*!50001 CREATE */ /*!50001 VIEW `v` AS select `shop`.`t`.`a` AS `a`,`shop`.`f`(`t`.`b`) AS `b` from `t` where `shop`.`t`.`a` <> '`shop`.`t`.`a`' */;",
+                "/*!50001 CREATE */ /*!50001 VIEW `v` AS select `t`.`a` AS `a`,`f`(`t`.`b`) AS `b` from `t` where `t`.`a` <> '`shop`.`t`.`a`' */;",
+            ),
+            // An alias of that name, another schema, and a name that begins alike.
+            ("CREATE VIEW v AS select `shop`.`a` AS `a`, `shops`.`t`.`a` from `t` `shop`;", ""),
+            ("CREATE VIEW v AS select `shop`.`shop`.`a` from `shop`;", "CREATE VIEW v AS select `shop`.`a` from `shop`;"),
+            (
+                "CREATE TRIGGER shop.t BEFORE INSERT ON `shop`.`x` FOR EACH ROW SET NEW.a = (SELECT shop.f(1));",
+                "CREATE TRIGGER t BEFORE INSERT ON `x` FOR EACH ROW SET NEW.a = (SELECT shop.f(1));",
+            ),
+            ("CREATE TABLE t (a int); INSERT INTO t VALUES ('`shop`.`t`.`a`'), (`shop`.`t`.`a`);", ""),
+        ] {
+            let expected = if expected.is_empty() { sql } else { expected };
+            for chunk in 1..sql.len() {
+                assert_eq!(of_shop(sql, chunk), expected, "in chunks of {chunk}");
+            }
         }
     }
 
@@ -411,7 +487,7 @@ mod tests {
     fn what_only_looks_like_a_definer_passes_unchanged() {
         for sql in [
             "INSERT INTO `t` VALUES (1,'/*!50013 DEFINER=`root`@`localhost` SQL SECURITY DEFINER */'),(2,'it\\'s; CREATE DEFINER=`a`@`b` VIEW'),(3,'x''; CREATE DEFINER=a@b VIEW v AS');",
-            "INSERT INTO t VALUES ('\\\\'),('CREATE DEFINER=`a`@`b` TRIGGER');\n-- CREATE DEFINER=`a`@`b` VIEW\n# CREATE DEFINER=a@b VIEW\n/* CREATE DEFINER=a@b VIEW */ SELECT 1;",
+            "INSERT INTO t VALUES ('\\\\'),('CREATE DEFINER=`a`@`b` TRIGGER');\n\n/* CREATE DEFINER=a@b VIEW */ SELECT 1 -- CREATE DEFINER=`a`@`b` VIEW\n# CREATE DEFINER=a@b VIEW\n;",
             "CREATE TABLE `definer` (`a` int COMMENT 'DEFINER=`x`@`y`') ENGINE=InnoDB;",
             "CREATE TABLE t (definer int, `CREATE DEFINER=a@b VIEW` int);",
             "DELIMITER //\nCREATE PROCEDURE p() BEGIN SET @q = 'x'; CREATE DEFINER=`a`@`b` VIEW v AS SELECT 1; END //\nDELIMITER ;\n",

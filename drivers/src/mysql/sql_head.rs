@@ -50,6 +50,27 @@ enum Expect {
     Schema,
 }
 
+/// What comes after a decided head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// A view.
+    View,
+    /// A trigger.
+    Trigger,
+    /// Anything else.
+    Other,
+}
+
+impl After {
+    fn of(token: Token<'_>) -> Self {
+        match token {
+            Token::Word(word) if word.eq_ignore_ascii_case(b"view") => Self::View,
+            Token::Word(word) if word.eq_ignore_ascii_case(b"trigger") => Self::Trigger,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Head {
     /// A head, if a statement that begins with this word has one that matters.
     pub(super) fn begin(word: &[u8]) -> Option<Self> {
@@ -72,8 +93,8 @@ impl Head {
         self.token_start = self.bytes.len();
     }
 
-    /// A token ended with the last byte. `true`: the head is decided.
-    pub(super) fn token_ends(&mut self, token: Token<'_>) -> bool {
+    /// A token ended with the last byte. `Some`: the head is decided, and this is what comes after it.
+    pub(super) fn token_ends(&mut self, token: Token<'_>) -> Option<After> {
         let (start, end) = (self.token_start, self.bytes.len());
         let is = |word: &[u8]| matches!(token, Token::Word(w) if w.eq_ignore_ascii_case(word));
         self.expect = match self.expect {
@@ -82,13 +103,13 @@ impl Head {
             Expect::Object if is(b"definer") => Expect::Equals(start),
             Expect::Object if is(b"security") => Expect::Security,
             Expect::Object if token == Token::Symbol(b'=') || BETWEEN.iter().any(|word| is(word)) => Expect::Object,
-            Expect::Object => return true,
+            Expect::Object => return Some(After::of(token)),
             Expect::Security => Expect::Object,
             Expect::Equals(from) if token == Token::Symbol(b'=') => Expect::User(from),
-            Expect::Equals(_) => return true,
+            Expect::Equals(_) => return Some(After::of(token)),
             Expect::User(from) => match token {
                 Token::Word(_) | Token::Quoted => Expect::AfterUser(from, end),
-                Token::Symbol(_) => return true,
+                Token::Symbol(_) => return Some(After::of(token)),
             },
             Expect::AfterUser(from, _) if token == Token::Symbol(b'@') => Expect::Host(from),
             Expect::AfterUser(from, _) if token == Token::Symbol(b'(') => Expect::Bracket(from),
@@ -102,17 +123,17 @@ impl Head {
                 Expect::Object
             }
             Expect::Database if is(b"database") || is(b"schema") => Expect::Schema,
-            Expect::Database => return true,
+            Expect::Database => return Some(After::of(token)),
             Expect::Schema => {
                 let options: [&[u8]; 7] =
                     [b"character", b"charset", b"collate", b"default", b"comment", b"encryption", b"read"];
                 if token == Token::Quoted || matches!(token, Token::Word(_)) && !options.iter().any(|word| is(word)) {
                     self.cuts.push((start, end));
                 }
-                return true;
+                return Some(After::of(token));
             }
         };
-        false
+        None
     }
 
     /// The bytes without what is left out.

@@ -65,7 +65,7 @@ pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<Byt
         let what = what.clone();
         move |chunk| chunk.map_err(|error| super::stream_error(&what, error, Effect::None))
     });
-    Ok(Box::pin(filtered(output, move |filter| {
+    Ok(Box::pin(filtered(output, SqlFilter::of_schema(name.as_str()), move |filter| {
         if filter.complete() {
             return Ok(());
         }
@@ -95,7 +95,7 @@ pub(super) async fn import(
             bytes.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Ordering::Relaxed);
         }
     });
-    let input = filtered(counted, {
+    let input = filtered(counted, SqlFilter::new(), {
         let largest = largest.clone();
         move |filter| {
             largest.store(filter.largest_statement(), Ordering::Relaxed);
@@ -123,6 +123,7 @@ fn login(user: &DatabaseName, password: &Secret) -> PortResult<String> {
 /// A stream through the filter; `end` judges the whole.
 fn filtered(
     input: impl Stream<Item = PortResult<Bytes>> + Send + 'static,
+    filter: SqlFilter,
     end: impl FnOnce(&SqlFilter) -> PortResult<()> + Send + 'static,
 ) -> impl Stream<Item = PortResult<Bytes>> + Send {
     struct State<F> {
@@ -130,7 +131,7 @@ fn filtered(
         filter: SqlFilter,
         end: F,
     }
-    let state = State { input: input.boxed(), filter: SqlFilter::new(), end };
+    let state = State { input: input.boxed(), filter, end };
     futures::stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         loop {
@@ -158,7 +159,7 @@ mod tests {
         let end = |filter: &SqlFilter| {
             if filter.complete() { Ok(()) } else { Err(PortError::Unavailable("broke off".into())) }
         };
-        filtered(futures::stream::iter(chunks), end).collect().await
+        filtered(futures::stream::iter(chunks), SqlFilter::new(), end).collect().await
     }
 
     #[tokio::test]
