@@ -20,7 +20,7 @@ use crate::api::Links;
 use crate::auth::{Token, authenticate};
 use crate::body::Body;
 use crate::config::Mistake;
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::handlers;
 use crate::hook::Hook;
 use crate::metrics::Metrics;
@@ -128,8 +128,23 @@ impl App {
     /// Every mistake; then nothing has changed.
     pub fn replace(&self, access: Access) -> Result<(), Vec<Mistake>> {
         check(&access, &self.0.schemas, &self.0.endpoints)?;
-        *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+        self.put(access);
         Ok(())
+    }
+
+    /// Puts other tokens, hooks and endpoints in place, all or nothing; hooks may name the new endpoints.
+    ///
+    /// # Errors
+    /// Every mistake; then nothing has changed.
+    pub fn reload(&self, access: Access, endpoints: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
+        check(&access, &self.0.schemas, &Endpoints::new(endpoints.clone())?)?;
+        self.0.endpoints.replace(endpoints)?;
+        self.put(access);
+        Ok(())
+    }
+
+    fn put(&self, access: Access) {
+        *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
 
     /// From now on `readyz` says no, long polls answer and streams end.

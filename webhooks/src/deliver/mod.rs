@@ -72,6 +72,17 @@ impl Deliverer {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: Metrics,
+    ) -> Self {
+        Self::with_patience(outbox, endpoints, clock, random, metrics, Patience::default())
+    }
+
+    /// The same with other time limits.
+    pub fn with_patience(
+        outbox: Arc<dyn Outbox>,
+        endpoints: Endpoints,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: Metrics,
         patience: Patience,
     ) -> Self {
         let sender = Sender::new(patience);

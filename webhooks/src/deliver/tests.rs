@@ -135,7 +135,7 @@ fn run(outbox: Arc<FakeOutbox>, endpoints: Endpoints) -> Harness {
     let random = Arc::new(FakeRandom::default());
     let metrics = Metrics::default();
     let deliverer =
-        Deliverer::new(outbox.clone(), endpoints.clone(), clock.clone(), random, metrics, patience);
+        Deliverer::with_patience(outbox.clone(), endpoints.clone(), clock.clone(), random, metrics, patience);
     let running = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
     Harness { outbox, clock, endpoints, stop, running }
 }

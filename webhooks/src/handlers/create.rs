@@ -132,6 +132,11 @@ fn read(cx: &Cx<'_>, body: Value) -> Result<Request, Problem> {
     let params = fields.any("params").unwrap_or_else(|| json!({}));
     let callback = fields.any("callback");
     let correlation_id = fields.text("correlation_id", MAX_CORRELATION);
+    if let Some(priority) = fields.any("priority")
+        && !is_ordinary(&priority)
+    {
+        fields.fault("priority", "there is one priority so far, \"normal\" or 0: leave it out");
+    }
     let not_before =
         fields.text("not_before", 64).and_then(|text| match not_before(&text, cx.app.ports.clock.now()) {
             Ok(at) => Some(at),
@@ -151,6 +156,11 @@ fn read(cx: &Cx<'_>, body: Value) -> Result<Request, Problem> {
         }
         _ => Err(Problem::invalid("the body is not a task that could be asked for", faults)),
     }
+}
+
+/// The one priority that every task has: tasks that want the same locks get them in the order in which they came.
+fn is_ordinary(priority: &Value) -> bool {
+    priority == "normal" || priority.as_f64() == Some(0.0)
 }
 
 fn not_before(text: &str, now: Millis) -> Result<Millis, String> {

@@ -13,7 +13,8 @@ async fn a_task_is_created_and_shown() {
     let h = start().await;
     let body = json!({
         "workflow": "migrate", "params": {"site": "shop.a.test", "target_platform": "wp-68"},
-        "correlation_id": "gha-1", "callback": {"endpoint": "ci"}, "not_before": "2026-11-22T17:00:00+01:00"
+        "correlation_id": "gha-1", "callback": {"endpoint": "ci"}, "not_before": "2026-11-22T17:00:00+01:00",
+        "priority": "normal"
     });
     let response = h.client.post(h.url("/v1/tasks")).bearer_auth(CI).json(&body).send().await.unwrap();
     assert_eq!(response.status(), 202);
@@ -359,7 +360,20 @@ async fn access_is_replaced_while_serving_and_a_bad_one_changes_nothing() {
     let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
     assert_eq!(fields, ["tokens", "hooks.x.workflow", "hooks.x.callback.endpoint"]);
     assert_eq!(status().await, 200);
-    h.app.replace(Access::default()).unwrap();
+    let mut new = access();
+    new.tokens.truncate(0);
+    new.hooks[0] = Hook::new(HookSpec {
+        name: "x".to_owned(),
+        provider: "github".to_owned(),
+        secrets: vec![Secret::new("s")],
+        workflow: "migrate".to_owned(),
+        callback: Some(json!({"endpoint": "later"})),
+        ..HookSpec::default()
+    })
+    .unwrap();
+    assert!(h.app.reload(new.clone(), Vec::new()).is_err());
+    assert_eq!(status().await, 200);
+    h.app.reload(new, vec![endpoint("later", "https://later.test/", &[])]).unwrap();
     assert_eq!(status().await, 401);
     h.end().await;
 }
