@@ -84,10 +84,14 @@ impl Error {
 /// Number of lines that an error quotes from a program's output: enough to see why, short enough to read.
 const TAIL_LINES: usize = 12;
 
+/// Length of a quoted line: some programs print all their arguments.
+const TAIL_COLUMNS: usize = 300;
+
 /// The last lines of an output, for an error.
 pub(crate) fn tail(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let shorten = |line: &str| line.trim_end().chars().take(TAIL_COLUMNS).collect::<String>();
+    let lines: Vec<String> = text.lines().map(shorten).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
@@ -100,6 +104,7 @@ mod tests {
         let output = (0..40).map(|n| format!("line {n}\n\n")).collect::<String>();
         let tail = tail(output.as_bytes());
         assert_eq!(tail.lines().count(), TAIL_LINES);
+        assert_eq!(super::tail("ü".repeat(1000).as_bytes()).chars().count(), TAIL_COLUMNS);
         assert!(tail.starts_with("line 28") && tail.ends_with("line 39"), "{tail}");
     }
 }

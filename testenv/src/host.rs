@@ -160,7 +160,6 @@ impl Host {
                 network_mode: Some(self.run.network.clone()),
                 port_bindings: Some(bindings.collect()),
                 mounts: Some(mounts),
-                privileged: Some(spec.privileged),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()

@@ -68,7 +68,6 @@ pub struct HostSpec {
     pub(crate) services: Vec<Service>,
     pub(crate) data_dir: DataDir,
     pub(crate) srv_volume: bool,
-    pub(crate) privileged: bool,
 }
 
 impl HostSpec {
@@ -77,7 +76,7 @@ impl HostSpec {
         let mut services: Vec<Service> = services.into_iter().collect();
         services.sort_unstable();
         services.dedup();
-        Self { name: name.into(), services, data_dir: DataDir::Volume, srv_volume: false, privileged: false }
+        Self { name: name.into(), services, data_dir: DataDir::Volume, srv_volume: false }
     }
 
     /// Everything on one host.
@@ -108,13 +107,6 @@ impl HostSpec {
     #[must_use]
     pub fn srv_on_volume(mut self) -> Self {
         self.srv_volume = true;
-        self
-    }
-
-    /// Lets root inside mount file systems, for tests of full disks and other file systems.
-    #[must_use]
-    pub fn may_mount(mut self) -> Self {
-        self.privileged = true;
         self
     }
 

@@ -1,0 +1,11 @@
+//! Makes this machine ready for tests with containers: engine, image tools, the image of test hosts. Starts no host.
+
+use kedge_testenv::{Progress, Testenv};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let env = Testenv::open(&Progress::stderr()).await?;
+    eprintln!("testenv: ready, with image {}", env.image());
+    env.shutdown().await?;
+    Ok(())
+}
