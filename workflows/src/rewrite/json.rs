@@ -96,9 +96,21 @@ fn unit(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
+/// Whether slashes are written as `\/` (not `\\/`, which is a backslash and a slash).
+fn escapes_slashes(written: &[u8]) -> bool {
+    let mut rest = written;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        if rest.get(at + 1) == Some(&b'/') {
+            return true;
+        }
+        rest = rest.get(at + 2..).unwrap_or_default();
+    }
+    false
+}
+
 /// Writes a JSON string's content, with slashes and characters outside ASCII escaped when `like` has them so.
 pub(super) fn encode(text: &[u8], like: &[u8]) -> Vec<u8> {
-    let slashes = memchr::memmem::find(like, b"\\/").is_some();
+    let slashes = escapes_slashes(like);
     let wide = like.is_ascii();
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     let mut raw = Vec::with_capacity(text.len() + text.len() / 8);

@@ -7,23 +7,24 @@ use memchr::{memchr, memchr2};
 
 /// Where the string ends that goes on at `from` (behind its opening quote): `Ok` with the place behind its closing quote, `Err` with the
 /// place where to go on when more bytes are there. `last`: there are none.
-pub(super) fn string_end(buf: &[u8], from: usize, last: bool) -> Result<usize, usize> {
+pub(super) fn string_end(quote: u8, buf: &[u8], from: usize, last: bool) -> Result<usize, usize> {
     let mut at = from;
-    while let Some(next) = memchr2(b'\'', b'\\', &buf[at..]) {
+    while let Some(next) = memchr2(quote, b'\\', &buf[at..]) {
         let mark = at + next;
         match (buf[mark], buf.get(mark + 1)) {
-            (b'\\', Some(_)) | (b'\'', Some(b'\'')) => at = mark + 2,
-            (b'\'', Some(_)) => return Ok(mark + 1),
-            (b'\'', None) if last => return Ok(mark + 1),
-            _ => return Err(mark),
+            (b'\\', Some(_)) => at = mark + 2,
+            (b'\\', None) => return Err(mark),
+            (_, Some(again)) if *again == quote => at = mark + 2,
+            (_, None) if !last => return Err(mark),
+            _ => return Ok(mark + 1),
         }
     }
     Err(buf.len())
 }
 
 /// What stands between the quotes, as the server reads it.
-pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr2(b'\'', b'\\', raw) else { return Cow::Borrowed(raw) };
+pub(super) fn unescape(quote: u8, raw: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr2(quote, b'\\', raw) else { return Cow::Borrowed(raw) };
     let mut out = Vec::with_capacity(raw.len());
     out.extend_from_slice(&raw[..first]);
     let mut at = first;
@@ -43,7 +44,7 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
             out.push(raw[at]); // a quote, written twice
         }
         at = (at + 2).min(raw.len());
-        let plain = memchr2(b'\'', b'\\', &raw[at..]).unwrap_or(raw.len() - at);
+        let plain = memchr2(quote, b'\\', &raw[at..]).unwrap_or(raw.len() - at);
         out.extend_from_slice(&raw[at..at + plain]);
         at += plain;
     }

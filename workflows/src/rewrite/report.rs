@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Most places that are listed one by one: more than a person looks at; the rest is counted.
+/// Most places that are listed one by one: a report fits into a value of the journal (4 KiB), and nobody reads more; the rest is counted.
 pub const MAX_LISTED: usize = 20;
 
 /// Figures of one dump.

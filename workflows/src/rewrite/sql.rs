@@ -13,6 +13,9 @@ use super::{LeftAlone, Reason, Report, Rewrite};
 /// Room that is kept for the next piece's beginning; more is given back after a long value.
 const KEPT_CAPACITY: usize = 1 << 20;
 
+/// Longest name of a table in MySQL, in characters; a report must stay small whatever a dump says.
+const MAX_TABLE_NAME: usize = 64;
+
 /// Why a rewritten dump cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum RewriteError {
@@ -53,6 +56,7 @@ enum Open {
     },
     /// Beyond the bound: passed on as it comes, only watched for anchors.
     LongText {
+        quote: u8,
         scanned: usize,
         hit: bool,
         offset: u64,
@@ -115,7 +119,10 @@ impl SqlRewriter {
         self.report.bytes_out += (out.len() - before) as u64;
         let inside = if self.open.is_some() { Some("a value") } else { self.lexer.unfinished() };
         match inside {
-            Some(inside) => Err(RewriteError::CutOff { inside, table: self.lexer.place().table.clone() }),
+            Some(inside) => {
+                let table = self.lexer.place().table.chars().take(MAX_TABLE_NAME).collect();
+                Err(RewriteError::CutOff { inside, table })
+            }
             None => Ok(self.report),
         }
     }
@@ -165,14 +172,17 @@ impl SqlRewriter {
         match open {
             Open::Text { scanned, searched, hit } => self.text(scanned, searched, hit, pass),
             Open::Hex { scanned } => self.hex(scanned, pass),
-            Open::LongText { scanned, hit, offset } => self.long_text(scanned, hit, offset, pass),
+            Open::LongText { quote, scanned, hit, offset } => {
+                self.long_text(quote, scanned, hit, offset, pass)
+            }
         }
     }
 
     fn text(&mut self, scanned: usize, searched: usize, hit: bool, pass: &mut Pass<'_>) -> Option<usize> {
         let (at, len) = (pass.at, pass.buf.len());
+        let quote = pass.buf[at];
         let longest = self.rewrite.value_limit.saturating_add(2);
-        match string_end(pass.buf, at + scanned, pass.last) {
+        match string_end(quote, pass.buf, at + scanned, pass.last) {
             Ok(end) => {
                 self.open = None;
                 self.report.values_seen += 1;
@@ -190,8 +200,12 @@ impl SqlRewriter {
                 let hit = hit || pass.anchors.next(at + searched) != NOWHERE;
                 let searched = (len - at).saturating_sub(self.rewrite.anchors.overlap()).max(searched);
                 if len - at > longest {
-                    self.open =
-                        Some(Open::LongText { scanned: resume - at, hit, offset: self.base + at as u64 });
+                    self.open = Some(Open::LongText {
+                        quote,
+                        scanned: resume - at,
+                        hit,
+                        offset: self.base + at as u64,
+                    });
                     return Some(at);
                 }
                 self.open = Some(Open::Text { scanned: resume - at, searched, hit });
@@ -200,9 +214,16 @@ impl SqlRewriter {
         }
     }
 
-    fn long_text(&mut self, scanned: usize, hit: bool, offset: u64, pass: &mut Pass<'_>) -> Option<usize> {
+    fn long_text(
+        &mut self,
+        quote: u8,
+        scanned: usize,
+        hit: bool,
+        offset: u64,
+        pass: &mut Pass<'_>,
+    ) -> Option<usize> {
         let (at, len) = (pass.at, pass.buf.len());
-        match string_end(pass.buf, at + scanned, pass.last) {
+        match string_end(quote, pass.buf, at + scanned, pass.last) {
             Ok(end) => {
                 self.open = None;
                 self.report.values_seen += 1;
@@ -215,7 +236,7 @@ impl SqlRewriter {
             Err(resume) => {
                 let hit = hit || pass.anchors.next(at) != NOWHERE;
                 let passed = resume.min(len - self.rewrite.anchors.overlap().min(len - at));
-                self.open = Some(Open::LongText { scanned: resume - passed, hit, offset });
+                self.open = Some(Open::LongText { quote, scanned: resume - passed, hit, offset });
                 (passed > at).then_some(passed)
             }
         }
@@ -246,11 +267,12 @@ impl SqlRewriter {
     }
 
     fn rewrite_text(&mut self, end: usize, pass: &mut Pass<'_>) {
-        let outcome = value::rewrite(&self.rewrite, &unescape(&pass.buf[pass.at + 1..end - 1]));
+        let quote = pass.buf[pass.at];
+        let outcome = value::rewrite(&self.rewrite, &unescape(quote, &pass.buf[pass.at + 1..end - 1]));
         if let Some(new) = self.note(outcome, pass.at) {
             pass.out.extend_from_slice(&pass.buf[pass.copied..=pass.at]);
             escape(&new, pass.out);
-            pass.out.push(b'\'');
+            pass.out.push(quote);
             pass.copied = end;
         }
     }
@@ -285,7 +307,7 @@ impl SqlRewriter {
     fn leave(&mut self, reason: Reason, offset: u64) {
         let place = self.lexer.place();
         self.report.leave(|| LeftAlone {
-            table: place.table.clone(),
+            table: place.table.chars().take(MAX_TABLE_NAME).collect(),
             row: place.row,
             column: place.column,
             offset,

@@ -246,7 +246,7 @@ impl Lexer {
                 break;
             }
             match byte {
-                b'\'' => return Step::Text(at),
+                b'\'' | b'"' => return Step::Text(at), // no row of a dump names a column, so `"` quotes a text
                 b',' => self.place.column += u64::from(self.depth == 1),
                 b'(' => {
                     self.depth += 1;

@@ -13,6 +13,9 @@ use super::value::{Job, TooLarge, is_binary};
 /// How often a text is gone over, on average, to find the ends of escaped strings in it: hostile text could ask for more.
 const SEARCHES: usize = 16;
 
+/// Most bytes that one byte is written with: a quote behind four levels of JSON.
+const WIDEST: usize = 16;
+
 /// A stretch of text that counts its bytes.
 enum Island {
     /// `s:5:"hello";`, or (`json`) `s:5:\"hello\";`, where the length counts what the escapes stand for.
@@ -73,16 +76,20 @@ impl Job<'_> {
             match &island {
                 Some(Island::Escaped { area }) if area.start <= found.start => return Ok(false),
                 Some(Island::Counted { digits, content, json }) if content.start <= found.start => {
-                    let (length, new) = self.counted(&text[content.clone()], *json, level)?;
-                    out.extend_from_slice(&text[copied..digits.start]);
-                    out.extend_from_slice(length.to_string().as_bytes());
-                    out.extend_from_slice(&text[digits.end..content.start]);
-                    out.extend_from_slice(&new);
+                    if let Some((length, new)) = self.counted(&text[content.clone()], *json, level)? {
+                        out.extend_from_slice(&text[copied..digits.start]);
+                        out.extend_from_slice(length.to_string().as_bytes());
+                        out.extend_from_slice(&text[digits.end..content.start]);
+                        out.extend_from_slice(&new);
+                    } else {
+                        out.extend_from_slice(&text[copied..content.end]);
+                    }
                     copied = content.end;
                 }
                 Some(Island::Json { content }) if content.start <= found.start => {
+                    let new = self.counted(&text[content.clone()], true, level)?.map(|(_, new)| new);
                     out.extend_from_slice(&text[copied..content.start]);
-                    out.extend_from_slice(&self.counted(&text[content.clone()], true, level)?.1);
+                    out.extend_from_slice(new.as_deref().unwrap_or(&text[content.clone()]));
                     copied = content.end;
                 }
                 _ => {
@@ -99,25 +106,31 @@ impl Job<'_> {
         Ok(true)
     }
 
-    /// The new content of an island, and the length of what it stands for.
-    fn counted(&mut self, written: &[u8], json: bool, level: u8) -> Result<(usize, Vec<u8>), TooLarge> {
+    /// The new content of an island and the length of what it stands for; `None` when it stays as it is.
+    fn counted(
+        &mut self,
+        written: &[u8],
+        json: bool,
+        level: u8,
+    ) -> Result<Option<(usize, Vec<u8>)>, TooLarge> {
         let before = self.tally.replacements;
         let mut new = Vec::with_capacity(written.len() + 64);
-        if !json {
+        if json {
+            // What would not be written again as it was (`\u003c` for `<`, where HTML needs that) is not ours to write.
+            let meant = json::decode(written).filter(|meant| json::encode(meant, written) == written);
+            match meant {
+                Some(meant) => self.value(&meant, level + 1, &mut new)?,
+                None => self.leave(written, Reason::EscapedSerialised, &mut new),
+            }
+        } else {
             self.value(written, level + 1, &mut new)?;
-            self.tally.serialised |= self.tally.replacements > before;
-            return Ok((new.len(), new));
         }
-        let Some(meant) = json::decode(written) else {
-            self.leave(written, Reason::EscapedSerialised, &mut new);
-            return Ok((new.len(), new));
-        };
-        self.value(&meant, level + 1, &mut new)?;
         if self.tally.replacements == before {
-            return Ok((meant.len(), written.to_vec()));
+            return Ok(None);
         }
         self.tally.serialised = true;
-        Ok((new.len(), json::encode(&new, written)))
+        let length = new.len();
+        Ok(Some((length, if json { json::encode(&new, written) } else { new })))
     }
 }
 
@@ -208,9 +221,8 @@ fn token_at(text: &[u8], start: usize, budget: &mut usize) -> Option<Island> {
         }
         End::At(end) => Some(Island::Escaped { area: content_at..end }),
         End::Nowhere => None,
-        // One byte is written with eight at most (`\u00e9` behind doubled backslashes).
         End::Unknown => Some(Island::Escaped {
-            area: content_at..length.saturating_mul(8).saturating_add(content_at).min(text.len()),
+            area: content_at..length.saturating_mul(WIDEST).saturating_add(content_at).min(text.len()),
         }),
     }
 }
@@ -237,11 +249,11 @@ fn escaped_end(
     let closing = [&vec![b'\\'; slashes], quote, b";"].concat();
     // Escapes only make it longer, so it cannot be closed before.
     let mut from = start.saturating_add(length);
-    while from < text.len() {
-        let Some(found) = memmem::find(&text[from..], &closing).map(|found| from + found) else {
-            return End::Nowhere;
-        };
-        *budget = budget.saturating_sub(found - start + closing.len());
+    let limit = length.saturating_mul(WIDEST).saturating_add(start + closing.len()).min(text.len());
+    while from < limit {
+        let found = memmem::find(&text[from..limit], &closing).map(|found| from + found);
+        *budget = budget.saturating_sub(found.unwrap_or(limit) - start);
+        let Some(found) = found else { return End::Nowhere };
         if *budget == 0 {
             return End::Unknown;
         }

@@ -66,6 +66,18 @@ fn doubled_quotes_and_raw_line_breaks_are_read() {
     assert_eq!(out, "INSERT INTO t VALUES ('it\\'s\\nbrand-new.test;\\n','\\';brand-new.test');\n");
 }
 
+/// Dumps of other tools (older mydumper) quote texts with `"`.
+#[test]
+fn texts_in_double_quotes_are_read() {
+    let (out, report) =
+        dump(short, "INSERT INTO t VALUES (\"it's \"\"old.test\"\" \\\"\",'\"',\"old.test\");\n");
+    assert_eq!(
+        out,
+        "INSERT INTO t VALUES (\"it\\'s \\\"brand-new.test\\\" \\\"\",'\"',\"brand-new.test\");\n"
+    );
+    assert_eq!(report.values_seen, 3);
+}
+
 #[test]
 fn hexadecimal_blobs_are_read_like_texts() {
     let hexed =
@@ -89,7 +101,7 @@ fn everything_but_values_of_rows_stays() {
         "CREATE TABLE `old.test` (`a` varchar(10) DEFAULT 'old.test' COMMENT 'old.test');\n",
         "CREATE DEFINER=`me`@`old.test` VIEW `v` AS select 'old.test' AS `old.test`;\n",
         "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`me`@`old.test` SQL SECURITY DEFINER */\n/*!50001 VIEW `v` AS select 'old.test' */;\n",
-        "INSERT INTO `old.test` (`old.test`) VALUES (1,`old.test`,\"old.test\" /* 'old.test' */ -- 'old.test'\n);\n",
+        "INSERT INTO `old.test` (`old.test`) VALUES (1,`old.test` /* 'old.test' */ -- 'old.test'\n);\n",
         "INSERT INTO t SELECT 'old.test';\n",
         "INSERT INTO t SET a = 'old.test';\n",
         "UPDATE t SET a = 'old.test';\n",
