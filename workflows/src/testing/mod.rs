@@ -1,5 +1,7 @@
 //! Fakes of the ports and the contract suites that fakes and drivers both pass. Never used in production.
 
+mod app;
+mod app_contract;
 mod backups;
 mod backups_contract;
 mod database;
@@ -15,6 +17,8 @@ mod tar;
 mod web_server;
 mod web_server_contract;
 
+pub use app::FakeApp;
+pub use app_contract::{AppBench, app_contract};
 pub use backups::{FakeArchive, FakeBackups};
 pub use backups_contract::backups_contract;
 pub use database::FakeDatabase;
