@@ -21,7 +21,7 @@ use crate::machine::Machine;
 use crate::plan::StepSpec;
 use crate::ports::{Clock, Custody};
 use crate::proof::Listing;
-use crate::step::{ErasedStep, ErrorClass, Probe, StepError};
+use crate::step::{ErasedStep, Probe, StepError};
 use crate::store::BlobId;
 use crate::task::{Millis, TaskId};
 
@@ -193,29 +193,24 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
         let mut work = Box::pin(Abortable::new(work, abort));
         let end = self.inner.clock.sleep_until(now.saturating_add(limit));
         let mut interrupted = false;
-        let (mut result, mut cut_short) = match select(&mut work, end).await {
-            Either::Left((Ok(Ok(result)), _)) => {
-                let lost = matches!(&result, Err(error) if error.class == ErrorClass::InDoubt);
-                (result, lost)
-            }
-            Either::Left((Ok(Err(panic)), _)) => (Err(panicked(&*panic)), true),
+        let mut result = match select(&mut work, end).await {
+            Either::Left((Ok(Ok(result)), _)) => result,
+            Either::Left((Ok(Err(panic)), _)) => Err(panicked(&*panic)),
             Either::Left((Err(_aborted), _)) => {
                 interrupted = true;
-                (Err(StepError::fatal("interrupted, since the task goes back")), true)
+                Err(StepError::fatal("interrupted, since the task goes back"))
             }
-            Either::Right(((), _)) => (
-                Err(StepError::in_doubt(format!(
-                    "it took longer than its limit of {} s",
-                    limit.div_ceil(1000)
-                ))),
-                true,
-            ),
+            Either::Right(((), _)) => Err(StepError::in_doubt(format!(
+                "it took longer than its limit of {} s",
+                limit.div_ceil(1000)
+            ))),
         };
         // Whatever the step still holds is given back here, and may panic in doing so.
         if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(work))) {
-            (result, cut_short) = (result.and(Err(panicked(&*panic))), true);
+            result = result.and(Err(panicked(&*panic)));
         }
-        if cut_short {
+        // A step that fails may have left something running beside what failed.
+        if result.is_err() {
             self.clear_own().await;
         }
         (result, interrupted)
@@ -265,7 +260,7 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
         Ok(Done::Listed { digest, listing })
     }
 
-    /// After an attempt was cut short: ends its processes now, and remembers to look again where that did not work.
+    /// After an attempt that failed or was cut short: ends its processes now, and remembers to look again where that did not work.
     async fn clear_own(&self) {
         let step = self.spec().name.as_str();
         let limit = self.inner.clock.sleep_until(self.inner.clock.now().saturating_add(CLEAR_LIMIT_MS));

@@ -12,6 +12,9 @@ use crate::task::TaskId;
 /// Rows read at a time.
 const PAGE: usize = 512;
 
+/// Length of a task's id, with which the keys of open marks and locks end.
+const TASK_ID: usize = 37;
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct FsckReport {
@@ -34,6 +37,7 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
     let mut report = FsckReport::default();
     let mut locks = BTreeSet::new();
     let mut open = BTreeSet::new();
+    let mut damaged = BTreeSet::new();
     for_each(&*store, keys::HEADS, |key, _| {
         let text = String::from_utf8_lossy(&key[keys::HEADS.len()..]).into_owned();
         let Ok(task) = TaskId::try_from(text.clone()) else {
@@ -47,7 +51,10 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
         });
         let (machine, head) = match replayed {
             Ok(replayed) => replayed,
-            Err(error) => return report.problems.push(error.to_string()),
+            Err(error) => {
+                damaged.insert(task);
+                return report.problems.push(error.to_string());
+            }
         };
         if head.state.is_final() != machine.outcome().is_some() {
             report.problems.push(format!("{task}: its head says {:?}, its events do not", head.state));
@@ -64,7 +71,11 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
     for (prefix, expected, what) in [(keys::OPEN, &open, "open mark"), (keys::LOCKS, &locks, "lock")] {
         let mut found = BTreeSet::new();
         for_each(&*store, prefix, |key, _| {
-            found.insert(key.to_vec());
+            // What a damaged task should have cannot be told.
+            let task = String::from_utf8_lossy(&key[key.len().saturating_sub(TASK_ID)..]).into_owned();
+            if TaskId::try_from(task).map_or(true, |task| !damaged.contains(&task)) {
+                found.insert(key.to_vec());
+            }
         })?;
         let name = |key: &Vec<u8>| String::from_utf8_lossy(key).replace('\0', " ");
         report

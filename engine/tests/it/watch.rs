@@ -1,0 +1,539 @@
+//! An independent judge: reads every durable batch and holds it to the guarantees, without using the machine that is under test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use kedge_engine::event::{Event, FingerprintPhase, Outcome, Then, Verdict};
+use kedge_engine::journal::{Journal, Record, keys};
+use kedge_engine::plan::{Class, Plan, UndoSpec};
+use kedge_engine::service::ResolveVerb;
+use kedge_engine::store::{Batch, BlobId, CommitError, Health, Pairs, ReadError, Store, Write};
+use kedge_engine::task::TaskId;
+use kedge_engine::testing::memory_store::MemoryStore;
+use kedge_engine::testing::runtime::Runtime;
+
+use crate::world::Kind;
+
+/// What is durable, as far as the guarantees need it.
+#[derive(Default)]
+pub struct Watch(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    tasks: BTreeMap<TaskId, Task>,
+    /// Lock rows: resource, then holders and whether they share.
+    locks: BTreeMap<String, BTreeMap<TaskId, bool>>,
+    broken: Vec<String>,
+    events: u64,
+}
+
+struct Task {
+    plan: Arc<Plan>,
+    steps: BTreeMap<String, Step>,
+    sequence: u64,
+    epoch: u64,
+    granted: bool,
+    proven: bool,
+    printing: Option<u32>,
+    turned: bool,
+    ended: Option<Outcome>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Step {
+    attempt: u32,
+    undo: u32,
+    running: bool,
+    doubt: bool,
+    done: bool,
+    dirty: bool,
+    redo: bool,
+    undoing: bool,
+    abandoned: bool,
+}
+
+impl Watch {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn broken(&self) -> Vec<String> {
+        self.seen().broken.clone()
+    }
+
+    pub fn events(&self) -> u64 {
+        self.seen().events
+    }
+
+    /// Whether a call of a step may act now: its start is durable, and nothing newer is.
+    pub fn may_act(&self, task: &TaskId, step: &str, attempt: u32, kind: Kind) -> Result<(), String> {
+        let seen = self.seen();
+        let task_id = task;
+        let task = seen.tasks.get(task).ok_or("its task is not durable")?;
+        if task.ended.is_some() {
+            return Err("its task has ended".to_owned());
+        }
+        for lock in &task.plan.rest().locks {
+            let held = seen.locks.get(&lock.resource).is_some_and(|holders| holders.contains_key(task_id));
+            if !held && kind != Kind::Probe {
+                return Err(format!("the lock on {} is not its task's", lock.resource));
+            }
+        }
+        if kind == Kind::Print {
+            return if task.printing == Some(attempt) {
+                Ok(())
+            } else {
+                Err("it is not journaled".to_owned())
+            };
+        }
+        let step = task.steps.get(step).ok_or("it is no step of the plan")?;
+        let fits = match kind {
+            Kind::Run => step.running && step.attempt == attempt,
+            Kind::Undo => step.undoing && step.undo == attempt,
+            Kind::Probe => step.doubt && step.attempt == attempt,
+            Kind::Print => false,
+        };
+        if fits { Ok(()) } else { Err(format!("the journal says {step:?}")) }
+    }
+
+    /// Forgets what it knew and reads the journal anew, as it is after a crash.
+    pub fn reread(&self, store: &MemoryStore) {
+        let broken = self.broken();
+        let events = self.events();
+        let journal = Journal::new(Arc::new(store.clone()));
+        let mut fresh = Seen::default();
+        for (key, _) in store.scan(keys::HEADS, None, usize::MAX).unwrap() {
+            let task = TaskId::try_from(String::from_utf8_lossy(&key[2..]).into_owned()).unwrap();
+            let Ok((records, ..)) = journal.history(&task) else { continue };
+            for record in &records {
+                fresh.fold(&task, record, None);
+            }
+        }
+        for (key, value) in store.scan(keys::LOCKS, None, usize::MAX).unwrap() {
+            fresh.lock(&key, Some(&value));
+        }
+        fresh.broken.extend(broken);
+        fresh.events = events;
+        *self.seen() = fresh;
+    }
+
+    /// A batch is durable now.
+    fn committed(&self, store: &MemoryStore, batch: &Batch) {
+        let mut seen = self.seen();
+        for write in &batch.writes {
+            match write {
+                Write::Put(key, value) if key.starts_with(keys::LOCKS) => seen.lock(key, Some(value)),
+                Write::Delete(key) if key.starts_with(keys::LOCKS) => seen.lock(key, None),
+                Write::Put(..) | Write::Delete(_) => {}
+            }
+        }
+        for write in &batch.writes {
+            let Write::Put(key, value) = write else { continue };
+            if key.starts_with(b"e/") {
+                let task = String::from_utf8_lossy(&key[2..2 + 37]).into_owned();
+                let task = TaskId::try_from(task).unwrap();
+                let record = decode(store, value);
+                seen.events += 1;
+                seen.fold(&task, &record, Some(batch));
+            }
+        }
+    }
+}
+
+fn decode(store: &MemoryStore, value: &[u8]) -> Record {
+    if let Ok(record) = serde_json::from_slice(value) {
+        return record;
+    }
+    let blob: serde_json::Value = serde_json::from_slice(value).unwrap();
+    let id: BlobId = serde_json::from_value(blob["blob"].clone()).unwrap();
+    serde_json::from_slice(&store.get_blob(&id).unwrap().unwrap()).unwrap()
+}
+
+impl Seen {
+    fn lock(&mut self, key: &[u8], value: Option<&[u8]>) {
+        let (resource, task) = keys::lock_parts(key).unwrap();
+        let holders = self.locks.entry(resource.clone()).or_default();
+        match value {
+            Some(value) => {
+                let shared = value == b"shared";
+                let alone = holders.iter().all(|(holder, others)| *holder == task || (*others && shared));
+                if !alone {
+                    self.broken.push(format!("{resource} is locked by {task} beside {holders:?}"));
+                }
+                holders.insert(task, shared);
+            }
+            None => {
+                holders.remove(&task);
+            }
+        }
+    }
+
+    fn fold(&mut self, id: &TaskId, record: &Record, batch: Option<&Batch>) {
+        if let Event::Accepted(accepted) = &record.event {
+            let steps = accepted.plan.steps().map(|(_, spec)| (spec.name.clone(), Step::default())).collect();
+            let task = Task {
+                plan: Arc::new(accepted.plan.clone()),
+                steps,
+                sequence: 1,
+                epoch: record.epoch,
+                granted: accepted.plan.rest().locks.is_empty(),
+                proven: accepted.plan.rest().fingerprint.is_none(),
+                printing: None,
+                turned: false,
+                ended: None,
+            };
+            self.tasks.insert(id.clone(), task);
+            return;
+        }
+        let Some(task) = self.tasks.get_mut(id) else {
+            self.broken.push(format!("{id} begins with {}", record.event.kind()));
+            return;
+        };
+        let mut broken = task.fold(record);
+        if let (Event::Finished { .. }, Some(batch)) = (&record.event, batch) {
+            broken.extend(end_is_whole(id, task, batch));
+        }
+        self.broken.extend(broken.into_iter().map(|what| format!("{id} {}: {what}", record.sequence)));
+    }
+}
+
+/// G6, G7: the end, its callbacks, the open mark and the locks are one write.
+fn end_is_whole(id: &TaskId, task: &Task, batch: &Batch) -> Vec<String> {
+    let mut broken = Vec::new();
+    let deletes: BTreeSet<&[u8]> = batch
+        .writes
+        .iter()
+        .filter_map(|write| match write {
+            Write::Delete(key) => Some(key.as_slice()),
+            Write::Put(..) => None,
+        })
+        .collect();
+    if !deletes.contains(keys::open(id).as_slice()) {
+        broken.push("the end leaves the open mark".to_owned());
+    }
+    for lock in &task.plan.rest().locks {
+        if task.granted && !deletes.contains(keys::lock(&lock.resource, id).as_slice()) {
+            broken.push(format!("the end leaves the lock on {}", lock.resource));
+        }
+    }
+    let puts = |prefix: &[u8]| {
+        batch.writes.iter().any(|write| matches!(write, Write::Put(key, _) if key.starts_with(prefix)))
+    };
+    if !puts(keys::CALLBACKS) || !puts(keys::DUE) {
+        broken.push("the end has no callback".to_owned());
+    }
+    broken
+}
+
+impl Task {
+    fn spec(&self, step: &str) -> (Class, bool, Option<String>) {
+        let spec = self.plan.step(self.plan.find(step).unwrap());
+        let own = spec.class == Class::Compensable && matches!(spec.undo, UndoSpec::Own { .. });
+        (spec.class, own, spec.scope.clone())
+    }
+
+    fn committed(&self, scope: Option<&str>) -> bool {
+        self.plan.pivot(scope).is_some_and(|pivot| self.steps[&self.plan.step(pivot).name].done)
+    }
+
+    fn neighbours(&self, step: &str, after: bool) -> Vec<String> {
+        let index = self.plan.find(step).unwrap();
+        let name = |index| self.plan.step(index).name.clone();
+        if after {
+            self.plan.after(index).map(name).collect()
+        } else {
+            self.plan.before(index).map(name).collect()
+        }
+    }
+
+    fn fold(&mut self, record: &Record) -> Vec<String> {
+        let mut broken = Vec::new();
+        if record.sequence != self.sequence + 1 {
+            broken.push(format!("it follows {}", self.sequence));
+        }
+        self.sequence = record.sequence;
+        if self.ended.is_some() {
+            broken.push("something after the end".to_owned());
+        }
+        if !matches!(record.event, Event::Recovered { .. }) && record.epoch != self.epoch {
+            broken.push(format!("an event of epoch {} in epoch {}", record.epoch, self.epoch));
+        }
+        match &record.event {
+            Event::Accepted(_) => broken.push("accepted twice".to_owned()),
+            Event::Recovered { epoch, .. } => {
+                if *epoch != self.epoch + 1 {
+                    broken.push("the epoch jumps".to_owned());
+                }
+                self.epoch = *epoch;
+                self.printing = None;
+                let plan = self.plan.clone();
+                for (name, step) in &mut self.steps {
+                    let query = plan.step(plan.find(name).unwrap()).class == Class::Query;
+                    step.doubt |= step.running && !query;
+                    step.running = false;
+                    step.undoing = false;
+                }
+            }
+            Event::LocksGranted => self.granted = true,
+            Event::FingerprintStarted { phase, attempt } => {
+                self.printing = Some(*attempt);
+                if *phase == FingerprintPhase::After && self.left().is_some() {
+                    broken.push(format!("the last fingerprint begins before {:?} is undone", self.left()));
+                }
+            }
+            Event::FingerprintTaken { phase, .. } => {
+                self.printing = None;
+                self.proven |= *phase == FingerprintPhase::Before;
+            }
+            Event::FingerprintFailed { phase, then, .. } => {
+                self.printing = None;
+                self.turned |= *phase == FingerprintPhase::Before && *then == Then::GiveUp;
+            }
+            Event::CancelRequested { .. } => {
+                let pivot = self.plan.pivot(None).map(|pivot| self.plan.step(pivot).name.clone());
+                if pivot.is_some_and(|pivot| self.steps[&pivot].running || self.steps[&pivot].done) {
+                    broken.push("canceled after the pivot began".to_owned());
+                }
+                self.turned = true;
+            }
+            Event::Finished { outcome, .. } => broken.extend(self.end(*outcome)),
+            Event::AttemptStarted { .. }
+            | Event::AttemptSucceeded { .. }
+            | Event::AttemptFailed { .. }
+            | Event::Probed { .. }
+            | Event::ProbeFailed { .. }
+            | Event::UndoStarted { .. }
+            | Event::UndoSucceeded { .. }
+            | Event::UndoFailed { .. }
+            | Event::Parked { .. }
+            | Event::Resolved { .. } => broken.extend(self.fold_step(&record.event)),
+        }
+        broken
+    }
+
+    fn fold_step(&mut self, event: &Event) -> Option<String> {
+        match event {
+            Event::AttemptStarted { step, attempt } => {
+                let broken = self.may_start(step, *attempt);
+                let step = self.steps.get_mut(step)?;
+                step.attempt = *attempt;
+                (step.running, step.dirty, step.doubt, step.done) = (true, true, false, false);
+                broken
+            }
+            Event::AttemptSucceeded { step, attempt, adopted, .. } => {
+                let step = self.steps.get_mut(step)?;
+                let fits = step.attempt == *attempt && if *adopted { step.doubt } else { step.running };
+                (step.running, step.doubt, step.done) = (false, false, true);
+                (!fits).then(|| format!("a success of attempt {attempt} that was not in flight"))
+            }
+            Event::AttemptFailed { step: name, attempt, then, .. } => {
+                let committed = self.committed(None);
+                let query = self.spec(name).0 == Class::Query;
+                let step = self.steps.get_mut(name)?;
+                let fits = step.attempt == *attempt && step.running;
+                step.running = false;
+                step.doubt = matches!(then, Then::Probe { .. }) && !query;
+                self.turned |= *then == Then::GiveUp && !committed && !step.doubt;
+                (!fits).then(|| format!("a failure of attempt {attempt} that was not in flight"))
+            }
+            Event::Probed { step: name, verdict } => {
+                let (turned, own) = (self.turned, self.spec(name).1);
+                let step = self.steps.get_mut(name)?;
+                let fits = step.doubt;
+                step.doubt = matches!(verdict, Verdict::Unknown { .. });
+                step.dirty &= *verdict != Verdict::NotApplied;
+                step.redo = matches!(verdict, Verdict::Partial { .. }) && own && !turned;
+                (!fits).then(|| "a probe of a step that is not in doubt".to_owned())
+            }
+            Event::ProbeFailed { step, .. } => {
+                (!self.steps[step].doubt).then(|| "a probe of a step that is not in doubt".to_owned())
+            }
+            Event::UndoStarted { step: name, attempt } => {
+                let broken = self.may_undo(name, *attempt);
+                let step = self.steps.get_mut(name)?;
+                self.turned |= !step.redo;
+                step.undo = *attempt;
+                (step.undoing, step.doubt) = (true, false);
+                broken
+            }
+            Event::UndoSucceeded { step, attempt } => {
+                let step = self.steps.get_mut(step)?;
+                let fits = step.undoing && step.undo == *attempt;
+                (step.undoing, step.dirty, step.done, step.redo) = (false, false, false, false);
+                (!fits).then(|| format!("undo {attempt} was not in flight"))
+            }
+            Event::UndoFailed { step, attempt, .. } => {
+                let step = self.steps.get_mut(step)?;
+                let fits = step.undoing && step.undo == *attempt;
+                step.undoing = false;
+                (!fits).then(|| format!("undo {attempt} was not in flight"))
+            }
+            Event::Resolved { step: name, verb, .. } => {
+                let committed = self.committed(None);
+                let step = self.steps.get_mut(name)?;
+                match verb {
+                    ResolveVerb::Retry => {}
+                    ResolveVerb::MarkUndone if committed => (step.done, step.doubt) = (true, false),
+                    ResolveVerb::MarkUndone => {
+                        let redo = step.redo;
+                        (step.dirty, step.doubt, step.redo) = (false, false, false);
+                        self.turned |= !redo;
+                    }
+                    ResolveVerb::Abandon => {
+                        (step.abandoned, step.doubt) = (true, false);
+                        self.turned |= !committed;
+                    }
+                }
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// G1, G2, G5: what an attempt needs to begin.
+    fn may_start(&self, name: &str, attempt: u32) -> Option<String> {
+        let step = &self.steps[name];
+        let (class, _, scope) = self.spec(name);
+        let waits = self.neighbours(name, false);
+        let outlives = class == Class::Retriable && scope.is_some() && self.committed(scope.as_deref());
+        if step.running || step.undoing || step.doubt || step.done || attempt != step.attempt + 1 {
+            Some(format!("{name} starts while {step:?}"))
+        } else if let Some(before) =
+            waits.iter().find(|before| !self.steps[*before].done && !self.steps[*before].abandoned)
+        {
+            Some(format!("{name} starts before {before} is done"))
+        } else if !self.granted || (!self.proven && class != Class::Query) {
+            Some(format!("{name} starts without locks or fingerprint"))
+        } else if self.turned && !self.committed(None) && !outlives {
+            Some(format!("{name} starts although the task goes back"))
+        } else {
+            None
+        }
+    }
+
+    /// G3, G4: what an undo needs to begin.
+    fn may_undo(&self, name: &str, attempt: u32) -> Option<String> {
+        let step = &self.steps[name];
+        let (_, own, scope) = self.spec(name);
+        if self.committed(None) || self.committed(scope.as_deref()) {
+            return Some(format!("{name} is undone after the pivot"));
+        }
+        if step.running || step.undoing || !own || !step.dirty || attempt != step.undo + 1 {
+            return Some(format!("the undo of {name} starts while {step:?}"));
+        }
+        let left = |after: &&String| self.is_left(after);
+        let after = self.neighbours(name, true);
+        after
+            .iter()
+            .find(left)
+            .map(|after| format!("{name} is undone before {after}: {:?}", self.steps[after]))
+    }
+
+    /// Whether something of a step is there that has to be undone, or is going on.
+    fn is_left(&self, name: &str) -> bool {
+        let step = &self.steps[name];
+        let (class, own, scope) = self.spec(name);
+        let kept = step.abandoned || self.committed(scope.as_deref());
+        let decides = class == Class::Pivot && step.doubt;
+        step.running || step.undoing || decides || (step.dirty && own && !kept)
+    }
+
+    fn left(&self) -> Option<&String> {
+        self.steps.keys().find(|name| self.is_left(name))
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Option<String> {
+        self.ended = Some(outcome);
+        match outcome {
+            Outcome::Succeeded => {
+                let open = self.steps.iter().find(|(_, step)| !step.done && !step.abandoned);
+                open.map(|(name, step)| format!("succeeded although {name} is {step:?}"))
+            }
+            Outcome::RolledBack | Outcome::Canceled if self.committed(None) => {
+                Some("rolled back after the pivot".to_owned())
+            }
+            Outcome::RolledBack | Outcome::Canceled => {
+                self.left().map(|name| format!("rolled back although {name} is {:?}", self.steps[name]))
+            }
+        }
+    }
+}
+
+/// A memory store that tells the watch what became durable, and lets others go first now and then.
+#[derive(Clone)]
+pub struct Watched {
+    pub store: MemoryStore,
+    pub watch: Arc<Watch>,
+    /// Where the pauses come from; `None`: no pauses.
+    pub pauses: Option<Runtime>,
+    /// The next reads fail so often.
+    pub reads_fail: Arc<Mutex<u32>>,
+}
+
+impl Watched {
+    fn readable(&self) -> Result<(), ReadError> {
+        let mut fail = self.reads_fail.lock().unwrap();
+        if *fail > 0 {
+            *fail -= 1;
+            return Err(ReadError::Io("the disk says no".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Store for Watched {
+    fn commit(&self, batch: Batch) -> BoxFuture<'static, Result<(), CommitError>> {
+        let this = self.clone();
+        async move {
+            this.pause().await;
+            // Once it is under way it is carried out, whether the caller waits or not.
+            let result = this.store.commit(batch.clone()).await;
+            if result.is_ok() {
+                this.watch.committed(&this.store, &batch);
+            }
+            this.pause().await;
+            result
+        }
+        .boxed()
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ReadError> {
+        self.readable()?;
+        self.store.get(key)
+    }
+
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: usize) -> Result<Pairs, ReadError> {
+        self.store.scan(prefix, after, limit)
+    }
+
+    fn scan_back(&self, prefix: &[u8], before: Option<&[u8]>, limit: usize) -> Result<Pairs, ReadError> {
+        self.store.scan_back(prefix, before, limit)
+    }
+
+    fn put_blob(&self, bytes: Vec<u8>) -> BoxFuture<'static, Result<BlobId, CommitError>> {
+        self.store.put_blob(bytes)
+    }
+
+    fn get_blob(&self, id: &BlobId) -> Result<Option<Vec<u8>>, ReadError> {
+        self.store.get_blob(id)
+    }
+
+    fn delete_blob(&self, id: &BlobId) -> BoxFuture<'static, Result<(), CommitError>> {
+        self.store.delete_blob(id)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+}
+
+impl Watched {
+    async fn pause(&self) {
+        let Some(runtime) = &self.pauses else { return };
+        for _ in 0..runtime.below(3) {
+            runtime.pause().await;
+        }
+    }
+}
