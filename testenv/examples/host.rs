@@ -3,13 +3,24 @@
 //! `cargo run -p kedge-testenv --example host [NAME] [--site PLATFORM:URI:POSTS]...`
 //! for example `--site 6.1:harbour.example.test:300`
 
+use std::process::ExitCode;
 use std::time::Instant;
 
 use kedge_testenv::wordpress::{self, SeedSpec, SiteSpec};
 use kedge_testenv::{Host, HostSpec, Progress, Testenv};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match host().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("testenv: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn host() -> anyhow::Result<()> {
     let mut name = "web1".to_owned();
     let mut sites = Vec::new();
     let mut arguments = std::env::args().skip(1);
@@ -17,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         if argument == "--site" {
             let site = arguments.next().unwrap_or_default();
             let [platform, uri, posts] = site.split(':').collect::<Vec<_>>()[..] else {
-                return Err(format!("--site takes PLATFORM:URI:POSTS, not {site:?}").into());
+                anyhow::bail!("--site takes PLATFORM:URI:POSTS, not {site:?}");
             };
             sites.push((format!("/srv/platforms/wordpress-{platform}"), uri.to_owned(), posts.parse()?));
         } else {
