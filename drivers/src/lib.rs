@@ -1,4 +1,6 @@
 //! Drivers: the code that touches machines. Each implements a port of the workflows; none knows a workflow.
+pub mod files;
 pub mod host;
 pub mod mysql;
+mod tar;
 pub mod web;

@@ -122,7 +122,11 @@ async fn exit_statuses_are_told(host: &dyn Host) {
     }
     let missing = run(host, command(["kedge-no-such-program"])).await;
     assert_eq!(missing.status, 127);
-    assert!(missing.last_error().contains("kedge-no-such-program"), "{}", missing.last_error());
+    let error = missing.success("x").expect_err("status 127");
+    assert_eq!(error, PortError::Refused("x: install kedge-no-such-program there".into()));
+    let full =
+        run(host, command(["sh", "-c", "echo 'x: No space left on device' >&2; exit 1"])).await.success("x");
+    assert!(matches!(full, Err(PortError::NoSpace(_))), "{full:?}");
     let error =
         run(host, command(["sh", "-c", "echo why >&2; exit 3"])).await.success("it").expect_err("status 3");
     assert_eq!(error, PortError::Refused("it: exit status 3: why".into()));

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 use kedge_workflows::ports::{PortError, PortResult, Scope};
+use memchr::memmem;
 
 pub use custody::Custody;
 pub use docker::DockerHost;
@@ -162,12 +163,27 @@ impl Finished {
     /// The output, if the status was 0.
     ///
     /// # Errors
-    /// `Refused` with `what`, the status and the last line of standard error.
+    /// With `what`, the status and the end of standard error: `NoSpace` when a file system is full, `Unavailable` when the machine
+    /// is out of memory or processes, else `Refused`; a program that is not there is named.
     pub fn success(self, what: &str) -> PortResult<Vec<u8>> {
         if self.status == 0 {
             return Ok(self.stdout);
         }
-        Err(PortError::Refused(format!("{what}: exit status {}: {}", self.status, self.last_error())))
+        let said = self.last_error();
+        if let Some(program) = missing_program(self.status, &said) {
+            return Err(PortError::Refused(format!("{what}: install {program} there")));
+        }
+        let whole = format!("{what}: exit status {}: {said}", self.status);
+        let says =
+            |words: &[&str]| words.iter().any(|words| memmem::find(&self.stderr, words.as_bytes()).is_some());
+        Err(if says(&["No space left on device", "Disk quota exceeded"]) {
+            PortError::NoSpace(whole)
+        } else if says(&["Cannot allocate memory", "Resource temporarily unavailable", "Too many open files"])
+        {
+            PortError::Unavailable(whole)
+        } else {
+            PortError::Refused(whole)
+        })
     }
 
     /// The end of standard error as text, at most 500 characters.
@@ -178,6 +194,14 @@ impl Finished {
         let skip = text.chars().count().saturating_sub(500);
         text.chars().skip(skip).collect()
     }
+}
+
+/// The program that `env`, `xargs` or a shell did not find, if that is why they failed.
+fn missing_program(status: i32, said: &str) -> Option<&str> {
+    let line = said.lines().last().filter(|_| status == 127)?;
+    let named =
+        line.strip_suffix(": No such file or directory").or_else(|| line.strip_suffix(": not found"))?;
+    named.rsplit(": ").next().map(|program| program.trim_matches(['\'', '"']))
 }
 
 #[cfg(test)]

@@ -1,0 +1,95 @@
+//! Questions about files: what is there, how much, and how much room there is.
+
+use std::collections::HashSet;
+
+use kedge_workflows::ports::{FileKind, Free, PortError, PortResult, Stat, Usage};
+
+use super::walk::Entry;
+use super::{HostFiles, paths};
+
+/// Most names in a directory.
+const MAX_NAMES: usize = 100_000;
+
+impl HostFiles {
+    pub(super) async fn look_at(&self, path: &str) -> PortResult<Option<Stat>> {
+        let mut found = None;
+        self.walk(paths::absolute(path)?, &["-maxdepth", "0"], |entry| {
+            found = Some(stat(&entry));
+            Ok(())
+        })
+        .await?;
+        Ok(found)
+    }
+
+    pub(super) async fn names_in(&self, dir: &str) -> PortResult<Vec<String>> {
+        let mut names = Vec::new();
+        self.walk(paths::absolute(dir)?, &["-maxdepth", "1"], |entry| {
+            if entry.path.is_empty() {
+                return must_be_dir(&entry, dir);
+            }
+            names.push(super::fingerprint::shown(&entry.path));
+            if names.len() > MAX_NAMES {
+                return Err(PortError::Refused(format!("{dir} holds more than {MAX_NAMES} names")));
+            }
+            Ok(())
+        })
+        .await?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Allocated bytes and entries below a directory, each inode counted once.
+    pub(super) async fn usage_of(&self, dir: &str) -> PortResult<Usage> {
+        let (mut usage, mut seen) = (Usage { bytes: 0, entries: 0 }, HashSet::new());
+        self.walk(paths::absolute(dir)?, &[], |entry| {
+            if !entry.path.is_empty() {
+                usage.entries += 1;
+                let again =
+                    entry.kind != b'd' && entry.names > 1 && !seen.insert((entry.device, entry.inode));
+                usage.bytes += if again { 0 } else { entry.blocks * 512 };
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(usage)
+    }
+
+    pub(super) async fn room_at(&self, path: &str) -> PortResult<Free> {
+        let what = self.what("looking for room at", path);
+        let output =
+            self.run(&what, self.script(include_str!("scripts/free.sh"), &[paths::absolute(path)?])).await?;
+        let text = String::from_utf8_lossy(&output);
+        let numbers: Option<Vec<u64>> = text.split_whitespace().map(|number| number.parse().ok()).collect();
+        match numbers.as_deref() {
+            Some(&[blocks, block, free_inodes, inodes, device]) => {
+                let inodes = (inodes > 0).then_some(free_inodes);
+                Ok(Free { bytes: blocks.saturating_mul(block), inodes, device })
+            }
+            _ => Err(PortError::Refused(format!("{what}: stat says {text:?}"))),
+        }
+    }
+
+    /// Refuses a path at which there is no directory.
+    pub(super) async fn must_be_directory(&self, dir: &str) -> PortResult<()> {
+        match self.look_at(dir).await? {
+            Some(Stat { kind: FileKind::Dir, .. }) => Ok(()),
+            Some(_) => Err(PortError::Refused(format!("{dir} on {} is not a directory", self.host.name()))),
+            None => Err(PortError::Refused(format!("{dir} does not exist on {}", self.host.name()))),
+        }
+    }
+}
+
+fn must_be_dir(entry: &Entry, dir: &str) -> PortResult<()> {
+    if entry.kind == b'd' { Ok(()) } else { Err(PortError::Refused(format!("{dir} is not a directory"))) }
+}
+
+fn stat(entry: &Entry) -> Stat {
+    let kind = match entry.kind {
+        b'f' => FileKind::File,
+        b'd' => FileKind::Dir,
+        b'l' => FileKind::Link,
+        _ => FileKind::Other,
+    };
+    let Entry { mode, uid, gid, size, inode, device, .. } = *entry;
+    Stat { kind, mode, uid, gid, size, inode, device }
+}

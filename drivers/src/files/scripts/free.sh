@@ -1,0 +1,9 @@
+# Room on the file system of $1 or of its nearest existing parent: free blocks, block size, free inodes, all inodes, device.
+set -eu
+path=$1
+while [ ! -e "$path" ]; do
+    path=${path%/*}
+    [ -n "$path" ] || path=/
+done
+stat -f -c '%a %S %d %c' -- "$path"
+stat -L -c '%d' -- "$path"
