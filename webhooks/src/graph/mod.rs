@@ -1,20 +1,25 @@
-//! A task's DAG with its states, drawn as text: DOT and Mermaid. Pure.
+//! A task's DAG with its states: as a picture, and as text for DOT and Mermaid. Pure.
+
+mod layout;
+mod svg;
 
 use std::fmt::Write as _;
 
 use kedge_engine::plan::Class;
 use kedge_engine::task::{StepStateView, StepView, TaskView};
 
+const SVG: &str = "image/svg+xml";
 const DOT: &str = "text/vnd.graphviz";
 const MERMAID: &str = "text/vnd.mermaid";
 /// What there is, the default first.
-pub(crate) const KINDS: [&str; 2] = [DOT, MERMAID];
+pub(crate) const KINDS: [&str; 3] = [SVG, DOT, MERMAID];
 
 /// Draws a task as one of [`KINDS`]; gives the content type too.
 pub(crate) fn draw(task: &TaskView, kind: &str) -> (&'static str, String) {
     match kind {
         MERMAID => (MERMAID, mermaid(task)),
-        _ => (DOT, dot(task)),
+        DOT => (DOT, dot(task)),
+        _ => (SVG, svg::svg(task)),
     }
 }
 

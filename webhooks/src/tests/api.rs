@@ -297,7 +297,9 @@ async fn resources_are_listed() {
     let log = h.get(&format!("{own}/steps/copy/log")).send().await.unwrap();
     assert_eq!(log.text().await.unwrap(), "copied 3 files\n");
     assert_eq!(ask(h.get(&format!("{own}/steps/nope/log"))).await.0, 404);
-    for (accept, begin) in [("text/vnd.mermaid", "flowchart"), ("*/*", "digraph")] {
+    for (accept, begin) in
+        [("text/vnd.mermaid", "flowchart"), ("text/vnd.graphviz", "digraph"), ("*/*", "<svg ")]
+    {
         let graph = h.get(&format!("{own}/graph")).header("accept", accept).send().await.unwrap();
         assert!(graph.text().await.unwrap().starts_with(begin), "{accept}");
     }
