@@ -7,6 +7,7 @@
 mod apt;
 mod base;
 mod cleanup;
+mod create;
 mod docker;
 mod env;
 mod error;

@@ -395,6 +395,33 @@ async fn assert_whole(host: &Host, server: Service, site: &str, path: &str) -> S
     text
 }
 
+/// WordPress itself reads what was seeded, and calls nobody.
+async fn read_back(host: &Host, site: &wordpress::Site) {
+    let script = r#"<?php $_SERVER['HTTP_HOST'] = 'URI'; require 'ROOT/wp-load.php';
+        $post = $wpdb->get_var("SELECT post_id FROM $wpdb->postmeta WHERE meta_key = 'kedge_twice' LIMIT 1");
+        $option = get_option('kedge_option_1');
+        $call = wp_remote_get('http://192.0.2.1/');
+        echo implode("\n", [$option['object']->link, unserialize(unserialize($option['inner'])['again'])[0],
+            unserialize(get_post_meta($post, 'kedge_twice', true))['many'][1], json_decode($option['json'])->href,
+            get_class(get_option('kedge_alien')), var_export(get_option('kedge_broken'), true), mb_strlen($option['emoji']) - mb_strlen(home_url()),
+            count(wp_get_attachment_metadata(get_post_thumbnail_id($post))['sizes']), $call->get_error_code()]);"#;
+    let script = script.replace("URI", &site.uri).replace("ROOT", &site.platform_root);
+    let read = host.run_ok(Exec::new(["php"]).user("www-data").stdin(script)).await.unwrap().text();
+    let base = format!("http://{}", site.uri);
+    let expected = [
+        format!("{base}/object/1/"),
+        format!("{base}/innermost"),
+        format!("{base}/"),
+        format!("{base}/json/1"),
+        "__PHP_Incomplete_Class".into(),
+        "false".into(),
+        "5".into(),
+        "4".into(),
+        "http_request_not_executed".into(),
+    ];
+    assert_eq!(read.lines().collect::<Vec<_>>(), expected);
+}
+
 #[tokio::test]
 async fn seeded_sites_of_both_versions_serve_whole_pages_on_both_servers() {
     let Some(env) = env().await else { return };
@@ -428,6 +455,7 @@ async fn seeded_sites_of_both_versions_serve_whole_pages_on_both_servers() {
         }
         let mode =
             host.exec_ok(["stat", "-c", "%a %U:%G", &format!("{}/wp-config.php", site.dir)]).await.unwrap();
+        read_back(&host, &site).await;
         assert_eq!(mode, "440 root:www-data");
         assert!(wordpress::install(&host, &SiteSpec::new(&root, &uri)).await.is_err(), "installed twice");
     }
