@@ -1,0 +1,73 @@
+//! A block of ours in a file that is otherwise the owner's: replaced as a whole, everything around it kept byte for byte. Pure.
+
+use kedge_workflows::ports::{PortError, PortResult};
+
+/// How a block is marked: whole lines.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Markers {
+    /// How the first line begins; more may follow on it.
+    pub(super) begin: &'static str,
+    /// The last line.
+    pub(super) end: &'static str,
+}
+
+impl Markers {
+    /// The file with this block in place of the one that is there. `None`: there is none.
+    ///
+    /// # Errors
+    /// `Refused` when the markers are not one pair in order: somebody edited them, and what is ours cannot be told.
+    pub(super) fn replace(&self, file: &[u8], block: &str) -> PortResult<Option<Vec<u8>>> {
+        let lines = lines(file);
+        let at = |marker: &str, whole: bool| -> Vec<usize> {
+            let is = |line: &[u8]| if whole { line.trim_ascii_end() == marker.as_bytes() } else { line.starts_with(marker.as_bytes()) };
+            lines.iter().enumerate().filter(|(_, (start, end))| is(&file[*start..*end])).map(|(i, _)| i).collect()
+        };
+        match (at(self.begin, false).as_slice(), at(self.end, true).as_slice()) {
+            ([], []) => Ok(None),
+            ([begin], [end]) if begin < end => {
+                let (start, end) = (lines[*begin].0, lines[*end].1);
+                Ok(Some([&file[..start], block.as_bytes(), &file[end..]].concat()))
+            }
+            _ => Err(PortError::Refused(format!(
+                "the lines {:?} and {:?} have to be there once each, in this order",
+                self.begin, self.end
+            ))),
+        }
+    }
+}
+
+/// Start and end of every line, with its line break.
+fn lines(file: &[u8]) -> Vec<(usize, usize)> {
+    let mut lines = Vec::new();
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'\n', file).map(|i| i + 1).chain([file.len()]) {
+        if end > start {
+            lines.push((start, end));
+        }
+        start = end;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARKERS: Markers = Markers { begin: "# BEGIN kedge", end: "# END kedge" };
+
+    #[test]
+    fn a_block_is_replaced_and_its_surroundings_stay() {
+        let file = b"\xff own\r\n# BEGIN kedge: text\nold\n# END kedge\r\nmore # END kedge\nlast";
+        let new = MARKERS.replace(file, "# BEGIN kedge\nnew\n# END kedge\n").unwrap().unwrap();
+        assert_eq!(new, b"\xff own\r\n# BEGIN kedge\nnew\n# END kedge\nmore # END kedge\nlast");
+        assert_eq!(MARKERS.replace(&new, "# BEGIN kedge\nnew\n# END kedge\n").unwrap().unwrap(), new);
+        assert_eq!(MARKERS.replace(b"nothing of ours", "x").unwrap(), None);
+    }
+
+    #[test]
+    fn damaged_markers_are_refused() {
+        for file in ["# BEGIN kedge\nx\n", "# END kedge\n", "# END kedge\n# BEGIN kedge\n", "# BEGIN kedge\n# BEGIN kedge\n# END kedge\n"] {
+            assert!(MARKERS.replace(file.as_bytes(), "x").is_err(), "{file:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The applications on a real host, in a container: with `KEDGE_DOCKER_TESTS=1`.
+
+mod plain;
+mod real;
+mod wordpress;
+
+#[tokio::test]
+async fn real_applications() {
+    let Some(bench) = real::Bench::open().await else { return };
+    kedge_workflows::testing::app_contract(&bench).await;
+    wordpress::a_site_survives_what_its_code_does(&bench).await;
+    wordpress::visits_change_volatile_rows_only(&bench).await;
+    wordpress::the_dispatcher_picks_by_host_and_nothing_else(&bench).await;
+    wordpress::no_secret_is_an_argument(&bench).await;
+    plain::a_plain_site_is_what_its_configuration_says(&bench).await;
+    bench.close().await;
+}

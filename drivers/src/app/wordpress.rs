@@ -1,0 +1,313 @@
+//! WordPress: several sites share a platform's core, each with its own directory (`sites/<site>`: settings and `wp-content`) and
+//! database. Works through WordPress's own functions, run by PHP on the host. Never loads a site's plugins, never lets it send mail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use kedge_workflows::names::SiteName;
+use kedge_workflows::ports::{
+    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts, PortError, PortResult,
+    SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::php::{Php, Run};
+use super::wordpress_settings;
+use crate::host::Host;
+
+/// The file that WordPress reads its settings from; in the platform's root it is the dispatcher.
+const SETTINGS: &str = "wp-config.php";
+const DISPATCHER: &str = include_str!("php/dispatcher.php");
+/// What every version of the dispatcher begins with.
+const DISPATCHER_MARK: &str = "<?php\n// kedge dispatcher ";
+const LOAD: &str = include_str!("php/wordpress_load.php");
+/// Limits of runs that read, that install, and that update: a step's own limit ends them before, where it is shorter.
+const FACTS_LIMIT: Duration = Duration::from_secs(120);
+const INSTALL_LIMIT: Duration = Duration::from_secs(600);
+const UPDATE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+/// What a site's own copy of `wp-content` begins with, where the platform has it.
+const SKELETON: [&str; 4] = ["themes", "plugins", "mu-plugins", "languages"];
+/// Directories below `wp-content` that are there in any case.
+const DIRECTORIES: [&str; 3] = ["themes", "plugins", "uploads"];
+
+/// WordPress on a host, on behalf of one attempt.
+pub struct WordPress {
+    php: Php,
+    files: Arc<dyn Files>,
+    secrets: Arc<dyn Secrets>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    version: String,
+    schema_version: u64,
+}
+
+#[derive(Deserialize)]
+struct Site {
+    installed: bool,
+    version: String,
+    schema_version: Option<u64>,
+    update_pending: bool,
+}
+
+#[derive(Deserialize)]
+struct Updated {
+    from: u64,
+    to: u64,
+}
+
+impl WordPress {
+    /// WordPress on this host, whose files are `files`; `web_user` is what its web server runs PHP as (`www-data` on Debian).
+    pub fn new(
+        host: Arc<dyn Host>,
+        files: Arc<dyn Files>,
+        secrets: Arc<dyn Secrets>,
+        scope: Scope,
+        web_user: impl Into<String>,
+    ) -> Self {
+        Self { php: Php { host, scope, user: web_user.into() }, files, secrets }
+    }
+
+    async fn secret(&self, name: &SecretRef) -> PortResult<Secret> {
+        let secret = self.secrets.get(name).await?;
+        secret.ok_or_else(|| PortError::Refused(format!("the secret {:?} does not exist", name.0)))
+    }
+
+    /// The platform's own settings file: `None` when there is none, `Ok(Some)` when it is ours.
+    async fn dispatcher(&self, root: &str) -> PortResult<Option<SavedFile>> {
+        let path = format!("{root}/{SETTINGS}");
+        let Some(file) = self.files.read(&path).await? else { return Ok(None) };
+        if !file.bytes.starts_with(DISPATCHER_MARK.as_bytes()) {
+            return Err(PortError::Refused(format!(
+                "{path} was not made by Kedge, and a platform that sites share needs one that picks the site: move it away"
+            )));
+        }
+        Ok(Some(file))
+    }
+
+    /// Runs a script on a site, from the directory where it is now.
+    async fn on_site<T: DeserializeOwned>(&self, site: &AppSite, run: OnSite<'_>) -> PortResult<T> {
+        let mut secrets = run.secrets;
+        secrets.extend(self.secrets.get(&site.database.password).await?);
+        let mut parameters = run.parameters;
+        for (name, value) in [
+            ("platform_root", site.platform_root.as_str()),
+            ("dir", &site.dir),
+            ("site", site.name.as_str()),
+            ("mode", if run.short { "short" } else { "installing" }),
+        ] {
+            parameters.insert(name.to_owned(), Value::from(value));
+        }
+        let what = format!("{} {}", run.doing, site.name);
+        let script = [LOAD, run.script];
+        self.php.run(Run { what, script: &script, parameters, secrets, limit: run.limit, changes: run.changes }).await
+    }
+}
+
+/// A script and how it is run.
+struct OnSite<'a> {
+    doing: &'static str,
+    script: &'a str,
+    parameters: Map<String, Value>,
+    secrets: Vec<Secret>,
+    /// Only WordPress's base is loaded, nothing of the site's.
+    short: bool,
+    limit: Duration,
+    changes: bool,
+}
+
+impl<'a> OnSite<'a> {
+    fn new(doing: &'static str, script: &'a str) -> Self {
+        let (parameters, secrets) = (Map::new(), Vec::new());
+        Self { doing, script, parameters, secrets, short: true, limit: FACTS_LIMIT, changes: false }
+    }
+
+    fn changing(self, limit: Duration) -> Self {
+        Self { short: false, limit, changes: true, ..self }
+    }
+}
+
+#[async_trait]
+impl App for WordPress {
+    async fn platform_facts(&self, root: &str) -> PortResult<PlatformFacts> {
+        let parameters = Map::from_iter([("platform_root".to_owned(), Value::from(root))]);
+        let platform: Platform = self
+            .php
+            .run(Run {
+                what: format!("looking at the platform {root}"),
+                script: &[include_str!("php/wordpress_platform.php")],
+                parameters,
+                secrets: Vec::new(),
+                limit: FACTS_LIMIT,
+                changes: false,
+            })
+            .await?;
+        let prepared = self.dispatcher(root).await?.is_some_and(|file| file.bytes == DISPATCHER.as_bytes());
+        Ok(PlatformFacts { version: platform.version, schema_version: Some(platform.schema_version), prepared })
+    }
+
+    async fn prepare_platform(&self, root: &str) -> PortResult<bool> {
+        let there = self.dispatcher(root).await?;
+        if there.as_ref().is_some_and(|file| file.bytes == DISPATCHER.as_bytes()) {
+            return Ok(false);
+        }
+        let access = Access { mode: 0o644, user: Some("root".to_owned()), group: Some("root".to_owned()) };
+        let expected = there.as_ref().map(|file| file.sha256.as_str());
+        self.files.put(&format!("{root}/{SETTINGS}"), DISPATCHER.as_bytes(), &access, expected).await?;
+        // One of an older version was there: other sites rely on it, and taking it back is not ours.
+        Ok(there.is_none())
+    }
+
+    async fn unprepare_platform(&self, root: &str) -> PortResult<()> {
+        if !self.files.list(&format!("{root}/sites")).await?.is_empty() {
+            return Ok(());
+        }
+        match self.dispatcher(root).await {
+            Ok(Some(file)) => self.files.restore(&format!("{root}/{SETTINGS}"), None, &[file.sha256]).await,
+            Ok(None) | Err(PortError::Refused(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn fill_skeleton(&self, root: &str, site_dir: &str) -> PortResult<()> {
+        let (from, to) = (format!("{root}/wp-content"), format!("{site_dir}/wp-content"));
+        let access = Access { mode: 0o755, user: None, group: None };
+        self.files.make_dir(&to, &access, false).await?;
+        for name in SKELETON {
+            let (from, to) = (format!("{from}/{name}"), format!("{to}/{name}"));
+            match self.files.stat(&from).await?.map(|stat| stat.kind) {
+                Some(FileKind::Dir) => {
+                    self.files.copy_tree(&from, &to, &CopyOptions::default()).await?;
+                }
+                None => {}
+                Some(_) => return Err(PortError::Refused(format!("{from} is not a directory; a platform must be one plain tree"))),
+            }
+        }
+        for name in DIRECTORIES {
+            self.files.make_dir(&format!("{to}/{name}"), &access, false).await?;
+        }
+        // Keeps the directory from being listed, as in WordPress's own.
+        let access = Access { mode: 0o644, ..access };
+        let index = "<?php\n// Silence is golden.\n";
+        self.files.put(&format!("{to}/index.php"), index.as_bytes(), &access, None).await
+    }
+
+    async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
+        let password = self.secret(&site.database.password).await?;
+        let path = format!("{}/{SETTINGS}", site.dir);
+        let there = self.files.read(&path).await?;
+        let new = wordpress_settings::render(there.as_ref().map(|file| file.bytes.as_slice()), site, &password, salt)
+            .map_err(|error| match error {
+                PortError::Refused(what) => PortError::Refused(format!("{path}: {what}")),
+                other => other,
+            })?;
+        let access = Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
+        self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
+    }
+
+    async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
+        let password = self.secret(&request.admin_password).await?;
+        let mut run = OnSite::new("installing", include_str!("php/wordpress_install.php")).changing(INSTALL_LIMIT);
+        for (name, value) in [
+            ("title", request.title.as_str()),
+            ("admin_user", &request.admin_user),
+            ("admin_email", &request.admin_email),
+            ("admin_password", password.expose()),
+            ("language", request.language.as_deref().unwrap_or("")),
+        ] {
+            run.parameters.insert(name.to_owned(), Value::from(value));
+        }
+        run.secrets.push(password);
+        self.on_site::<Value>(site, run).await.map(|_| ())
+    }
+
+    async fn site_facts(&self, site: &AppSite) -> PortResult<SiteFacts> {
+        let run = OnSite::new("looking at", include_str!("php/wordpress_facts.php"));
+        let Site { installed, version, schema_version, update_pending } = self.on_site(site, run).await?;
+        Ok(SiteFacts { installed, version, schema_version, update_pending })
+    }
+
+    async fn update_database(&self, site: &AppSite) -> PortResult<UpdateReport> {
+        let run = OnSite::new("updating the database of", include_str!("php/wordpress_update.php")).changing(UPDATE_LIMIT);
+        let Updated { from, to } = self.on_site(site, run).await?;
+        Ok(UpdateReport { from: Some(from), to: Some(to) })
+    }
+
+    async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
+        let run = OnSite::new("emptying the caches of", include_str!("php/wordpress_caches.php"));
+        self.on_site::<Value>(site, run).await.map(|_| ())
+    }
+
+    fn access_rules(&self) -> Vec<AccessRule> {
+        let rule = |path: &str, dir_mode, file_mode, user: &str| AccessRule {
+            path: path.to_owned(),
+            dir_mode,
+            file_mode,
+            user: Some(user.to_owned()),
+            group: Some(self.php.user.clone()),
+        };
+        let web = self.php.user.as_str();
+        // A site owns its themes and plugins: its own dashboard installs them. The core and the settings are not its own.
+        vec![rule("", 0o750, 0o640, "root"), rule("wp-content", 0o2775, 0o664, web), rule(SETTINGS, 0o750, 0o440, "root")]
+    }
+
+    fn settings_files(&self) -> Vec<String> {
+        vec![SETTINGS.to_owned()]
+    }
+
+    fn volatile_rows(&self) -> Vec<VolatileRows> {
+        let rows = |table: &str, column: &str, like: &[&str]| VolatileRows {
+            table_suffix: table.to_owned(),
+            column: column.to_owned(),
+            like: like.iter().map(|pattern| (*pattern).to_owned()).collect(),
+        };
+        vec![
+            // Written by visits and by the cron jobs that visits start; found by comparing databases over visits of 6.1 and 6.8.
+            rows(
+                "_options",
+                "option_name",
+                &[
+                    r"\_transient\_%",
+                    r"\_site\_transient\_%",
+                    "cron",
+                    "rewrite_rules",
+                    "recovery\\_%",
+                    "https_detection_errors",
+                    "can_compress_scripts",
+                    "%.lock",
+                ],
+            ),
+            // Who is logged in, and what a dashboard remembers of whoever looks at it.
+            rows(
+                "_usermeta",
+                "meta_key",
+                &["session_tokens", "community-events-location", r"%\_dashboard\_quick\_press\_last\_post\_id", r"%user-settings%"],
+            ),
+            // The empty draft that a look at the dashboard or at the editor leaves.
+            rows("_posts", "post_status", &["auto-draft"]),
+        ]
+    }
+
+    fn smoke_checks(&self, site: &SiteName) -> Vec<SmokeCheck> {
+        let check = |path: &str, contains: &str| SmokeCheck {
+            get: Get { host: site.clone(), path: path.to_owned(), bypass: None },
+            statuses: vec![200],
+            contains: vec![contains.to_owned()],
+            lacks: ["Error establishing a database connection", "There has been a critical error", "Fatal error</b>"]
+                .map(str::to_owned)
+                .into(),
+        };
+        vec![check("/", "</html>"), check("/wp-login.php", "loginform")]
+    }
+}
+
+/// A key of 384 random bits.
+fn salt() -> PortResult<String> {
+    let mut bytes = [0; 48];
+    getrandom::fill(&mut bytes).map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
+    Ok(hex::encode(bytes))
+}

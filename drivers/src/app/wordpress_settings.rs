@@ -1,0 +1,163 @@
+//! A WordPress site's `wp-config.php`: our block in it, and the whole file where there is none. Pure.
+
+use kedge_workflows::ports::{AppSite, PortError, PortResult, Secret};
+
+use super::block::Markers;
+
+/// Our block's markers: comments of PHP.
+const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
+/// Keys and salts that WordPress wants. Source: wp-config-sample.php.
+const SALTS: [&str; 8] = [
+    "AUTH_KEY",
+    "SECURE_AUTH_KEY",
+    "LOGGED_IN_KEY",
+    "NONCE_KEY",
+    "AUTH_SALT",
+    "SECURE_AUTH_SALT",
+    "LOGGED_IN_SALT",
+    "NONCE_SALT",
+];
+
+/// The file that shall be there, given the one that is. `salt` is asked for each new key.
+///
+/// # Errors
+/// `Refused` when the file is no PHP or its markers are damaged, or a value cannot be written.
+pub(super) fn render(
+    there: Option<&[u8]>,
+    site: &AppSite,
+    password: &Secret,
+    salt: impl FnMut() -> PortResult<String>,
+) -> PortResult<Vec<u8>> {
+    let block = block(site, password)?;
+    let Some(file) = there else { return Ok(whole(&block, salt)?.into_bytes()) };
+    if let Some(new) = MARKERS.replace(file, &block)? {
+        return Ok(new);
+    }
+    // A file that is not from us: our definitions come first, and the first one of a constant counts.
+    let open = file.strip_prefix(b"<?php").ok_or_else(|| PortError::Refused("it does not begin with <?php".to_owned()))?;
+    let line = memchr::memchr(b'\n', open).map_or(file.len(), |i| file.len() - open.len() + i + 1);
+    let (first, rest) = file.split_at(line);
+    if first.trim_ascii_end() != b"<?php" {
+        return Err(PortError::Refused("its first line has more than <?php; put a line break there".to_owned()));
+    }
+    Ok([b"<?php\n", block.as_bytes(), rest].concat())
+}
+
+fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
+    let url = format!("http://{}", site.name);
+    let mut text = format!("{}: written anew whenever Kedge moves the site. Your own settings belong below.\n", MARKERS.begin);
+    for (name, value) in [
+        ("DB_NAME", site.database.name.as_str()),
+        ("DB_USER", site.database.user.as_str()),
+        ("DB_PASSWORD", password.expose()),
+        ("DB_HOST", &site.database.address),
+        ("WP_HOME", &url),
+        ("WP_SITEURL", &url),
+        ("WP_CONTENT_URL", &format!("{url}/wp-content")),
+    ] {
+        text += &format!("define( '{name}', {} );\n", literal(value)?);
+    }
+    text += &format!(
+        "define( 'WP_CONTENT_DIR', __DIR__ . '/wp-content' );\n\
+         // The core is shared by the platform's sites: it changes when they move, not by itself.\n\
+         define( 'WP_AUTO_UPDATE_CORE', false );\n\
+         defined( 'ABSPATH' ) || define( 'ABSPATH', {} );\n{}\n",
+        literal(&format!("{}/", site.platform_root))?,
+        MARKERS.end
+    );
+    Ok(text)
+}
+
+fn whole(block: &str, mut salt: impl FnMut() -> PortResult<String>) -> PortResult<String> {
+    let mut text = format!("<?php\n{block}\ndefine( 'DB_CHARSET', 'utf8mb4' );\ndefine( 'DB_COLLATE', '' );\n\n");
+    for name in SALTS {
+        text += &format!("define( '{name}', {} );\n", literal(&salt()?)?);
+    }
+    text += "\n$table_prefix = 'wp_';\n\ndefine( 'WP_DEBUG', false );\n\nrequire_once ABSPATH . 'wp-settings.php';\n";
+    Ok(text)
+}
+
+/// A string of PHP in single quotes.
+///
+/// # Errors
+/// `Refused` for control characters, which no name or path of ours has. The value is not repeated: it may be a secret.
+pub(super) fn literal(value: &str) -> PortResult<String> {
+    if value.chars().any(char::is_control) {
+        return Err(PortError::Refused("a value for a settings file has a control character".to_owned()));
+    }
+    Ok(format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use kedge_workflows::names::{DatabaseName, SiteName};
+    use kedge_workflows::ports::{AppDatabase, SecretRef};
+
+    use super::*;
+
+    pub(in crate::app) fn site(schema: &str) -> AppSite {
+        AppSite {
+            name: SiteName::parse("shop.example.test").unwrap(),
+            platform_root: "/srv/platforms/wordpress-6.1".into(),
+            live_dir: "/srv/platforms/wordpress-6.1/sites/shop.example.test".into(),
+            dir: "/srv/platforms/wordpress-6.1/sites/.kedge-stage-t".into(),
+            database: AppDatabase {
+                server: "db1".into(),
+                address: "localhost:/run/mysqld/mysqld.sock".into(),
+                name: DatabaseName::parse(schema).unwrap(),
+                user: DatabaseName::parse(schema).unwrap(),
+                password: SecretRef("x".into()),
+            },
+        }
+    }
+
+    fn render_text(there: Option<&str>, schema: &str, password: &str) -> PortResult<String> {
+        let mut number = 0;
+        let salt = || {
+            number += 1;
+            Ok(format!("salt '{number}'"))
+        };
+        let bytes = render(there.map(str::as_bytes), &site(schema), &Secret::new(password), salt)?;
+        Ok(String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_new_file_has_everything_and_is_stable() {
+        let text = render_text(None, "shop", r"it's \ a password").unwrap();
+        for line in [
+            r"define( 'DB_PASSWORD', 'it\'s \\ a password' );",
+            "define( 'WP_HOME', 'http://shop.example.test' );",
+            "define( 'WP_CONTENT_DIR', __DIR__ . '/wp-content' );",
+            r"define( 'NONCE_SALT', 'salt \'8\'' );",
+            "$table_prefix = 'wp_';",
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+        assert!(!text.contains("stage"), "the file must work in both places");
+        assert_eq!(render_text(Some(&text), "shop", r"it's \ a password").unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_around_the_block_stays() {
+        let text = render_text(None, "shop", "old").unwrap() + "// mine: DB_NAME\n";
+        let moved = render_text(Some(&text), "shop_2", "new").unwrap();
+        assert_eq!(text.replace("'shop'", "'shop_2'").replace("'old'", "'new'"), moved);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_gets_the_block_in_front() {
+        let theirs = "<?php\r\ndefine('DB_NAME', 'theirs');\nrequire_once ABSPATH . 'wp-settings.php';\n";
+        let text = render_text(Some(theirs), "shop", "pw").unwrap();
+        assert!(text.starts_with("<?php\n// BEGIN kedge") && text.ends_with(&theirs["<?php\r\n".len()..]));
+        assert_eq!(render_text(Some(&text), "shop", "pw").unwrap(), text);
+        for bad in ["", "text", "<?php define('A', 1);\n", "<?php\n// BEGIN kedge\n"] {
+            assert!(render_text(Some(bad), "shop", "pw").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_refused_without_repeating_the_value() {
+        let error = render_text(None, "shop", "ge\nheim").unwrap_err();
+        assert!(!format!("{error:?}").contains("heim"));
+    }
+}
