@@ -30,7 +30,7 @@ fn colour(state: StepStateView) -> &'static str {
         StepStateView::Running => "#93c5fd",
         StepStateView::Waiting | StepStateView::InDoubt => "#fde68a",
         StepStateView::Succeeded => "#86efac",
-        StepStateView::Failed | StepStateView::Stuck => "#fca5a5",
+        StepStateView::Failed | StepStateView::Stuck | StepStateView::Abandoned => "#fca5a5",
         StepStateView::Undoing => "#fdba74",
         StepStateView::Undone => "#d8b4fe",
     }
@@ -48,6 +48,7 @@ fn word(state: StepStateView) -> &'static str {
         StepStateView::Undoing => "undoing",
         StepStateView::Undone => "undone",
         StepStateView::Stuck => "stuck",
+        StepStateView::Abandoned => "abandoned",
         StepStateView::Skipped => "skipped",
     }
 }
