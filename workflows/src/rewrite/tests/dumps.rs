@@ -66,6 +66,18 @@ fn doubled_quotes_and_raw_line_breaks_are_read() {
     assert_eq!(out, "INSERT INTO t VALUES ('it\\'s\\nbrand-new.test;\\n','\\';brand-new.test');\n");
 }
 
+#[test]
+fn a_backslash_that_is_kept_for_like_patterns_stays() {
+    let (out, _) = dump(
+        short,
+        "INSERT INTO t VALUES ('50\\% \\_ \\Z\\0\\b\\t \\x','5\\% //old.test \\_ \\Z \\b\\t \\x');\n",
+    );
+    assert_eq!(
+        out,
+        "INSERT INTO t VALUES ('50\\% \\_ \\Z\\0\\b\\t \\x','5\\\\% //brand-new.test \\\\_ \\Z \u{8}\t x');\n"
+    );
+}
+
 /// Dumps of other tools (older mydumper) quote texts with `"`.
 #[test]
 fn texts_in_double_quotes_are_read() {
@@ -102,7 +114,11 @@ fn everything_but_values_of_rows_stays() {
         "CREATE DEFINER=`me`@`old.test` VIEW `v` AS select 'old.test' AS `old.test`;\n",
         "/*!50001 CREATE ALGORITHM=UNDEFINED */\n/*!50013 DEFINER=`me`@`old.test` SQL SECURITY DEFINER */\n/*!50001 VIEW `v` AS select 'old.test' */;\n",
         "INSERT INTO `old.test` (`old.test`) VALUES (1,`old.test` /* 'old.test' */ -- 'old.test'\n);\n",
+        "INSERT INTO `t` VALUES (1 /*!50000 ,'old.test' */,2 /*!50000 ,(0x6F6C642E74657374) */);\n",
+        "INSERT INTO `t` /*!50000 VALUES ('old.test') */;\n",
         "INSERT INTO t SELECT 'old.test';\n",
+        "/*!40101 SET a = 'old.test';\n",
+        "/*!50000 SET /*!50000 a */ = 1, /*!50000 b */ INSERT INTO t VALUES ('old.test') */;\n",
         "INSERT INTO t SET a = 'old.test';\n",
         "UPDATE t SET a = 'old.test';\n",
         "DELIMITER ;;\nCREATE PROCEDURE p() BEGIN\nSELECT 1;\nINSERT INTO t VALUES ('old.test');\nEND ;;\nDELIMITER ;\n",
@@ -189,6 +205,14 @@ fn values_beyond_the_bound_pass_and_are_told() {
     }
     let fits = format!("INSERT INTO t VALUES ('{}old.test');\n", "/".repeat(42));
     assert_eq!(dump(limited, &fits).1.values_changed, 1);
+    assert_eq!(dump(limited, &fits.replace("('", "('/")).1.left_alone, 1);
+    for piece in 1..20 {
+        let without_pairs = rewrite([]).value_limit(5);
+        let (out, end) =
+            dump_in_pieces(without_pairs, b"INSERT INTO t VALUES ('0123456789\\\\012\\'');\n", piece);
+        assert_eq!(out, b"INSERT INTO t VALUES ('0123456789\\\\012\\'');\n");
+        assert_eq!(end.unwrap().values_seen, 1);
+    }
     assert_passes(&format!("INSERT INTO t VALUES ('{}');\n", long.repeat(3)));
 }
 

@@ -74,6 +74,7 @@ fn a_part_of_a_longer_host_stays() {
             "http://old.example.test2/",
             "http://www%2Eold.example.test",
             "http://old.example.test%2Eau",
+            "http://old.example.test%252Eau",
             r#""http:\/\/old.example.test\u002dx""#,
             r"\bold.example.tests",
             "oldXexample.test",
@@ -170,6 +171,8 @@ fn the_longest_path_wins_and_an_equal_pair_protects() {
             ("/data/x.test/f", "/data/y.test/f"),
         ],
     );
+    let kept = super::rewrite([host("x.test", "x.test"), host("a.test", "b.test")]).value(b"X.Test a.test");
+    assert_eq!((kept.changed.as_deref(), kept.replacements), (Some(&b"X.Test b.test"[..]), 1));
 }
 
 #[test]
@@ -208,6 +211,21 @@ fn a_path_is_rewritten_in_every_written_form() {
 }
 
 #[test]
+fn every_escape_of_a_control_character_in_json_ends_the_name_before_it() {
+    for letter in ["n", "r", "t", "b", "f", "u0009"] {
+        let text = format!(r#""a\{letter}old.example.test\{letter}/srv/platforms/a/sites/old""#);
+        let new = format!(r#""a\{letter}new.test\{letter}/srv/platforms/b/sites/brand-new""#);
+        assert_eq!(value(&moved_site(), &text), new);
+    }
+}
+
+#[test]
+fn a_host_that_holds_a_component_of_a_path_is_found_in_any_case() {
+    let both = rewrite([host("my.sites.test", "new.test"), path("/a/sites", "/b/c")]);
+    assert_eq!(value(&both, "MY.SITES.TEST /a/sites /A/SITES"), "new.test /b/c /A/SITES");
+}
+
+#[test]
 fn a_part_of_a_longer_path_stays() {
     assert_unchanged(
         &moved_site(),
@@ -222,6 +240,8 @@ fn a_part_of_a_longer_path_stays() {
             "/x/srv/platforms/a/sites/old",
             "./srv/platforms/a/sites/old",
             "//srv/platforms/a/sites/old",
+            "é/srv/platforms/a/sites/old",
+            r#"{"a":"\u00e9/srv/platforms/a/sites/old"}"#,
             "http://srv/platforms/a/sites/old",
             "%2Fx%2Fsrv%2Fplatforms%2Fa%2Fsites%2Fold",
             "srv/platforms/a/sites/old",

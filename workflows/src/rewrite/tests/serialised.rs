@@ -173,6 +173,7 @@ fn broken_serialised_data_is_left_alone_and_told() {
         "a:2:{i:0;n;i:1;s:8:\"old.test\";}",
         "O:0:\"\":1:{i:0;s:8:\"old.test\";}",
         "E:8:\"old.test\";",
+        "a:1:{i:0;s:8:\"old.test\";]",
         "C:1:\"A\":99:{s:8:\"old.test\";}",
     ] {
         assert_left(&short(), broken, Reason::InvalidSerialised);
@@ -211,6 +212,14 @@ fn serialised_strings_in_the_middle_of_text_follow() {
     assert_eq!(value(&short(), &post("old.test")), post("brand-new.test"));
     let nested = |url: &str| format!("cache: {} end {url}", s(&format!("a:1:{{i:0;{}}}", s(url))));
     assert_eq!(value(&short(), &nested("old.test")), nested("brand-new.test"));
+    let several = |url: &str| {
+        format!("{url} {} {url} {} {url}", s(&format!("{url} {url}")), s(&format!("{url},{url}")))
+    };
+    assert_eq!(value(&short(), &several("old.test")), several("brand-new.test"));
+    let list =
+        |url: &str, length: usize| format!("[{} {url}", s(&format!("a,\"s:{length}:\\\"{url}\\\";\" {url}")));
+    assert_eq!(value(&short(), &list("old.test", 8)), list("brand-new.test", 14));
+    assert_eq!(value(&short(), "class:8:\"old.test\";"), "class:8:\"brand-new.test\";");
 }
 
 #[test]
@@ -234,9 +243,23 @@ fn serialised_strings_behind_other_escapes_are_left_alone() {
         r#"{"a":"{\"b\":\"x|s:16:\\\"http:\\\/\\\/old.test\\\/\\\";\"}"}"#,
         r"<!-- wp:x {s:8:\u0022old.test\u0022;} -->",
         r#"addslashes twice: s:8:\\"old.test\\";"#,
-        r#"{"a":"s:19:\"<b>old.test\u003c/b> /\";"}"#,
     ] {
         assert_left(&short(), text, Reason::EscapedSerialised);
+        assert_left(&short(), &format!("old.test {text}"), Reason::EscapedSerialised);
+        assert_eq!(short().value(format!("old.test {text}").as_bytes()).replacements, 0);
+    }
+}
+
+/// `\u003c` for `<` is there for a reason that we do not know; we would write `<`.
+#[test]
+fn serialised_data_in_json_that_we_would_write_otherwise_is_left_alone() {
+    let written = r#"{"a":"s:17:\"<b>old.test\u003c/b> /\";"}"#;
+    assert_left(&short(), written, Reason::EscapedSerialised);
+    for before in ["[1,\"old.test\",", "old.test "] {
+        let outcome = short().value(format!("{before}{written}").as_bytes());
+        let expected = format!("{}{written}", before.replace("old.test", "brand-new.test"));
+        assert_eq!(outcome.changed.as_deref(), Some(expected.as_bytes()));
+        assert_eq!(outcome.left_alone, Some(Reason::EscapedSerialised));
     }
 }
 
