@@ -59,7 +59,7 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
         findings.push(finding(format!("database server {name}"), facts.map(|facts| facts.read_only.then_some(read_only))));
     }
     for (name, platform) in &config.platforms {
-        let facts = async { world.app(&platform.web_server, platform.app, &scope)?.platform_facts(&platform.root).await };
+        let facts = async { world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await };
         findings.push(finding(format!("platform {name}"), facts.await.map(|_| None)));
     }
     report(&findings, json)

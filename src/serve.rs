@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use kedge_engine::executor::{Engine, Limits, Parts};
 use kedge_engine::journal::Journal;
-use kedge_engine::ports::{Clock, Random, Random as _};
+use kedge_engine::ports::{Clock, Random};
 use kedge_engine::store::Store;
 use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use kedge_drivers::app::{PlainApp, WordPress};
+use kedge_drivers::app::{Plain, PlainConfig, WordPress};
 use kedge_drivers::backups::LocalBackups;
 use kedge_drivers::files::HostFiles;
 use kedge_drivers::host::{Custody, DockerHost, Host, LocalHost, SshHost, SshOptions};
@@ -18,12 +18,16 @@ use kedge_workflows::ports::{
 
 use crate::config::{Config, HostConfig};
 
+/// Longest directory for sockets of shared SSH connections, in bytes.
+const MAX_RUNTIME_DIR: usize = 70;
+
 /// The configured world.
 pub(crate) struct LiveWorld {
     config: Arc<Config>,
     hosts: BTreeMap<String, Arc<dyn Host>>,
     web_servers: BTreeMap<String, Arc<WebServerShared>>,
     databases: BTreeMap<String, Mysql>,
+    plain: BTreeMap<String, PlainConfig>,
     backups: Arc<LocalBackups>,
     secrets: Arc<FileSecrets>,
 }
@@ -35,7 +39,10 @@ impl LiveWorld {
     /// When a host's options are wrong or the secrets cannot be opened.
     pub(crate) fn new(config: Arc<Config>, instance: &str) -> Result<Self> {
         let custody = Custody::new(instance);
-        let runtime = config.data_dir.join("run");
+        // Paths of sockets are short: beside the data where that is short enough.
+        let beside = config.data_dir.join("run");
+        let short = beside.as_os_str().len() <= MAX_RUNTIME_DIR;
+        let runtime = if short { beside } else { std::env::temp_dir().join(format!("kedge-{}", &instance[..8.min(instance.len())])) };
         let mut hosts = BTreeMap::new();
         for (name, host) in &config.hosts {
             let made = make_host(name, host, &custody, &runtime).with_context(|| format!("hosts.{name}"))?;
@@ -52,8 +59,10 @@ impl LiveWorld {
             Some((name.clone(), Mysql::new(server.driver.clone(), host, nobody.clone(), secrets.clone())))
         });
         let databases = databases.collect();
-        let backups = Arc::new(LocalBackups::new(&config.backup_dir)?);
-        Ok(Self { config, hosts, web_servers, databases, backups, secrets })
+        let backups = Arc::new(LocalBackups::new(&config.backup_dir));
+        let plain = config.platforms.iter().filter_map(|(name, platform)| Some((name.clone(), platform.plain.clone()?)));
+        let plain = plain.collect();
+        Ok(Self { config, hosts, web_servers, databases, plain, backups, secrets })
     }
 
     /// The hosts by name.
@@ -78,11 +87,11 @@ fn make_host(name: &str, config: &HostConfig, custody: &Custody, runtime: &Path)
         HostConfig::Docker { container } => Arc::new(DockerHost::new(name, container, custody.clone())),
         HostConfig::Ssh { address, identity_file, known_hosts, sudo } => {
             let options = SshOptions {
+                address: address.clone(),
                 identity_file: identity_file.clone().map(Into::into),
                 known_hosts: known_hosts.clone().map(Into::into),
                 sudo: *sudo,
                 runtime_dir: runtime.to_owned(),
-                ..SshOptions::new(address)
             };
             Arc::new(SshHost::new(name, &options, custody.clone())?)
         }
@@ -93,7 +102,7 @@ impl World for LiveWorld {
     fn web_server(&self, name: &str, scope: &Scope) -> PortResult<Arc<dyn WebServer>> {
         let (host, _) = self.host_of(name)?;
         let shared = self.web_servers.get(name).ok_or_else(|| unknown("web server", name))?;
-        Ok(Arc::new(shared.on(host.clone(), self.files(name, scope)?, scope)))
+        Ok(Arc::new(shared.handle(host.clone(), self.files(name, scope)?, scope)))
     }
 
     fn files(&self, web_server: &str, scope: &Scope) -> PortResult<Arc<dyn Files>> {
@@ -106,12 +115,15 @@ impl World for LiveWorld {
         Ok(Arc::new(database.scoped(scope)))
     }
 
-    fn app(&self, web_server: &str, kind: AppKind, scope: &Scope) -> PortResult<Arc<dyn App>> {
+    fn app(&self, web_server: &str, platform: &str, kind: AppKind, scope: &Scope) -> PortResult<Arc<dyn App>> {
         let (host, server) = self.host_of(web_server)?;
-        let files = self.files(web_server, scope)?;
+        let (host, files, secrets) = (host.clone(), self.files(web_server, scope)?, self.secrets.clone());
         match kind {
-            AppKind::Wordpress => Ok(Arc::new(WordPress::new(host.clone(), files, scope.clone(), self.secrets.clone(), &server.user))),
-            AppKind::Plain => Ok(Arc::new(PlainApp::new(host.clone(), files, scope.clone()))),
+            AppKind::Wordpress => Ok(Arc::new(WordPress::new(host, files, secrets, scope.clone(), &server.user))),
+            AppKind::Plain => {
+                let config = self.plain.get(platform).cloned().unwrap_or_default();
+                Ok(Arc::new(Plain::new(config, host, files, secrets, scope.clone(), &server.user)?))
+            }
             AppKind::Drupal => Err(PortError::Refused("there is no driver for Drupal yet".to_owned())),
         }
     }

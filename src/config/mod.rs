@@ -56,7 +56,7 @@ pub(crate) struct Platform {
     pub(crate) web_server: String,
     pub(crate) root: String,
     pub(crate) app: AppKind,
-    pub(crate) plain: Option<toml::Value>,
+    pub(crate) plain: Option<kedge_drivers::app::PlainConfig>,
 }
 
 /// One mistake.

@@ -112,7 +112,7 @@ pub(crate) struct Platform {
     pub(crate) root: String,
     pub(crate) app: kedge_workflows::ports::AppKind,
     /// For `plain` applications.
-    pub(crate) plain: Option<toml::Value>,
+    pub(crate) plain: Option<kedge_drivers::app::PlainConfig>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,3 +1,4 @@
 //! The integration tests: one binary. What needs Docker runs when `KEDGE_DOCKER_TESTS=1`; `scripts/test` sets it.
 
+mod sites;
 mod tidy;

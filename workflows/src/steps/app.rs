@@ -30,7 +30,7 @@ impl Step for PreparePlatform {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<bool, StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         let made = app.prepare_platform(&self.to.root).await?;
         cx.put_record(PREPARED, &self.to.platform, &serde_json::json!({ "task": cx.task }))?;
         Ok(made)
@@ -44,7 +44,7 @@ impl Compensate for PreparePlatform {
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         if cx.own::<bool>()? != Some(false) {
-            let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+            let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
             app.unprepare_platform(&self.to.root).await?;
         }
         cx.delete_record(PREPARED, &self.to.platform);
@@ -70,7 +70,7 @@ impl Step for FillSkeleton {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         Ok(app.fill_skeleton(&self.to.root, &self.to.stage(cx.task.as_str())).await?)
     }
 }
@@ -107,7 +107,7 @@ impl Step for WriteSettings {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         Ok(app.write_settings(&staged(cx, &self.to, &self.store)?).await?)
     }
 }
@@ -140,7 +140,7 @@ impl Step for InstallApp {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         cx.ports.secrets().ensure(&self.request.admin_password).await?;
         Ok(app.install(&staged(cx, &self.to, &self.store)?, &self.request).await?)
     }
@@ -190,7 +190,7 @@ impl Step for UpdateDatabase {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<UpdateReport, StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         Ok(app.update_database(&staged(cx, &self.to, &self.store)?).await?)
     }
 
@@ -226,7 +226,7 @@ impl Step for ClearCaches {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope(cx))?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
         Ok(app.clear_caches(&staged(cx, &self.to, &self.store)?).await?)
     }
 }

@@ -160,7 +160,7 @@ impl Step for FixAccess {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let scope = scope(cx);
-        let rules = cx.ports.app(&self.to.web_server, self.to.app, &scope)?.access_rules();
+        let rules = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope)?.access_rules();
         let files = cx.ports.files(&self.to.web_server, &scope)?;
         let report = files.fix_access(&self.to.stage(cx.task.as_str()), &rules).await?;
         cx.log(format!("{} of {} entries changed", report.changed, report.checked));

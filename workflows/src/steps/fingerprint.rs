@@ -61,7 +61,7 @@ impl Step for FingerprintSite {
             let scope = scope(cx);
             let files = cx.ports.files(&place.web_server, &scope)?;
             let items = if files.stat(&place.dir).await?.is_some() {
-                let settings = cx.ports.app(&place.web_server, place.app, &scope)?.settings_files();
+                let settings = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?.settings_files();
                 files.fingerprint(&place.dir, false, &settings).await?.entries
             } else {
                 vec![(".".to_owned(), "absent".to_owned())]
@@ -81,7 +81,7 @@ impl Step for FingerprintSite {
         for (store, place) in &self.stores {
             let scope = scope(cx);
             let (schema, user) = store.known(cx)?;
-            let app = cx.ports.app(&place.web_server, place.app, &scope)?;
+            let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
             let request =
                 DatabaseFingerprint { schema, user: Some(user), volatile: app.volatile_rows(), full: false };
             let seen = cx.ports.database(&store.server, &scope)?.fingerprint(&request).await?;

@@ -121,7 +121,7 @@ impl Preflight {
         if place.app == AppKind::Plain {
             return Ok(None);
         }
-        let app = cx.ports.app(&place.web_server, place.app, &scope)?;
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let site = app_site(cx, place, &place.dir, store, &*server)?;
         let facts = app.site_facts(&site).await?;
         if !facts.installed {
@@ -165,7 +165,7 @@ impl Preflight {
         }
         let free = files.free(&place.root).await?;
         demand_room(&format!("the file system of {}", place.root), free.bytes, found.file_bytes)?;
-        let app = cx.ports.app(&place.web_server, place.app, &scope)?;
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let platform = app.platform_facts(&place.root).await?;
         if let (Some(has), Some(wants)) = (schema_version, platform.schema_version)
             && has > wants

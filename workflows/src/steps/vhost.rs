@@ -192,7 +192,7 @@ impl Step for CheckHidden {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let scope = scope(cx);
         let web = cx.ports.web_server(&self.to.web_server, &scope)?;
-        let app = cx.ports.app(&self.to.web_server, self.to.app, &scope)?;
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope)?;
         let token = cx.ports.secrets().get(&self.bypass).await?;
         let token = token.ok_or_else(|| StepError::fatal("the token of the hidden vhost is missing"))?;
         for check in app.smoke_checks(&self.to.site) {
