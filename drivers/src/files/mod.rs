@@ -137,4 +137,4 @@ impl Files for HostFiles {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -185,10 +185,10 @@ async fn fixing_access_touches_only_what_is_wrong() {
 }
 
 /// A file system in a file, mounted for a test.
-struct Mounted(TempDir, String);
+pub(crate) struct Mounted(TempDir, String);
 
 impl Mounted {
-    fn new(kind: &str, size: &str) -> Option<Self> {
+    pub(crate) fn new(kind: &str, size: &str) -> Option<Self> {
         let (dir, root) = temporary();
         let script = match kind {
             "tmpfs" => format!("mkdir m; mount -t tmpfs -o size={size} tmpfs m"),
@@ -200,6 +200,10 @@ impl Mounted {
             return None;
         }
         Some(Self(dir, format!("{root}/m")))
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        &self.1
     }
 }
 

@@ -1,0 +1,196 @@
+//! Backups in a directory of this machine: one archive a file, readable by tar, in Aegir's layout with a manifest at its end.
+//! Archives appear under their name only when they are whole and on disk. All disk work happens off the async threads.
+
+mod pack;
+mod read;
+mod spool;
+mod write;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use kedge_workflows::ports::{
+    BackupInfo, BackupRequest, Backups, ByteStream, Compression, PortError, PortResult,
+};
+use tokio::sync::mpsc;
+
+use write::{Archive, Piece};
+
+/// Name of the dump in an archive.
+const DATABASE: &str = "./database.sql";
+/// Name of the manifest in an archive.
+const MANIFEST: &str = "./.kedge-manifest.json";
+/// Pieces on their way to the disk: with pieces of up to 64 KiB, about a megabyte.
+const PIECES: usize = 16;
+/// Longest name of an archive: a file name has 255 bytes, and archives that are being written have a longer one.
+const MAX_NAME: usize = 230;
+
+/// The backup directory.
+#[derive(Clone, Debug)]
+pub struct LocalBackups {
+    dir: PathBuf,
+}
+
+impl LocalBackups {
+    /// Backups in this directory, which is made (0700) when the first one is written.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// Does disk work on a thread of its own.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> PortResult<T> + Send + 'static,
+    ) -> PortResult<T> {
+        let dir = self.dir.clone();
+        let done = tokio::task::spawn_blocking(move || work(&dir)).await;
+        done.map_err(|error| PortError::Lost(format!("backups: the work on disk ended early: {error}")))?
+    }
+}
+
+#[async_trait]
+impl Backups for LocalBackups {
+    async fn write(&self, request: BackupRequest) -> PortResult<BackupInfo> {
+        checked(&request.name)?;
+        let BackupRequest { name, compression, database, files, manifest } = request;
+        if compression_of(&name) != Some(compression) {
+            return Err(refused(&name, &format!("an archive of this kind ends in {}", compression.suffix())));
+        }
+        let serde_json::Value::Object(manifest) = manifest else {
+            return Err(refused(&name, "its manifest is not a JSON object"));
+        };
+        let (sender, pieces) = mpsc::channel(PIECES);
+        let has_files = files.is_some();
+        let mut worker = pin!(self.on_disk(move |dir| {
+            let archive = Archive { dir, name: &name, compression, manifest, has_files };
+            archive.write(pieces)
+        }));
+        let feeder = async move {
+            feed(database, &sender, Piece::Database).await?;
+            feed(files, &sender, Piece::Files).await?;
+            // Without this word the worker throws away what it has. It is gone only if it failed, and says why itself.
+            sender.send(Piece::Whole).await.ok();
+            Ok(())
+        };
+        let fed = tokio::select! {
+            written = &mut worker => return written,
+            fed = feeder => fed,
+        };
+        let written = worker.await;
+        fed.and(written)
+    }
+
+    async fn verify(&self, name: &str) -> PortResult<BackupInfo> {
+        let name = checked(name)?.to_owned();
+        self.on_disk(move |dir| {
+            let seen = read::read(dir, &name)?.ok_or_else(|| refused(&name, "there is no such archive"))?;
+            seen.check(&name)?;
+            Ok(seen.info)
+        })
+        .await
+    }
+
+    async fn remove(&self, name: &str) -> PortResult<()> {
+        let name = checked(name)?.to_owned();
+        self.on_disk(move |dir| {
+            for path in [dir.join(&name), partial(dir, &name), spooled(dir, &name)] {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(failed(&path, &error));
+                    }
+                    _ => {}
+                }
+            }
+            if dir.exists() { sync_dir(dir) } else { Ok(()) }
+        })
+        .await
+    }
+
+    async fn stat(&self, name: &str) -> PortResult<Option<BackupInfo>> {
+        let name = checked(name)?.to_owned();
+        self.on_disk(move |dir| Ok(read::read(dir, &name)?.map(|seen| seen.info))).await
+    }
+
+    async fn free_bytes(&self) -> PortResult<u64> {
+        self.on_disk(|dir| {
+            make_dir(dir)?;
+            let room = rustix::fs::statvfs(dir).map_err(|error| failed(dir, &error.into()))?;
+            Ok(room.f_bavail.saturating_mul(room.f_frsize))
+        })
+        .await
+    }
+}
+
+/// Hands a stream over, piece by piece. A worker that is gone tells why itself.
+async fn feed(
+    stream: Option<ByteStream>,
+    sender: &mpsc::Sender<Piece>,
+    piece: fn(bytes::Bytes) -> Piece,
+) -> PortResult<()> {
+    let Some(mut stream) = stream else { return Ok(()) };
+    // Says that there is such a stream, even if it is empty.
+    let mut next = Some(Ok(bytes::Bytes::new()));
+    while let Some(bytes) = next {
+        if sender.send(piece(bytes?)).await.is_err() {
+            return Ok(());
+        }
+        next = stream.next().await;
+    }
+    Ok(())
+}
+
+/// Refuses what is not the plain name of an archive.
+fn checked(name: &str) -> PortResult<&str> {
+    let plain = !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= MAX_NAME;
+    if plain && compression_of(name).is_some() {
+        return Ok(name);
+    }
+    Err(PortError::Refused(format!(
+        "{name:?} is not the name of an archive (such as a.test-20260102.030405.tar.zst)"
+    )))
+}
+
+fn compression_of(name: &str) -> Option<Compression> {
+    [Compression::Zstd, Compression::Gzip, Compression::None]
+        .into_iter()
+        .find(|kind| name.ends_with(kind.suffix()))
+}
+
+/// An archive that is being written.
+fn partial(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.partial"))
+}
+
+/// The dump of an archive that is being written.
+fn spooled(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.sql.partial"))
+}
+
+fn make_dir(dir: &Path) -> PortResult<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| failed(dir, &error))
+}
+
+fn sync_dir(dir: &Path) -> PortResult<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(dir, &error))
+}
+
+fn refused(name: &str, why: &str) -> PortError {
+    PortError::Refused(format!("backup {name}: {why}"))
+}
+
+/// A failure of the disk.
+fn failed(path: &Path, error: &io::Error) -> PortError {
+    let what = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PortError::NoSpace(what),
+        _ => PortError::Refused(what),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Backups on a real disk: the contract, and what no fake has: modes, full disks, damage, other people's tools.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command as Process;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::stream;
+use kedge_workflows::ports::{Files, Scope};
+use kedge_workflows::testing::{TarMember, backups_contract, tar_archive};
+use serde_json::json;
+
+use super::*;
+use crate::files::HostFiles;
+use crate::files::tests::Mounted;
+use crate::host::{Custody, LocalHost};
+
+const SQL: &str = "CREATE TABLE t (a int);\n-- Dump completed on 2026-11-22\n";
+
+fn bytes_of(bytes: &[u8]) -> ByteStream {
+    let pieces: Vec<_> = bytes.chunks(60_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    Box::pin(stream::iter(pieces))
+}
+
+fn request(name: &str, files: Option<ByteStream>) -> BackupRequest {
+    BackupRequest {
+        name: name.to_owned(),
+        compression: compression_of(name).expect("an archive's name"),
+        database: Some(bytes_of(SQL.as_bytes())),
+        files,
+        manifest: json!({"task": "t1", "site": "a.test"}),
+    }
+}
+
+fn site() -> ByteStream {
+    bytes_of(&tar_archive(&[TarMember::dir("./"), TarMember::file("./f", "x".repeat(100_000))]))
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").file_name());
+    let mut names: Vec<String> = entries.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn shell(script: &str, dir: &Path) -> String {
+    let output = Process::new("sh").args(["-ec", script]).current_dir(dir).output().expect("sh");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits for work on disk that nobody waits for any more.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path().join("deep/backups"));
+    backups_contract(&backups).await;
+    assert_eq!(
+        names(&dir.path().join("deep/backups")),
+        Vec::<String>::new(),
+        "nothing is left, not even a partial file"
+    );
+}
+
+#[tokio::test]
+async fn archives_are_private_and_open_to_other_tools() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, backups) = (dir.path().join("b"), LocalBackups::new(dir.path().join("b")));
+    for (name, list) in [
+        ("a.tar.gz", "gunzip -c a.tar.gz | tar xpf - -C x"),
+        ("a.tar", "tar -xpf a.tar -C x"),
+        ("a.tar.zst", "zstd -qdc a.tar.zst | tar xpf - -C x"),
+    ] {
+        let info = backups.write(request(name, Some(site()))).await.unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&root), mode(&root.join(name))), (0o700, 0o600));
+        assert_eq!(shell(&format!("sha256sum {name}"), &root).split(' ').next(), Some(info.sha256.as_str()));
+        shell(&format!("rm -rf x; mkdir x; {list}"), &root);
+        assert_eq!(fs::read_to_string(root.join("x/database.sql")).unwrap(), SQL);
+        assert_eq!(
+            (mode(&root.join("x/database.sql")), fs::read(root.join("x/f")).unwrap().len()),
+            (0o600, 100_000)
+        );
+        let manifest: serde_json::Value =
+            serde_json::from_slice(&fs::read(root.join("x/.kedge-manifest.json")).unwrap()).unwrap();
+        assert_eq!((&manifest["task"], &manifest["format_version"]), (&json!("t1"), &json!(1)));
+        let contents = &manifest["contents"];
+        assert_eq!((&contents["members"], &contents["database_bytes"]), (&json!(4), &json!(SQL.len())));
+        assert_eq!(contents["database_sha256"], json!(shell("sha256sum x/database.sql", &root)[..64]));
+    }
+}
+
+#[tokio::test]
+async fn every_damage_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    for name in ["a.tar.zst", "a.tar.gz"] {
+        backups.write(request(name, Some(site()))).await.unwrap();
+        let whole = fs::read(dir.path().join(name)).unwrap();
+        for at in (0..whole.len()).step_by(whole.len().div_ceil(97)) {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x10;
+            fs::write(dir.path().join(name), &damaged).unwrap();
+            let verified = backups.verify(name).await;
+            // A bit of a header that says nothing about the contents (a time, say) still changes the hash of the file.
+            let same = verified
+                .is_ok_and(|info| info.sha256 == hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&whole)));
+            assert!(!same, "{name}: byte {at}");
+            fs::write(dir.path().join(name), &whole[..at]).unwrap();
+            assert!(matches!(backups.verify(name).await, Err(PortError::Refused(_))), "{name}: cut at {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_site_with_everything_reads_back() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: a_site_with_everything_reads_back needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "
+        mkdir site b; cd site; long=$(printf 'x%.0s' $(seq 200)); mkdir -p $long/$long; echo deep >$long/$long/f
+        echo one >a; ln a b; ln -s a s; ln -s $long$long longlink; mkfifo p; echo odd >'new
+line'; echo odd >$(printf 'caf\\351'); truncate -s 100M sparse; printf x | dd of=sparse bs=1 seek=50000000 conv=notrunc 2>/dev/null
+        echo left over >database.sql; find . | wc -l";
+    let members: u64 = shell(script, dir.path()).trim().parse().unwrap();
+    let host = Arc::new(LocalHost::new("here", Custody::new("backups-tests")));
+    let files = HostFiles::new(host, Scope { task: "t".into(), step: "s".into() });
+    let site = format!("{}/site", dir.path().display());
+    let backups = LocalBackups::new(dir.path().join("b"));
+    let info =
+        backups.write(request("a.tar.zst", Some(files.pack(&site, &[]).await.unwrap()))).await.unwrap();
+    assert_eq!(
+        info.members,
+        members - 1 - 1 + 2,
+        "one name has two lines, one file is left out, two are ours: {info:?}"
+    );
+    assert_eq!(backups.verify("a.tar.zst").await, Ok(info));
+    shell(
+        "mkdir x; zstd -qdc b/a.tar.zst | tar xpf - -C x; rm x/.kedge-manifest.json site/database.sql",
+        dir.path(),
+    );
+    assert_eq!(fs::read_to_string(dir.path().join("x/database.sql")).unwrap(), SQL);
+    fs::remove_file(dir.path().join("x/database.sql")).unwrap();
+    shell("touch -r site x", dir.path());
+    let print = async |name: &str| {
+        let path = format!("{}/{name}", dir.path().display());
+        files.fingerprint(&path, true, &["database.sql".to_owned()]).await.unwrap()
+    };
+    assert_eq!(print("x").await, print("site").await);
+}
+
+#[tokio::test]
+async fn giving_up_removes_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    let endless = || -> ByteStream {
+        let pieces = stream::iter((0..100).map(|_| Ok(Bytes::from(vec![b'x'; 10_000]))));
+        Box::pin(futures::StreamExt::chain(pieces, stream::pending()))
+    };
+    for in_database in [true, false] {
+        let request = if in_database {
+            BackupRequest { database: Some(endless()), ..request("a.tar.zst", None) }
+        } else {
+            let start =
+                stream::iter([Ok(Bytes::from(tar_archive(&[TarMember::file("./f", "x")])[..700].to_vec()))]);
+            request("a.tar.zst", Some(Box::pin(futures::StreamExt::chain(start, stream::pending()))))
+        };
+        let mut writing = Box::pin(backups.write(request));
+        let seen = async {
+            until("a partial file", || names(dir.path()).contains(&"a.tar.zst.partial".to_owned())).await;
+        };
+        tokio::select! {
+            written = &mut writing => panic!("it ended: {written:?}"),
+            () = seen => {}
+        }
+        drop(writing);
+        until("everything is removed", || names(dir.path()).is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn leftovers_of_a_crash_do_not_matter() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    for name in ["a.tar.zst.partial", "a.tar.zst.sql.partial"] {
+        fs::write(dir.path().join(name), "half").unwrap();
+    }
+    assert_eq!(backups.stat("a.tar.zst").await, Ok(None));
+    backups.write(request("a.tar.zst", Some(site()))).await.unwrap();
+    assert_eq!(names(dir.path()), ["a.tar.zst"]);
+    fs::write(dir.path().join("a.tar.zst.partial"), "half").unwrap();
+    backups.remove("a.tar.zst").await.unwrap();
+    assert_eq!(names(dir.path()), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_cleaned_up() {
+    let Some(mounted) = Mounted::new("tmpfs", "1m") else { return };
+    let root = PathBuf::from(mounted.path());
+    let backups = LocalBackups::new(&root);
+    assert!(backups.free_bytes().await.unwrap() <= 1 << 20);
+    let mut noise = vec![0; 3_000_000];
+    getrandom::fill(&mut noise).unwrap();
+    for in_database in [true, false] {
+        let request = if in_database {
+            BackupRequest { database: Some(bytes_of(&noise)), ..request("a.tar.zst", None) }
+        } else {
+            request("a.tar", Some(bytes_of(&tar_archive(&[TarMember::file("./f", noise.clone())]))))
+        };
+        let failed = backups.write(request).await;
+        assert!(matches!(failed, Err(PortError::NoSpace(_))), "{failed:?}");
+        assert_eq!(names(&root), Vec::<String>::new());
+    }
+}

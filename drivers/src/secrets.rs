@@ -1,0 +1,351 @@
+//! Secrets in a directory of this machine: one encrypted file each, and a key file beside them that is made on first use. Whoever
+//! has both reads everything: the key is for copies and disks that get lost, not for root. Never logs, never returns a file's bytes.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use kedge_workflows::ports::{PortError, PortResult, Secret, SecretRef, Secrets};
+use sha2::{Digest, Sha256};
+
+/// Letters and digits that do not look alike: Aegir's 57.
+const ALPHABET: &[u8; 57] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+/// Characters of a secret: 186 bits.
+const LENGTH: usize = 32;
+/// Longest name.
+const MAX_NAME: usize = 200;
+/// First byte of a file: how the rest is to be read.
+const VERSION: u8 = 1;
+/// Bytes of a nonce: so many that random ones never meet.
+const NONCE: usize = 24;
+/// Name of the key's file.
+const KEY: &str = "key";
+/// End of the name of a secret's file.
+const SUFFIX: &str = ".secret";
+/// Start of the names of files that are being written.
+const TEMPORARY: &str = ".new-";
+/// Most bytes of a file: a secret is far shorter.
+const MAX_FILE: u64 = 4096;
+
+/// Secrets encrypted with XChaCha20-Poly1305 under one key.
+#[derive(Clone)]
+pub struct FileSecrets {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    cipher: XChaCha20Poly1305,
+}
+
+impl FileSecrets {
+    /// Opens the directory; makes it (0700) and the key (0600) if they are not there.
+    ///
+    /// # Errors
+    /// `Refused` when others may read the directory or the key, or when the key is not one; `NoSpace`.
+    pub fn open(dir: impl Into<PathBuf>) -> PortResult<Self> {
+        let dir = dir.into();
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|error| failed(&dir, &error))?;
+        must_be_private(&dir, "chmod 700")?;
+        for entry in fs::read_dir(&dir).map_err(|error| failed(&dir, &error))?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+                fs::remove_file(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+            }
+        }
+        let key = key(&dir)?;
+        Ok(Self { inner: Arc::new(Inner { dir, cipher: XChaCha20Poly1305::new(&key.into()) }) })
+    }
+
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        name: &SecretRef,
+        work: impl FnOnce(&Inner, &str) -> PortResult<T> + Send + 'static,
+    ) -> PortResult<T> {
+        let (inner, name) = (self.inner.clone(), checked(name)?.to_owned());
+        let done = tokio::task::spawn_blocking(move || work(&inner, &name)).await;
+        done.map_err(|error| PortError::Lost(format!("secrets: the work on disk ended early: {error}")))?
+    }
+}
+
+#[async_trait]
+impl Secrets for FileSecrets {
+    async fn ensure(&self, name: &SecretRef) -> PortResult<Secret> {
+        self.on_disk(name, |inner, name| {
+            if let Some(secret) = inner.read(name)? {
+                return Ok(secret);
+            }
+            inner.make(name)?;
+            // Whoever was first: it is one and the same for everybody.
+            inner
+                .read(name)?
+                .ok_or_else(|| PortError::Unavailable(format!("secret {name}: it was removed meanwhile")))
+        })
+        .await
+    }
+
+    async fn get(&self, name: &SecretRef) -> PortResult<Option<Secret>> {
+        self.on_disk(name, Inner::read).await
+    }
+
+    async fn remove(&self, name: &SecretRef) -> PortResult<()> {
+        self.on_disk(name, |inner, name| {
+            let path = inner.path(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, &error)),
+                _ => sync_dir(&inner.dir),
+            }
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// A file's name tells nothing, and is never too long.
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{}{SUFFIX}", hex::encode(Sha256::digest(name))))
+    }
+
+    fn read(&self, name: &str) -> PortResult<Option<Secret>> {
+        let path = self.path(name);
+        let bytes = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => contents(file.map_err(|error| failed(&path, &error))?)
+                .map_err(|error| failed(&path, &error))?,
+        };
+        let unreadable = || {
+            PortError::Refused(format!(
+                "secret {name}: {} is damaged, or {} is not the key that it was written with; put the right key back",
+                path.display(),
+                self.dir.join(KEY).display()
+            ))
+        };
+        let (version, rest) = bytes.split_first().ok_or_else(unreadable)?;
+        let (nonce, sealed) =
+            rest.split_first_chunk::<NONCE>().filter(|_| *version == VERSION).ok_or_else(unreadable)?;
+        let payload = Payload { msg: sealed, aad: name.as_bytes() };
+        let open = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| unreadable())?;
+        Ok(Some(Secret::new(String::from_utf8(open).map_err(|_| unreadable())?)))
+    }
+
+    fn make(&self, name: &str) -> PortResult<()> {
+        let secret = generate()?;
+        let mut nonce = [0; NONCE];
+        random(&mut nonce)?;
+        let payload = Payload { msg: &secret, aad: name.as_bytes() };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload);
+        let sealed =
+            sealed.map_err(|_| PortError::Refused(format!("secret {name}: it cannot be encrypted")))?;
+        write_new(&self.dir, &self.path(name), &[&[VERSION], nonce.as_slice(), &sealed].concat())
+    }
+}
+
+/// A new secret: bytes that would favour the first characters of the alphabet are thrown away.
+fn generate() -> PortResult<Vec<u8>> {
+    let fair = 256 / ALPHABET.len() * ALPHABET.len();
+    let mut secret = Vec::with_capacity(LENGTH);
+    while secret.len() < LENGTH {
+        let mut bytes = [0; 64];
+        random(&mut bytes)?;
+        let fair = bytes.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < fair);
+        secret.extend(fair.map(|byte| ALPHABET[byte % ALPHABET.len()]).take(LENGTH - secret.len()));
+    }
+    Ok(secret)
+}
+
+fn random(bytes: &mut [u8]) -> PortResult<()> {
+    getrandom::fill(bytes)
+        .map_err(|error| PortError::Unavailable(format!("no random bytes from the system: {error}")))
+}
+
+fn key(dir: &Path) -> PortResult<[u8; 32]> {
+    let path = dir.join(KEY);
+    if !path.exists() {
+        let secrets = fs::read_dir(dir).map_err(|error| failed(dir, &error))?.flatten();
+        if secrets.into_iter().any(|entry| entry.file_name().to_string_lossy().ends_with(SUFFIX)) {
+            let (path, dir) = (path.display(), dir.display());
+            return Err(PortError::Refused(format!(
+                "{path} is missing, but {dir} holds secrets; put the key back"
+            )));
+        }
+        let mut key = [0; 32];
+        random(&mut key)?;
+        write_new(dir, &path, &key)?;
+    }
+    must_be_private(&path, "chmod 600")?;
+    let bytes = File::open(&path).and_then(contents).map_err(|error| failed(&path, &error))?;
+    bytes.try_into().map_err(|_| PortError::Refused(format!("{} is not a key of 32 bytes", path.display())))
+}
+
+/// Writes a file that is not there yet, at once and durably. There already: fine, it is left alone.
+fn write_new(dir: &Path, path: &Path, bytes: &[u8]) -> PortResult<()> {
+    let mut name = [0; 8];
+    random(&mut name)?;
+    let temporary = dir.join(format!("{TEMPORARY}{}", hex::encode(name)));
+    let write = || -> io::Result<()> {
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        match fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    };
+    let written = write();
+    // Not there when it could not be made at all; `open` removes what stays.
+    fs::remove_file(&temporary).ok();
+    written.map_err(|error| failed(path, &error))?;
+    sync_dir(dir)
+}
+
+fn contents(file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn must_be_private(path: &Path, cure: &str) -> PortResult<()> {
+    let meta = fs::symlink_metadata(path).map_err(|error| failed(path, &error))?;
+    if meta.mode() & 0o077 != 0 {
+        let path = path.display();
+        return Err(PortError::Refused(format!(
+            "others may read {path}: {cure} {path}, and think about who may have"
+        )));
+    }
+    Ok(())
+}
+
+fn sync_dir(dir: &Path) -> PortResult<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(dir, &error))
+}
+
+fn checked(name: &SecretRef) -> PortResult<&str> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte);
+    if name.0.is_empty() || name.0.len() > MAX_NAME || !name.0.bytes().all(plain) {
+        let shown: String = name.0.chars().take(80).collect();
+        return Err(PortError::Refused(format!(
+            "{shown:?} is not the name of a secret ([a-z0-9._/-], at most 200)"
+        )));
+    }
+    Ok(&name.0)
+}
+
+fn failed(path: &Path, error: &io::Error) -> PortError {
+    let what = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PortError::NoSpace(what),
+        _ => PortError::Refused(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use kedge_workflows::testing::{SECRET_ALPHABET, secrets_contract};
+
+    use super::*;
+
+    fn name(text: &str) -> SecretRef {
+        SecretRef(text.to_owned())
+    }
+
+    fn private() -> tempfile::TempDir {
+        let mode = fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().permissions(mode).tempdir().unwrap()
+    }
+
+    fn files(dir: &Path) -> Vec<PathBuf> {
+        fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| !path.ends_with(KEY))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_directory_keeps_the_contract() {
+        assert_eq!(ALPHABET, SECRET_ALPHABET.as_bytes());
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = FileSecrets::open(dir.path().join("s")).unwrap();
+        secrets_contract(&secrets).await;
+        assert_eq!(files(&dir.path().join("s")), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn secrets_outlive_the_process_and_are_not_on_disk() {
+        let dir = private();
+        let secret = FileSecrets::open(dir.path()).unwrap().ensure(&name("a/b")).await.unwrap();
+        assert!(
+            FileSecrets::open(dir.path()).unwrap().get(&name("a/b")).await.unwrap() == Some(secret.clone())
+        );
+        for path in files(dir.path()).into_iter().chain([dir.path().join(KEY)]) {
+            let bytes = fs::read(&path).unwrap();
+            assert!(!bytes.windows(LENGTH).any(|window| window == secret.expose().as_bytes()));
+            assert!(!path.to_string_lossy().contains("a/b"));
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        }
+        assert_eq!(fs::metadata(dir.path()).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_file_is_good_for_its_name_and_key_only() {
+        let dir = private();
+        let secrets = FileSecrets::open(dir.path()).unwrap();
+        secrets.ensure(&name("a")).await.unwrap();
+        let (a, b) = (secrets.inner.path("a"), secrets.inner.path("b"));
+        fs::copy(&a, &b).unwrap();
+        assert!(matches!(secrets.get(&name("b")).await, Err(PortError::Refused(_))), "another one's file");
+        fs::write(&b, "").unwrap();
+        assert!(
+            matches!(secrets.ensure(&name("b")).await, Err(PortError::Refused(_))),
+            "an empty file is not replaced"
+        );
+        let whole = fs::read(&a).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&a, damaged).unwrap();
+            let error = secrets.get(&name("a")).await.unwrap_err();
+            assert!(
+                matches!(&error, PortError::Refused(what) if what.contains("damaged")),
+                "byte {at}: {error:?}"
+            );
+        }
+        fs::write(&a, &whole).unwrap();
+        fs::write(dir.path().join(KEY), [7; 32]).unwrap();
+        let other = FileSecrets::open(dir.path()).unwrap();
+        assert!(matches!(other.get(&name("a")).await, Err(PortError::Refused(_))), "another key");
+        fs::remove_file(dir.path().join(KEY)).unwrap();
+        let error = FileSecrets::open(dir.path()).err().expect("no new key over old secrets");
+        assert!(matches!(&error, PortError::Refused(what) if what.contains("put the key back")), "{error:?}");
+    }
+
+    #[test]
+    fn what_others_may_read_is_refused() {
+        let dir = private();
+        FileSecrets::open(dir.path()).unwrap();
+        for (path, cure) in [(dir.path().join(KEY), "chmod 600"), (dir.path().to_owned(), "chmod 700")] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            let error = FileSecrets::open(dir.path()).err().expect("others may read it");
+            assert!(matches!(&error, PortError::Refused(what) if what.contains(cure)), "{error:?}");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn everybody_gets_the_same_new_secret() {
+        let dir = private();
+        fs::write(dir.path().join(".new-1234"), "left over").unwrap();
+        let stores: Vec<FileSecrets> = (0..8).map(|_| FileSecrets::open(dir.path()).unwrap()).collect();
+        let made = stores.iter().map(async |store| store.ensure(&name("a")).await.unwrap());
+        let made = futures::future::join_all(made).await;
+        assert!(made.iter().all(|secret| *secret == made[0]));
+        assert_eq!(files(dir.path()).len(), 1, "no temporary file is left");
+    }
+}
