@@ -1,10 +1,12 @@
 //! The application behind the server: finds the route, asks the handler, and gives every answer its request id, its log line and
 //! its count. It reads no sockets.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -162,7 +164,11 @@ impl App {
         let id = request_id(&parts.headers, &*self.0.ports.random);
         let routed = route(&parts.method, parts.uri.path());
         let name = if let Routed::Found(found) = &routed { found.name() } else { "none" };
-        let answer = self.answer(routed, &parts, body).await;
+        let answer = AssertUnwindSafe(self.answer(routed, &parts, body)).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| {
+            tracing::error!(target: "kedge::http", route = name, request = id, "a handler panicked");
+            Err(Problem::internal())
+        });
         let mut response = answer.unwrap_or_else(|problem| problem.into_response(&id));
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {

@@ -52,9 +52,10 @@ impl Metrics {
         InFlight(self.clone())
     }
 
-    /// Counts connections that are open.
-    pub(crate) fn connections(&self, change: i64) {
-        self.counts().connections += change;
+    /// Counts a connection as open until the guard is dropped.
+    pub(crate) fn connection(&self) -> Connected {
+        self.counts().connections += 1;
+        Connected(self.clone())
     }
 
     /// The text; `tasks` are the numbers of open tasks by state.
@@ -128,6 +129,15 @@ impl Drop for InFlight {
     }
 }
 
+/// An open connection.
+pub(crate) struct Connected(Metrics);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.counts().connections -= 1;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,11 +148,11 @@ mod tests {
         metrics.request("hook", 202, Duration::from_millis(3));
         metrics.request("hook", 202, Duration::from_millis(60));
         metrics.attempt("delivered");
-        metrics.connections(1);
+        let connected = metrics.connection();
         let one = metrics.in_flight();
         drop(metrics.in_flight());
         let text = metrics.text(&[("running", 2)]);
-        drop(one);
+        drop((one, connected));
         for line in [
             "kedge_tasks{state=\"running\"} 2",
             "kedge_http_connections 1",

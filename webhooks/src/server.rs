@@ -158,10 +158,9 @@ async fn connection(stream: TcpStream, line: Line, permit: OwnedSemaphorePermit)
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "kedge::http", %error, "no TCP_NODELAY");
     }
-    line.app.0.metrics.connections(1);
+    let connected = line.app.0.metrics.connection();
     serve(stream, &line).await;
-    line.app.0.metrics.connections(-1);
-    drop(permit);
+    drop((connected, permit));
 }
 
 async fn serve(stream: TcpStream, line: &Line) {

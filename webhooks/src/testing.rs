@@ -191,6 +191,7 @@ impl Tasks for FakeTasks {
     }
 
     fn preview(&self, workflow: &str, params: &Value) -> Result<PlanView, SubmitError> {
+        assert_ne!(params["site"], "panic.a.test", "a panic on demand");
         if let Some(error) = self.state.lock().unwrap().refuse.clone() {
             return Err(error);
         }

@@ -29,7 +29,7 @@ const SSE: &str = "text/event-stream";
 const NDJSON: &str = "application/x-ndjson";
 /// How often a stream without news says that it lives: proxies cut silent connections after 30 s or more.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Events read at once; a page of JSON has as many.
+/// Events read at once; a page of JSON has as many at most.
 const BATCH: usize = 500;
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -39,7 +39,7 @@ pub(crate) fn events(cx: &Cx<'_>, id: &TaskId) -> Answer {
     let after = after(cx, &query)?;
     let kind = accept::choose(&cx.parts.headers, &[JSON, SSE, NDJSON])?;
     if kind == JSON {
-        return page(cx, id, after);
+        return page(cx, &view, after);
     }
     if view.state.is_final() && after >= view.sequence {
         // Browsers connect again after a stream has ended, unless they are told 204.
@@ -81,10 +81,10 @@ fn after(cx: &Cx<'_>, query: &Query) -> Result<u64, Problem> {
     number.ok_or_else(|| Problem::bad_request("Last-Event-ID is the id of an event, a whole number"))
 }
 
-fn page(cx: &Cx<'_>, id: &TaskId, after: u64) -> Answer {
-    let events = cx.app.ports.tasks.events(id, after, BATCH).map_err(|error| unreadable(&error))?;
+fn page(cx: &Cx<'_>, view: &TaskView, after: u64) -> Answer {
+    let events = cx.app.ports.tasks.events(&view.id, after, BATCH).map_err(|error| unreadable(&error))?;
     let last = events.last().map_or(after, |event| event.sequence);
-    let more = events.len() == BATCH;
+    let more = last < view.sequence;
     let items: Vec<Value> = events.iter().map(api::event).collect();
     let body = json!({ "events": items, "last": last, "more": more });
     let mut response = handlers::json(StatusCode::OK, &body);
@@ -142,6 +142,7 @@ impl Follow {
             if !self.ready.is_empty() || self.ended {
                 continue;
             }
+            tokio::task::yield_now().await; // others first, should changes come faster than they can be shown
             let changed = self.tasks.changed(&self.id, view.sequence, self.progress_version);
             tokio::select! {
                 () = changed => {}

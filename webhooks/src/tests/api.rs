@@ -261,6 +261,17 @@ async fn the_engines_refusals_are_problem_documents() {
 }
 
 #[tokio::test]
+async fn a_panic_is_an_answer_and_the_server_goes_on() {
+    let h = start().await;
+    let body = |site: &str| json!({"workflow": "migrate", "params": {"site": site}});
+    let (status, problem) = ask(h.post("/v1/tasks?dry_run=true", &body("panic.a.test"))).await;
+    assert_eq!(status, 500);
+    assert!(!problem.to_string().contains("on demand"), "{problem}");
+    assert_eq!(ask(h.post("/v1/tasks?dry_run=true", &body("shop.a.test"))).await.0, 200);
+    h.end().await;
+}
+
+#[tokio::test]
 async fn resources_are_listed() {
     let h = start().await;
     h.tasks.add(sample_task(1, "shop.a.test"));
