@@ -2,7 +2,6 @@
 pub mod app;
 pub mod backups;
 pub mod files;
-mod hash;
 pub mod host;
 pub mod mysql;
 pub mod secrets;
