@@ -177,8 +177,8 @@ fn sled_batch(changes: &Changes) -> sled::Batch {
     batch
 }
 
-/// Pages over 128 KiB: sled writes them into files of their own and never syncs those. Values of a few KiB do not add up to such
-/// a page but when many of its neighbours are deleted and merged into it, so this folder is nearly always empty.
+/// Pages over 1 MiB: sled writes them into files of their own and never syncs those. Values of a few KiB hardly add up to such a
+/// page, unless many of its neighbours are deleted and merged into it, so this folder is nearly always empty.
 pub(super) struct SpilledPages {
     folder: PathBuf,
     /// Length of each file when it was synced: one that was still being written is longer the next time.

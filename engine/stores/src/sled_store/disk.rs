@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::FallocateFlags;
+use rustix::fs::{FallocateFlags, IFlags};
 use rustix::io::Errno;
 
 #[derive(Debug)]
@@ -153,6 +153,19 @@ pub(super) fn warn_about_file_system(folder: &Path) -> io::Result<()> {
         "the data folder is on {name}: the journal survives a power cut only on a local disk; put it on one (in a container: a volume)"
     );
     Ok(())
+}
+
+/// Asks the file system to make every write to this file (every name in this folder) durable before it returns, whoever writes.
+/// False when it cannot.
+pub(super) fn write_through(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let set = rustix::fs::ioctl_getflags(&file)
+        .and_then(|flags| rustix::fs::ioctl_setflags(&file, flags | IFlags::SYNC));
+    match set {
+        Ok(()) => Ok(true),
+        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A file of really allocated blocks.

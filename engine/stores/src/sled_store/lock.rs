@@ -59,7 +59,7 @@ impl DataLock {
 /// threads' last work and to children that are just being started; opening at that moment would fail.
 pub(super) fn wait_for_sled(journal: &Path) -> Result<(), OpenError> {
     let path = journal.join("db");
-    let file = match File::open(&path) {
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(OpenError::io("open", &path)(error)),

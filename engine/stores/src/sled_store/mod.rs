@@ -5,6 +5,7 @@
 //!               journal/    sled: every pair, in one tree
 //!               blobs/ab/   blobs whose SHA-256 starts with `ab`; blobs/tmp/ while they are written
 //!               ballast     space that is given back when the disk is full
+//!               logs/       not ours: the step logs (`FileLogs`)
 //! ```
 //!
 //! sled alone promises too little, so the promises of [`Store`] are made here: one thread commits (`committer`), readers see only

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ const BLOB_EVERY: u64 = 8;
 
 #[test]
 fn no_acknowledged_batch_is_lost_to_kill_9() {
-    let rounds: u64 = std::env::var("KEDGE_CRASH_ROUNDS").map_or(24, |text| text.parse().expect("a number"));
+    let rounds = kit::scaled("KEDGE_CRASH_ROUNDS", 24);
     let mut dice = Dice(kit::seed("crash"));
     let folder = tempfile::tempdir().expect("folder");
     let mut acked: HashMap<u64, u64> = HashMap::new();
@@ -107,7 +108,7 @@ async fn write_for_ever(store: &SledStore, writer: u64) {
     }
 }
 
-fn the_batch(writer: u64, number: u64) -> Batch {
+pub(crate) fn the_batch(writer: u64, number: u64) -> Batch {
     let mut batch = Batch::new();
     match number - 1 {
         0 => batch.require_absent(head_key(writer)),
@@ -125,32 +126,30 @@ fn the_batch(writer: u64, number: u64) -> Batch {
 
 fn check(store: &SledStore, acked: &HashMap<u64, u64>, round: u64) {
     for writer in 0..WRITERS {
-        let head = head(store, writer);
-        let known = acked.get(&writer).copied().unwrap_or(0);
-        assert!(head >= known, "round {round}: writer {writer} lost batches {} to {known}", head + 1);
-        let wanted: BTreeMap<_, _> =
-            (head.saturating_sub(KEPT - 1).max(1)..=head).flat_map(|number| pairs(writer, number)).collect();
-        let found = store.scan(format!("data/{writer}/").as_bytes(), None, usize::MAX).expect("scan");
-        assert!(
-            found.into_iter().eq(wanted),
-            "round {round}: writer {writer} has a batch in part, head {head}"
-        );
-        let with_blob =
-            (head.saturating_sub(KEPT - 1).max(1)..=head).filter(|number| number.is_multiple_of(BLOB_EVERY));
-        for number in with_blob {
+        let acked = acked.get(&writer).copied().unwrap_or(0);
+        let head = check_batches(store, writer, acked, &format!("round {round}"));
+        for number in kept(head).filter(|number| number.is_multiple_of(BLOB_EVERY)) {
             let bytes = blob(writer, number);
-            assert_eq!(
-                store.get_blob(&BlobId::of(&bytes)),
-                Ok(Some(bytes)),
-                "round {round}: blob {writer}/{number}"
-            );
+            let found = store.get_blob(&BlobId::of(&bytes));
+            assert_eq!(found, Ok(Some(bytes)), "round {round}: blob {writer}/{number}");
         }
     }
-    assert_eq!(
-        store.scan(b"refused/", None, 9),
-        Ok(Vec::new()),
-        "round {round}: a refused batch was written"
-    );
+    let refused = store.scan(b"refused/", None, 9);
+    assert_eq!(refused, Ok(Vec::new()), "round {round}: a refused batch was written");
+}
+
+/// Checks that a writer's batches are there up to a last one, whole, and that this is at least `acked`; returns the last.
+pub(crate) fn check_batches(store: &SledStore, writer: u64, acked: u64, when: &str) -> u64 {
+    let head = head(store, writer);
+    assert!(head >= acked, "{when}: writer {writer} lost batches {} to {acked}", head + 1);
+    let wanted: BTreeMap<_, _> = kept(head).flat_map(|number| pairs(writer, number)).collect();
+    let found = store.scan(format!("data/{writer}/").as_bytes(), None, usize::MAX).expect("scan");
+    assert!(found.into_iter().eq(wanted), "{when}: writer {writer} has a batch in part, head {head}");
+    head
+}
+
+fn kept(head: u64) -> RangeInclusive<u64> {
+    head.saturating_sub(KEPT - 1).max(1)..=head
 }
 
 fn head_key(writer: u64) -> String {

@@ -157,15 +157,21 @@ pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(crate) fn bytes(&mut self, length: u64) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..length.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        bytes.truncate(length as usize);
+        bytes
+    }
+
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-
-    pub(crate) fn bytes(&mut self, length: u64) -> Vec<u8> {
-        (0..length).map(|_| self.below(256) as u8).collect()
+        z ^ (z >> 31)
     }
 }
 
@@ -178,4 +184,9 @@ pub(crate) fn seed(test: &str) -> u64 {
     });
     println!("{test}: KEDGE_SEED={seed}");
     seed
+}
+
+/// How often to repeat something: `usual`, times the factor that the environment names.
+pub(crate) fn scaled(name: &str, usual: u64) -> u64 {
+    std::env::var(name).map_or(usual, |text| usual * text.parse::<u64>().expect("a whole factor"))
 }

@@ -7,5 +7,6 @@ mod crash;
 mod disk_full;
 mod kit;
 mod opening;
+mod power;
 mod readers;
 mod syncs;

@@ -117,6 +117,25 @@ fn dropping_the_store_drains_it() {
 }
 
 #[test]
+fn writes_go_through_to_the_disk() {
+    let folder = tempfile::tempdir().expect("folder");
+    let flags = |name: &str| {
+        let file = fs::File::open(folder.path().join(name)).expect("open");
+        rustix::fs::ioctl_getflags(&file)
+    };
+    if let Err(error) = flags("") {
+        println!("SKIPPED: this file system has no flags ({error})");
+        return;
+    }
+    for _ in 0..2 {
+        let _store = kit::open(folder.path());
+        for name in ["journal", "journal/db", "journal/blobs"] {
+            assert!(flags(name).expect("flags").contains(rustix::fs::IFlags::SYNC), "{name}");
+        }
+    }
+}
+
+#[test]
 fn only_the_owner_may_read_the_data() {
     let folder = tempfile::tempdir().expect("folder");
     let data = folder.path().join("some/where");
@@ -130,7 +149,11 @@ fn only_the_owner_may_read_the_data() {
 #[test]
 fn a_broken_journal_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().expect("folder");
-    fs::create_dir_all(folder.path().join("journal/db")).expect("a folder where a file should be");
+    let store = kit::open(folder.path());
+    block_on(store.commit(batch(&[("a", "1")]))).expect("commit");
+    drop(store);
+    let journal = folder.path().join("journal");
+    fs::write(journal.join("conf"), [0xff; 70]).expect("write");
     let error = SledStore::open(folder.path(), kit::options()).expect_err("that is no journal");
     assert!(matches!(error, OpenError::Journal { .. }), "{error:?}");
     assert!(error.to_string().contains("journal") && error.to_string().contains("keep a copy"), "{error}");
