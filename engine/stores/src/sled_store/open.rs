@@ -4,6 +4,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -188,7 +189,7 @@ fn write_through(journal: &Path) -> Result<(), OpenError> {
 }
 
 fn open_sled(journal: &Path, options: &Options, disk: &Disk) -> Result<sled::Db, OpenError> {
-    let open = || {
+    let config = || {
         sled::Config::new()
             .path(journal)
             .mode(sled::Mode::LowSpace)
@@ -196,7 +197,14 @@ fn open_sled(journal: &Path, options: &Options, disk: &Disk) -> Result<sled::Db,
             .flush_every_ms(Some(1000)) // its thread is also the one that collects garbage
             .use_compression(false)
             .segment_size(SEGMENT_BYTES)
-            .open()
+    };
+    // On some damage sled panics instead.
+    let open = || {
+        std::panic::catch_unwind(AssertUnwindSafe(|| config().open())).unwrap_or_else(|_| {
+            Err(sled::Error::ReportableBug(
+                "it panicked while reading its files (its words are in the log)".to_owned(),
+            ))
+        })
     };
     let full = |error: &sled::Error| matches!(error, sled::Error::Io(error) if disk::is_full(error));
     let result = match open() {
