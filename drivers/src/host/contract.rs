@@ -180,20 +180,20 @@ async fn output_is_bounded(host: &dyn Host) {
 }
 
 /// Sleeps for a time that no other command of this run has, in sessions and groups of its own, deaf to TERM.
-fn tree(marker: &str) -> String {
+pub(super) fn tree(marker: &str) -> String {
     format!(
         "setsid sh -c 'trap \"\" TERM; sleep {marker} & sleep {marker}; sleep {marker}' >/dev/null 2>&1 & setsid sleep {marker} & \
          sleep {marker}"
     )
 }
 
-async fn survivors(host: &dyn Host, marker: &str) -> usize {
+pub(super) async fn survivors(host: &dyn Host, marker: &str) -> usize {
     let script = "for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f 2>/dev/null; echo; done | grep -c \"^sleep $1 $\"";
     let finished = run(host, Command::new(&scope("count"), ["sh", "-c", script, "sh", marker])).await;
     text(&finished.stdout).trim().parse().expect("a number")
 }
 
-async fn until_survivors(host: &dyn Host, marker: &str, expected: usize) {
+pub(super) async fn until_survivors(host: &dyn Host, marker: &str, expected: usize) {
     let since = Instant::now();
     loop {
         let seen = survivors(host, marker).await;
@@ -206,7 +206,7 @@ async fn until_survivors(host: &dyn Host, marker: &str, expected: usize) {
 }
 
 /// A sleeping time in seconds that only the caller uses: containers' processes are seen from outside, too.
-fn marker() -> String {
+pub(super) fn marker() -> String {
     static USED: AtomicU32 = AtomicU32::new(0);
     format!("{}.{}", 100_000 + std::process::id(), USED.fetch_add(1, Ordering::Relaxed))
 }

@@ -60,6 +60,7 @@ impl Transport for Container {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
             cmd: Some(launch.argv),
+            env: Some(vec!["LC_ALL=C".to_owned()]),
             user: Some("0".to_owned()),
             working_dir: Some("/".to_owned()),
             ..CreateExecOptions::default()
@@ -122,12 +123,18 @@ async fn end_of(docker: Docker, name: String, container: String, exec: String) -
             _ => tokio::time::sleep(INSPECT_EVERY).await,
         }
     };
-    if status == KILLED {
-        let state =
-            docker.inspect_container(&container, None).await.map_err(|error| lost(error.to_string()))?;
-        if !state.state.and_then(|state| state.running).unwrap_or(false) {
-            return Err(lost("the container stopped".to_owned()));
-        }
+    if status == KILLED && !lives(&docker, &container).await {
+        return Err(lost("the container stopped".to_owned()));
     }
     Ok(status)
+}
+
+/// Whether a container can still run anything. Its state in Docker's books lags behind: processes are gone earlier.
+async fn lives(docker: &Docker, container: &str) -> bool {
+    let tried = async {
+        let options = CreateExecOptions { cmd: Some(vec!["true"]), ..CreateExecOptions::default() };
+        let exec = docker.create_exec(container, options).await?.id;
+        docker.start_exec(&exec, Some(StartExecOptions { detach: true, ..StartExecOptions::default() })).await
+    };
+    tried.await.is_ok()
 }

@@ -43,6 +43,7 @@ impl Transport for Local {
         let mut child = Process::new("setsid")
             .args(&launch.argv)
             .env_remove(VARIABLE)
+            .env("LC_ALL", "C")
             .current_dir("/")
             .stdin(if launch.stdin { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())

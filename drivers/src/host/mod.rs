@@ -201,56 +201,11 @@ fn missing_program(status: i32, said: &str) -> Option<&str> {
     let line = said.lines().last().filter(|_| status == 127)?;
     let named =
         line.strip_suffix(": No such file or directory").or_else(|| line.strip_suffix(": not found"))?;
-    named.rsplit(": ").next().map(|program| program.trim_matches(['\'', '"']))
+    named.rsplit(": ").next().map(|program| program.trim_matches(['\'', '"', '‘', '’']))
 }
 
 #[cfg(test)]
 mod contract;
 
 #[cfg(test)]
-mod tests {
-    use super::contract::host_contract;
-    use super::*;
-
-    /// Root on this machine is what the local host's promises need.
-    fn root(test: &str) -> bool {
-        let root = rustix::process::geteuid().is_root();
-        if !root {
-            println!("skipped: {test} needs root");
-        }
-        root
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_local_host_keeps_the_contract() {
-        if root("the_local_host_keeps_the_contract") {
-            let new = || LocalHost::new("here", Custody::new("contract-local"));
-            host_contract(&new(), &new()).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_container_keeps_the_contract() {
-        if let Ok(container) = std::env::var("KEDGE_TEST_CONTAINER") {
-            let new = || DockerHost::new("there", &container, Custody::new("contract-docker"));
-            host_contract(&new(), &new()).await;
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn ssh_keeps_the_contract() {
-        if let Ok(address) = std::env::var("KEDGE_TEST_SSH") {
-            let new = || {
-                let options = SshOptions {
-                    address: address.clone(),
-                    identity_file: Some("/tmp/hk/id".into()),
-                    known_hosts: Some("/tmp/hk/known".into()),
-                    sudo: !address.starts_with("root"),
-                    runtime_dir: "/tmp/hk/run".into(),
-                };
-                SshHost::new("there", &options, Custody::new("contract-ssh")).unwrap()
-            };
-            host_contract(&new(), &new()).await;
-        }
-    }
-}
+mod tests;

@@ -163,6 +163,7 @@ impl Running {
                     return Err(PortError::Unavailable(what));
                 }
                 chunk = said(&mut self.output) => match chunk {
+                    Some(Ok(Chunk::Out(bytes))) if bytes.is_empty() => {} // a piece of which a filter left nothing
                     Some(Ok(Chunk::Out(bytes))) => return Ok(Next::Out(bytes)),
                     Some(Ok(Chunk::Err(bytes))) => self.stderr.push(&bytes),
                     Some(Err(error)) => {

@@ -1,5 +1,6 @@
 //! Two lines that the remote side writes to standard error, before a command and after it: they tell a command's own failure
-//! from that of the connection, for which `ssh` has only the status 255. Filters them out. Never looks at standard output.
+//! from that of the connection, for which `ssh` has only the status 255. The first one comes on standard output too, behind what
+//! login scripts print there. Filters them out.
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -8,6 +9,7 @@ use memchr::memmem;
 pub(super) const BETWEEN_MARKERS: &str = r#"
 token=$1
 shift
+printf '%s begin\n' "$token"
 printf '%s begin\n' "$token" >&2
 "$@"
 status=$?
@@ -107,6 +109,35 @@ impl Markers {
     }
 }
 
+/// Throws away what comes on standard output before the command's own.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    begin: Vec<u8>,
+    held: Vec<u8>,
+    over: bool,
+}
+
+impl Greeting {
+    pub(super) fn new(token: &str) -> Self {
+        Self { begin: format!("{token} begin\n").into_bytes(), held: Vec::new(), over: false }
+    }
+
+    /// Takes a piece and returns what of it is the command's own.
+    pub(super) fn push(&mut self, piece: Bytes) -> Bytes {
+        if self.over {
+            return piece;
+        }
+        self.held.extend_from_slice(&piece);
+        if let Some(at) = memmem::find(&self.held, &self.begin) {
+            self.over = true;
+            return self.held.split_off(at + self.begin.len()).into();
+        }
+        let excess = self.held.len().saturating_sub(MAX_NOISE);
+        self.held.drain(..excess);
+        Bytes::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +189,19 @@ mod tests {
         text.extend(format!("\n{TOKEN} end 0\n").as_bytes());
         let (own, markers) = read(&text, 8192);
         assert_eq!((own.len(), markers.status()), (300_000, Some(0)));
+    }
+
+    #[test]
+    fn a_greeting_is_thrown_away() {
+        let text = format!("hello\n{TOKEN} begin\nown {TOKEN} begin\n");
+        for size in 1..=text.len() {
+            let mut greeting = Greeting::new(TOKEN);
+            let own: Vec<u8> = text
+                .as_bytes()
+                .chunks(size)
+                .flat_map(|piece| greeting.push(Bytes::copy_from_slice(piece)))
+                .collect();
+            assert_eq!(String::from_utf8(own).unwrap(), format!("own {TOKEN} begin\n"));
+        }
     }
 }

@@ -19,7 +19,7 @@ use tokio::process::Child;
 use address::Client;
 pub use address::SshOptions;
 use connection::{Connections, Session};
-use markers::{BETWEEN_MARKERS, Markers};
+use markers::{BETWEEN_MARKERS, Greeting, Markers};
 
 use super::custody::{Custody, VARIABLE};
 use super::machine::{Launch, Machine, Transport, host_on_machine};
@@ -86,7 +86,7 @@ impl Transport for Ssh {
         let seen = markers.clone();
         Ok(Started {
             stdin: child.stdin.take().map(|stdin| Box::pin(stdin) as Writer),
-            output: filtered(outputs(&mut child), markers.clone()),
+            output: filtered(outputs(&mut child), Greeting::new(launch.token), markers.clone()),
             status: Box::pin(end_of(child, session, markers, self.name.clone(), self.address.clone())),
             strike: group.map(|group| {
                 Box::new(move |_: End| {
@@ -121,11 +121,12 @@ impl Ssh {
 }
 
 /// The outputs without the markers.
-fn filtered(output: Chunks, markers: Arc<Mutex<Markers>>) -> Chunks {
+fn filtered(output: Chunks, mut greeting: Greeting, markers: Arc<Mutex<Markers>>) -> Chunks {
     let rest = markers.clone();
     let own = output.map(move |chunk| match chunk {
         Ok(Chunk::Err(bytes)) => Ok(Chunk::Err(lock(&markers).push(&bytes))),
-        other => other,
+        Ok(Chunk::Out(bytes)) => Ok(Chunk::Out(greeting.push(bytes))),
+        Err(error) => Err(error),
     });
     Box::pin(own.chain(stream::once(async move { Ok(Chunk::Err(lock(&rest).flush())) })))
 }
