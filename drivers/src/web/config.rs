@@ -1,7 +1,8 @@
 //! What the configuration says about a web server, checked once. Never touches a host.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use kedge_workflows::ports::{PortError, PortResult};
 
@@ -29,6 +30,8 @@ pub struct WebServerConfig {
     pub test_command: Option<Vec<String>>,
     /// The command that makes the server read its configuration; `None`: through systemd where it runs the server, else directly.
     pub reload_command: Option<Vec<String>>,
+    /// How long the new revision may take to be answered after a reload.
+    pub revision_limit: Duration,
 }
 
 /// Web servers that Kedge drives.
@@ -52,7 +55,8 @@ pub enum PhpFpm {
 }
 
 impl WebServerConfig {
-    /// A configuration with the defaults: port 80, all addresses, challenges under `/var/www/html`, the usual commands.
+    /// A configuration with the defaults: port 80, all addresses, challenges under `/var/www/html`, the usual commands,
+    /// 30 seconds for a revision.
     #[must_use]
     pub fn new(
         name: impl Into<String>,
@@ -70,6 +74,7 @@ impl WebServerConfig {
             acme_root: "/var/www/html".into(),
             test_command: None,
             reload_command: None,
+            revision_limit: Duration::from_secs(30),
         }
     }
 
@@ -104,6 +109,20 @@ impl WebServerConfig {
         self.listen_addresses.iter().map(|address| bracketed(*address, port)).collect()
     }
 
+    /// The addresses among `others` that visitors come by, on our port, and that our vhosts are not bound to: a server prefers the
+    /// vhosts bound to the address itself.
+    pub(super) fn missing_addresses(&self, others: &[SocketAddr]) -> Vec<IpAddr> {
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let own = if self.listen_addresses.is_empty() { &any } else { self.listen_addresses.as_slice() };
+        let on_our_port =
+            others.iter().filter(|address| address.port() == self.listen_port).map(SocketAddr::ip);
+        let mut missing: Vec<IpAddr> =
+            on_our_port.filter(|ip| !ip.is_loopback() && !own.contains(ip)).collect();
+        missing.sort();
+        missing.dedup();
+        missing
+    }
+
     /// Where the host itself reaches the server: `address:port`.
     pub(super) fn own_address(&self) -> String {
         let port = self.listen_port;
@@ -116,7 +135,7 @@ impl WebServerConfig {
 }
 
 fn bracketed(address: IpAddr, port: u16) -> String {
-    std::net::SocketAddr::new(address, port).to_string()
+    SocketAddr::new(address, port).to_string()
 }
 
 impl PhpFpm {
@@ -222,6 +241,22 @@ mod tests {
         assert!(check(&|c| c.listen_port = 0).contains("listen_port"));
         assert!(check(&|c| c.test_command = Some(vec![])).contains("test_command"));
         assert!(check(&|c| c.reload_command = Some(vec![String::new()])).contains("reload_command"));
+    }
+
+    #[test]
+    fn addresses_that_only_others_have_are_missing() {
+        let mut config = WebServerConfig::new("w", WebServerKind::Nginx, "/v", PhpFpm::parse("h:1").unwrap());
+        let others: Vec<SocketAddr> =
+            ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "192.0.2.1:80", "127.0.0.1:80", "192.0.2.2:443"]
+                .map(|a| a.parse().unwrap())
+                .to_vec();
+        let mut check = |own: &[&str]| {
+            config.listen_addresses = own.iter().map(|a| a.parse().unwrap()).collect();
+            config.missing_addresses(&others).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(check(&[]), ["192.0.2.1", "::"]);
+        assert_eq!(check(&["0.0.0.0", "::", "192.0.2.1"]), Vec::<String>::new());
+        assert_eq!(check(&["192.0.2.1"]), ["0.0.0.0", "::"]);
     }
 
     #[test]

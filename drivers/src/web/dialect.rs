@@ -1,5 +1,7 @@
 //! What differs between web servers: language, commands, words. Pure; one implementation a server.
 
+use std::net::SocketAddr;
+
 use kedge_workflows::ports::Vhost;
 
 use super::config::{WebServerConfig, WebServerKind};
@@ -25,6 +27,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn pid_file(&self, dump: &str) -> Option<String>;
     /// Names of the server's processes.
     fn processes(&self) -> &'static [&'static str];
+
+    /// Arguments that list the server's modules, and what the vhosts need of them.
+    fn modules(&self) -> Option<(&'static [&'static str], &'static [&'static str])>;
 
     /// What a failed test says.
     fn verdict(&self, vhost_dir: &str, output: &str) -> Verdict;
@@ -71,6 +76,8 @@ pub(super) struct Survey {
     pub(super) files: Vec<String>,
     /// Files among them that the dump only names: read, they may tell more.
     pub(super) unread: Vec<String>,
+    /// Addresses that vhosts are bound to, with their ports.
+    pub(super) addresses: Vec<SocketAddr>,
 }
 
 /// Longest message of a server that we pass on.

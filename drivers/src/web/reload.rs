@@ -9,15 +9,14 @@ use tokio::time::{sleep, timeout};
 
 use super::curl::Said;
 use super::server::VhostServer;
-use super::vhost::{Origin, is_revision_of, origin};
+use super::vhost::is_revision_of;
 
 /// A reload command only sends a signal; a service manager waits for a hook.
 const RELOAD_LIMIT: Duration = Duration::from_secs(30);
-/// How long the new revision may take to be answered after a reload.
-const REVISION_LIMIT: Duration = Duration::from_secs(30);
-/// Answers in a row, each on a fresh connection, that must be new: old workers take connections for a moment, and the kernel
-/// spreads them over all that listen.
+/// Answers in a row, each on a fresh connection, that must be new: the kernel spreads connections over all workers that listen.
 const IN_A_ROW: usize = 8;
+/// Between the first new answer and that row: nginx lets its old workers take connections for 100 ms beside the new ones.
+const SETTLE: Duration = Duration::from_millis(150);
 /// Pauses between questions: short at first, since a reload usually takes some ten milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -112,17 +111,19 @@ impl VhostServer {
     }
 
     /// Waits until the revision is answered for a site on every fresh connection. Without one: until the file on disk is what is served,
-    /// by its revision if it is ours, else by the absence of every revision of this site.
+    /// by the revision in it, else by the absence of every revision of this site.
     pub(super) async fn await_revision(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
         let wanted = match revision {
             Some(revision) => Wanted::Revision(revision.to_owned()),
-            None => match self.read(&self.file_of(site)).await?.map(|file| origin(&file.bytes)) {
-                Some(Origin::Ours(revision)) => Wanted::Revision(revision),
-                Some(Origin::Edited | Origin::Foreign) | None => Wanted::None,
-            },
+            None => {
+                match self.read(&self.file_of(site)).await?.and_then(|file| self.revision_in(&file.bytes)) {
+                    Some(revision) => Wanted::Revision(revision),
+                    None => Wanted::None,
+                }
+            }
         };
         let mut last = None;
-        match timeout(REVISION_LIMIT, self.poll(site, &wanted, &mut last)).await {
+        match timeout(self.shared.config.revision_limit, self.poll(site, &wanted, &mut last)).await {
             Ok(result) => result,
             Err(_) => Err(PortError::Unavailable(self.diagnosis(site, &wanted, last).await)),
         }
@@ -139,6 +140,7 @@ impl VhostServer {
             *last = said.into_iter().find(|said| !wanted.is_met(site, said)).or(last.take());
             if met {
                 times = IN_A_ROW; // the first one is there: now all of them
+                sleep(SETTLE).await;
                 continue;
             }
             sleep(pause).await;
@@ -149,14 +151,14 @@ impl VhostServer {
     /// Why the revision is not answered, as far as can be seen.
     async fn diagnosis(&self, site: &SiteName, wanted: &Wanted, last: Option<Said>) -> String {
         let (what, own) = (self.what(), self.file_of(site));
-        let seconds = REVISION_LIMIT.as_secs();
+        let limit = self.shared.config.revision_limit;
         let answer = match last {
             Some(Said { status: 0, .. }) | None => "no answer".to_owned(),
             Some(said) if is_revision_of(site, &said.body) => format!("the old revision {}", said.body),
             Some(said) => format!("status {}", said.status),
         };
         let begun = format!(
-            "{what} did not take the new configuration of {site} within {seconds} s (at the end: {answer})"
+            "{what} did not take the new configuration of {site} within {limit:?} (at the end: {answer})"
         );
         let reason = match timeout(RELOAD_LIMIT, self.survey()).await {
             Ok(Ok(survey)) if *wanted != Wanted::None => {

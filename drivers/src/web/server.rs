@@ -17,7 +17,7 @@ use super::config::WebServerConfig;
 use super::curl::Curl;
 use super::dialect::{self, Dialect, Survey, Suspect};
 use super::scan::{read_all, vhost_files};
-use super::served::{Claim, by_any, by_name};
+use super::served::{Claim, Served, by_any, by_name};
 use super::tools::{Tools, look};
 use super::vhost::{Origin, file_of, names, origin, rendered, validate};
 use crate::host::{Command, Finished, Host};
@@ -126,7 +126,7 @@ impl WebServer for VhostServer {
         let path = self.file_of(site);
         let current = self.files.read(&path).await?;
         if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
-            self.may_replace(&path, current.as_ref(), vhost)?;
+            self.may_replace(&path, current.as_ref(), vhost).await?;
             self.names_are_free(&path, vhost).await?;
         }
         let access = Access { mode: 0o644, user: Some("root".into()), group: Some("root".into()) };
@@ -264,7 +264,7 @@ impl VhostServer {
     }
 
     /// Whether the file at the site's path may be replaced as far as its content goes; `put` looks at its hash.
-    fn may_replace(&self, path: &str, current: Option<&SavedFile>, vhost: &Vhost) -> PortResult<()> {
+    async fn may_replace(&self, path: &str, current: Option<&SavedFile>, vhost: &Vhost) -> PortResult<()> {
         let Some(current) = current else { return Ok(()) };
         match origin(&current.bytes) {
             Origin::Ours(_) => Ok(()),
@@ -273,21 +273,29 @@ impl VhostServer {
                  and remove its first two lines to have it replaced"
             ))),
             Origin::Foreign => {
-                let port = self.shared.config.listen_port;
-                let own = |claim: &Claim| matches!(claim, Claim::Name(name) if names(vhost).iter().any(|own| own.as_str() == name));
-                let served = self.shared.dialect.served(path, &String::from_utf8_lossy(&current.bytes));
-                let more = served.iter().any(|s| {
-                    !own(&s.claim) || s.ports.as_ref().is_some_and(|p| p.iter().any(|p| *p != port))
-                });
-                if more || served.is_empty() {
-                    return Err(PortError::NotOurs(format!(
-                        "{path} was not written by Kedge and does not hold just {} on port {port}; move what else it holds to another file",
-                        vhost.site
-                    )));
+                // Through a link, too: then the bytes are the link's own.
+                let text =
+                    read_all(&*self.host, &self.scope, &[path.to_owned()]).await?.pop().unwrap_or_default().1;
+                if self.holds_just(path, &text, vhost) {
+                    return Ok(());
                 }
-                Ok(())
+                Err(PortError::NotOurs(format!(
+                    "{path} was not written by Kedge and does not hold just {} on port {}; move what else it holds to another file",
+                    vhost.site, self.shared.config.listen_port
+                )))
             }
         }
+    }
+
+    /// Whether a file serves names of this vhost, and nothing else, on our port only.
+    fn holds_just(&self, path: &str, text: &str, vhost: &Vhost) -> bool {
+        let own = |claim: &Claim| matches!(claim, Claim::Name(name) if names(vhost).iter().any(|own| own.as_str() == name));
+        let port = self.shared.config.listen_port;
+        let served = self.shared.dialect.served(path, text);
+        let just = |s: &Served| {
+            own(&s.claim) && s.ports.as_ref().is_none_or(|ports| ports.iter().all(|p| *p == port))
+        };
+        !served.is_empty() && served.iter().all(just)
     }
 
     async fn names_are_free(&self, path: &str, vhost: &Vhost) -> PortResult<()> {

@@ -1,6 +1,8 @@
 //! Reads Apache's configuration language, and what `-S` prints, as far as host names and ports go. Pure, and never fails: what it cannot
 //! read it passes over.
 
+use std::net::SocketAddr;
+
 use crate::web::served::{Claim, Served};
 
 /// What one file serves.
@@ -53,6 +55,12 @@ pub(super) fn listed(output: &str) -> Vec<Served> {
         }
     }
     found
+}
+
+/// The addresses that the output of `apache2ctl -S` lists; `*` is none.
+pub(super) fn addresses(output: &str) -> Vec<SocketAddr> {
+    let vhosts = output.lines().skip_while(|line| !line.starts_with("VirtualHost configuration"));
+    vhosts.filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect()
 }
 
 /// The files that `-D DUMP_INCLUDES` lists: `(146) /etc/apache2/mods-enabled/x.load`.
@@ -212,6 +220,8 @@ Included configuration files:
                 "*.wild.test /etc/apache2/sites-enabled/w.conf Some([8080])",
             ]
         );
+        let addresses: Vec<String> = addresses(LISTING).iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.6:8080", "127.0.0.5:8080"]);
         assert_eq!(
             included_files(LISTING),
             [

@@ -47,6 +47,11 @@ impl Dialect for Apache {
         &["apache2", "httpd"]
     }
 
+    fn modules(&self) -> Option<(&'static [&'static str], &'static [&'static str])> {
+        let needed = &["alias", "authz_core", "dir", "env", "headers", "proxy_fcgi", "rewrite"];
+        Some((&["-M"], needed))
+    }
+
     /// Places as `Syntax error on line 3 of /etc/apache2/sites-enabled/x.conf:`, nested from the outermost file to the culprit, or
     /// `... vhost defined at /etc/apache2/sites-enabled/x.conf:1`.
     fn verdict(&self, _vhost_dir: &str, output: &str) -> Verdict {
@@ -74,7 +79,7 @@ impl Dialect for Apache {
         let files = config::included_files(dump);
         // Modules' own files have no vhosts, and there are many.
         let unread = files.iter().filter(|file| !file.contains("/mods-enabled/")).cloned().collect();
-        Survey { served: config::listed(dump), files, unread }
+        Survey { served: config::listed(dump), files, unread, addresses: config::addresses(dump) }
     }
 
     fn served(&self, file: &str, text: &str) -> Vec<Served> {

@@ -1,5 +1,7 @@
 //! Reads nginx's configuration language as far as host names and ports go. Pure, and never fails: what it cannot read it passes over.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use crate::web::served::{Claim, Served};
 
 /// Begins each file in the output of `nginx -T`.
@@ -52,6 +54,22 @@ pub(super) fn served(file: &str, text: &str) -> Vec<Served> {
         block.finish(file, &mut found);
     }
     found
+}
+
+/// The addresses in one file's `listen`s; those by name or on Unix sockets are passed over.
+pub(super) fn addresses(text: &str) -> Vec<SocketAddr> {
+    let listens = statements(text)
+        .into_iter()
+        .filter(|statement| statement.words.first().is_some_and(|word| word == "listen"));
+    let address = |statement: Statement| {
+        let given = statement.words.get(1)?;
+        let port = port_of(given)?;
+        let host = given.strip_suffix(&format!(":{port}")).unwrap_or(given).trim_matches(['[', ']']);
+        let any = host == "*" || host.parse::<u16>().is_ok();
+        let ip = if any { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { host.parse().ok()? };
+        Some(SocketAddr::new(ip, port))
+    };
+    listens.filter_map(address).collect()
 }
 
 #[derive(Default)]
@@ -171,7 +189,7 @@ fn bare(rest: &mut Chars<'_>, first: char) -> String {
             // A variable in braces is part of the word.
             '$' if rest.peek() == Some(&'{') => {
                 word.push(c);
-                while let Some(c) = rest.next() {
+                for c in rest.by_ref() {
                     word.push(c);
                     if c == '}' {
                         break;
@@ -287,6 +305,17 @@ mod tests {
     fn lua_does_not_confuse() {
         let text = "server { content_by_lua_block { if a == \"'\" then { } end } server_name a.test; }";
         assert_eq!(check(text), [("a.test".to_owned(), Some(vec![80]))]);
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        let text = "server { listen 80 default_server; listen *:81; listen 192.0.2.1; listen 192.0.2.2:82 ssl; listen [::]:83; listen [::1]; \
+                    listen unix:/x; listen localhost:84; }";
+        let found: Vec<String> = addresses(text).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            found,
+            ["0.0.0.0:80", "0.0.0.0:81", "192.0.2.1:80", "192.0.2.2:82", "[::]:83", "[::1]:80"]
+        );
     }
 
     #[test]

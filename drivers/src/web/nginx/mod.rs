@@ -45,6 +45,10 @@ impl Dialect for Nginx {
         &["nginx"]
     }
 
+    fn modules(&self) -> Option<(&'static [&'static str], &'static [&'static str])> {
+        None // all that the vhosts use is in every build
+    }
+
     /// Lines as `2026/11/22 19:23:32 [emerg] 169#169: unknown directive "lisen" in /etc/nginx/sites-enabled/x.conf:1` or, without a
     /// log, `nginx: [emerg] ...`.
     fn verdict(&self, vhost_dir: &str, output: &str) -> Verdict {
@@ -64,7 +68,13 @@ impl Dialect for Nginx {
     fn survey(&self, dump: &str) -> Survey {
         let files = config::dumped_files(dump);
         let served = files.iter().flat_map(|(file, text)| config::served(file, text)).collect();
-        Survey { served, files: files.into_iter().map(|(file, _)| file).collect(), unread: Vec::new() }
+        let addresses = files.iter().flat_map(|(_, text)| config::addresses(text)).collect();
+        Survey {
+            served,
+            files: files.into_iter().map(|(file, _)| file).collect(),
+            unread: Vec::new(),
+            addresses,
+        }
     }
 
     fn served(&self, file: &str, text: &str) -> Vec<Served> {

@@ -1,3 +1,7 @@
 //! Tests of the driver as a whole: snapshots of what is rendered, a scripted host, and the contract suite on real servers.
 
+mod pages;
+mod real;
+mod scripted;
 mod snapshots;
+mod visitor;
