@@ -1,6 +1,8 @@
 //! Events: the journal's words. A task's state is the fold of its events and nothing else. Golden files hold their form:
 //! fields may be added with a default, never renamed or given another meaning.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +17,7 @@ use crate::task::{Actor, Drift, Millis, TaskId};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The task is accepted: always the first event, and only that.
-    Accepted(Box<Accepted>),
+    Accepted(Arc<Accepted>),
     /// A process took the task over. Whatever was in flight before is in doubt.
     Recovered {
         /// Rises by one each time; reports of an older epoch are dropped.

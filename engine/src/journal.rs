@@ -6,6 +6,7 @@ pub mod keys;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
@@ -40,6 +41,23 @@ pub struct Record {
     /// The event.
     pub event: Event,
 }
+
+/// A record whose event is not read yet.
+#[derive(Deserialize)]
+struct RawRecord<'a> {
+    #[serde(rename = "v")]
+    version: u32,
+    #[serde(rename = "seq")]
+    sequence: u64,
+    epoch: u64,
+    at: Millis,
+    prev: String,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// How the first event of a task begins.
+const ACCEPTED: &str = "{\"type\":\"accepted\",";
 
 /// What stands in the value when a record is too large for it.
 #[derive(Serialize, Deserialize)]
@@ -246,9 +264,9 @@ impl Journal {
             let bytes = self.store.get_blob(&spilled.blob)?;
             let bytes = bytes
                 .ok_or_else(|| damaged(task, sequence, format!("its blob {:?} is missing", spilled.blob)))?;
-            return Ok((serde_json::from_slice(&bytes).map_err(bad)?, hash(&bytes)));
+            return Ok((decode(&bytes).map_err(bad)?, hash(&bytes)));
         }
-        Ok((serde_json::from_slice(value).map_err(bad)?, hash(value)))
+        Ok((decode(value).map_err(bad)?, hash(value)))
     }
 }
 
@@ -271,6 +289,22 @@ pub fn encode(record: &Record) -> Result<Encoded, String> {
     let spilled = Spilled { blob: BlobId::of(&bytes) };
     let value = serde_json::to_vec(&spilled).map_err(|error| error.to_string())?;
     Ok(Encoded { value, blob: Some(bytes), hash })
+}
+
+/// A record from its stored bytes.
+///
+/// # Errors
+/// When they are none.
+pub fn decode(bytes: &[u8]) -> Result<Record, serde_json::Error> {
+    let raw: RawRecord<'_> = serde_json::from_slice(bytes)?;
+    // The one large event is read straight into its place; serde would build it twice to look for its tag first.
+    let event = if raw.event.get().starts_with(ACCEPTED) {
+        Event::Accepted(Arc::new(serde_json::from_str(raw.event.get())?))
+    } else {
+        serde_json::from_str(raw.event.get())?
+    };
+    let RawRecord { version, sequence, epoch, at, prev, event: _ } = raw;
+    Ok(Record { version, sequence, epoch, at, prev, event })
 }
 
 fn hash(bytes: &[u8]) -> String {

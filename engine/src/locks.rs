@@ -25,6 +25,9 @@ struct Waiting {
 impl LockTable {
     /// Asks for all locks of a task. `true`: granted. Otherwise the task is in the queue (once), and a later call asks again.
     pub(crate) fn request(&mut self, task: &TaskId, locks: &[Lock], now: Millis) -> bool {
+        if self.holds(task, locks) {
+            return true;
+        }
         let place = self.waiting.iter().position(|waiting| waiting.task == *task);
         let earlier = &self.waiting[..place.unwrap_or(self.waiting.len())];
         if self.blocker(task, locks, earlier).is_none() {
@@ -38,6 +41,13 @@ impl LockTable {
             self.waiting.push(Waiting { task: task.clone(), locks: locks.to_vec(), since: now });
         }
         false
+    }
+
+    fn holds(&self, task: &TaskId, locks: &[Lock]) -> bool {
+        locks.iter().all(|lock| {
+            let holders = self.held.get(&lock.resource);
+            holders.is_some_and(|holders| holders.iter().any(|(holder, _)| holder == task))
+        })
     }
 
     /// Takes locks that the journal says are held.
@@ -234,6 +244,8 @@ mod tests {
         assert!(table.request(&task(2), &locks(&[("a", false), ("b", false)]), 4));
         assert_eq!(table.release(&task(2)), [task(3)]);
         assert!(table.request(&task(3), &locks(&[("b", false)]), 5));
+        assert!(!table.request(&task(5), &locks(&[("b", false)]), 6));
+        assert!(table.request(&task(3), &locks(&[("b", false)]), 7), "what is held is granted again");
     }
 
     #[test]

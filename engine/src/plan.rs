@@ -112,8 +112,8 @@ impl Lock {
 }
 
 /// A checked plan.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "PlanData", into = "PlanData")]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "PlanData")]
 pub struct Plan {
     graph: DiGraph<StepSpec, ()>,
     order: Vec<NodeIndex>,
@@ -148,13 +148,32 @@ pub struct Rest {
     pub hold_ms: Option<u64>,
 }
 
-/// A plan as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A plan as it is stored: its steps and edges, and [`Rest`] beside them.
+#[derive(Deserialize)]
 struct PlanData {
     steps: Vec<StepSpec>,
     edges: Vec<(String, String)>,
+    #[serde(default)]
+    site: Option<String>,
+    #[serde(default)]
+    locks: Vec<Lock>,
+    #[serde(default)]
+    fingerprint: Option<StepSpec>,
+    #[serde(default)]
+    resources: Vec<String>,
+    #[serde(default)]
+    notes: Vec<String>,
+    #[serde(default)]
+    hold_ms: Option<u64>,
+}
+
+/// The same, borrowed for writing.
+#[derive(PartialEq, Serialize)]
+struct PlanView<'a> {
+    steps: Vec<&'a StepSpec>,
+    edges: Vec<(&'a str, &'a str)>,
     #[serde(flatten)]
-    rest: Rest,
+    rest: &'a Rest,
 }
 
 /// Why steps and edges make no plan.
@@ -317,6 +336,14 @@ impl Plan {
         crate::store::BlobId::of(&bytes).as_str().to_owned()
     }
 
+    fn stored(&self) -> PlanView<'_> {
+        let name = |index: NodeIndex| self.graph[index].name.as_str();
+        let ends = self.graph.edge_indices().filter_map(|edge| self.graph.edge_endpoints(edge));
+        let mut edges: Vec<(&str, &str)> = ends.map(|(from, to)| (name(from), name(to))).collect();
+        edges.sort_unstable();
+        PlanView { steps: self.graph.node_weights().collect(), edges, rest: &self.rest }
+    }
+
     fn check_classes(&self) -> Result<(), PlanError> {
         let scopes: BTreeSet<Option<&str>> = self.steps().map(|(_, step)| step.scope.as_deref()).collect();
         for &scope in &scopes {
@@ -377,7 +404,13 @@ impl Plan {
 
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        PlanData::from(self.clone()) == PlanData::from(other.clone())
+        self.stored() == other.stored()
+    }
+}
+
+impl Serialize for Plan {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.stored().serialize(serializer)
     }
 }
 
@@ -400,24 +433,7 @@ impl TryFrom<PlanData> for Plan {
     type Error = PlanError;
 
     fn try_from(data: PlanData) -> Result<Self, PlanError> {
-        Self::new(data.steps, &data.edges, data.rest)
-    }
-}
-
-impl From<Plan> for PlanData {
-    fn from(plan: Plan) -> Self {
-        let name = |index: NodeIndex| plan.graph[index].name.clone();
-        let mut edges: Vec<(String, String)> = plan
-            .graph
-            .edge_indices()
-            .filter_map(|edge| plan.graph.edge_endpoints(edge))
-            .map(|(from, to)| (name(from), name(to)))
-            .collect();
-        edges.sort();
-        Self {
-            steps: plan.graph.raw_nodes().iter().map(|node| node.weight.clone()).collect(),
-            edges,
-            rest: plan.rest,
-        }
+        let PlanData { steps, edges, site, locks, fingerprint, resources, notes, hold_ms } = data;
+        Self::new(steps, &edges, Rest { site, locks, fingerprint, resources, notes, hold_ms })
     }
 }

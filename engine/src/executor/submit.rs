@@ -212,7 +212,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     ) -> Result<Driver<P>, AppendError> {
         let now = self.clock.now();
         let task = accepted.task.clone();
-        let mut records = [record(1, 1, now, Event::Accepted(Box::new(accepted)))];
+        let mut records = [record(1, 1, now, Event::Accepted(Arc::new(accepted)))];
         let mut batch = Batch::new();
         let hash = self.journal.append(&mut batch, &task, "", &mut records).await?;
         let machine =

@@ -110,6 +110,11 @@ impl Runtime {
         result
     }
 
+    /// Starts a future beside everything else.
+    pub fn spawn_here(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.spawn(future.boxed());
+    }
+
     /// The end of the process: everything that runs is dropped where it stands. Time, dice and counters go on.
     pub fn crash(&self) {
         let (tasks, timers) = {

@@ -35,7 +35,7 @@ fn whole(plan: &mut PlanBuilder) {
     plan.lock("site x", false);
     plan.fingerprint(&Print(vec!["t/".to_owned()]), vec!["everything below t".to_owned()]);
     let a = plan.step("a", Make(Act::on("t/a")), &[]);
-    let pivot = plan.step("pivot", Decide(Act::on("site")), &[&a]);
+    let pivot = plan.step("pivot", Decide::on(Act::on("site")), &[&a]);
     plan.step("tidy", Tidy(Act::on("u/tidy")), &[&pivot]);
 }
 

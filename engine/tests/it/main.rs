@@ -14,3 +14,4 @@ mod watch;
 mod world;
 
 mod guarantees;
+mod sim;

@@ -36,17 +36,36 @@ pub struct Act {
     pub value: String,
     /// Whether it changes anything.
     pub acts: bool,
+    /// Whether its errors have to be true.
+    pub decides: bool,
     /// Who saw what its undo puts back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Ref<Made>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<Ref<Made>>,
+    pub probe: ProbeStyle,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
+    #[serde(skip, default = "Planned::usual")]
+    pub planned: Planned,
+}
+
+/// What only the plan needs to know.
+#[derive(Clone, Debug)]
+pub struct Planned {
     pub policy: Policy,
     pub undo_policy: Policy,
     pub slot: Option<String>,
     pub doors: Option<Doors>,
     pub reports: bool,
-    pub probe: ProbeStyle,
-    pub claim: Option<String>,
-    pub record: Option<String>,
+}
+
+impl Planned {
+    fn usual() -> Self {
+        Self { policy: QUICK, undo_policy: PATIENT, slot: None, doors: None, reports: false }
+    }
 }
 
 /// Three tries within a minute, a second each.
@@ -63,16 +82,13 @@ impl Act {
             key: key.into(),
             value: "made".to_owned(),
             acts: true,
+            decides: false,
             before: None,
             needs: Vec::new(),
-            policy: QUICK,
-            undo_policy: PATIENT,
-            slot: None,
-            doors: None,
-            reports: false,
             probe: ProbeStyle::Honest,
             claim: None,
             record: None,
+            planned: Planned::usual(),
         }
     }
 
@@ -88,12 +104,14 @@ impl Act {
         Self { needs: needs.iter().map(|need| (*need).clone()).collect(), ..self }
     }
 
-    pub fn slot(self, slot: &str) -> Self {
-        Self { slot: Some(slot.to_owned()), ..self }
+    pub fn slot(mut self, slot: &str) -> Self {
+        self.planned.slot = Some(slot.to_owned());
+        self
     }
 
-    pub fn doors(self, doors: Doors) -> Self {
-        Self { doors: Some(doors), ..self }
+    pub fn doors(mut self, doors: Doors) -> Self {
+        self.planned.doors = Some(doors);
+        self
     }
 
     pub fn probe(self, probe: ProbeStyle) -> Self {
@@ -108,8 +126,9 @@ impl Act {
         Self { record: Some(name.to_owned()), ..self }
     }
 
-    pub fn policy(self, policy: Policy) -> Self {
-        Self { policy, ..self }
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.planned.policy = policy;
+        self
     }
 }
 
@@ -134,16 +153,16 @@ macro_rules! step {
                 cx.ports.probe(cx, &self.0).await
             }
             fn policy(&self) -> Policy {
-                self.0.policy
+                self.0.planned.policy
             }
             fn slot(&self) -> Option<String> {
-                self.0.slot.clone()
+                self.0.planned.slot.clone()
             }
             fn doors(&self) -> Option<Doors> {
-                self.0.doors
+                self.0.planned.doors
             }
             fn reports(&self) -> bool {
-                self.0.reports
+                self.0.planned.reports
             }
             fn by_hand(&self) -> Vec<String> {
                 vec![format!("look at {}", self.0.key)]
@@ -164,6 +183,12 @@ impl Look {
     }
 }
 
+impl Decide {
+    pub fn on(act: Act) -> Self {
+        Self(Act { decides: true, ..act })
+    }
+}
+
 impl Compensate for Make {
     fn undo_title(&self) -> String {
         format!("remove {}", self.0.key)
@@ -172,7 +197,7 @@ impl Compensate for Make {
         cx.ports.undo(cx, &self.0).await
     }
     fn undo_policy(&self) -> Policy {
-        self.0.undo_policy
+        self.0.planned.undo_policy
     }
 }
 

@@ -233,7 +233,8 @@ impl World {
             End::Retryable => Err(StepError::retryable(format!("{what} may work later"))),
             End::Fatal => Err(StepError::fatal(format!("{what} cannot work"))),
             End::InDoubt | End::Unknown => Err(StepError::in_doubt(format!("the answer of {what} was lost"))),
-            End::Panic => panic!("{what} panics"),
+            // Quietly: without the hook that prints to the terminal.
+            End::Panic => std::panic::resume_unwind(Box::new(format!("{what} panics"))),
             End::Hang => std::future::pending().await,
         }
     }
@@ -241,7 +242,11 @@ impl World {
     /// Runs a step.
     pub async fn run(&self, cx: &Cx<'_, World>, act: &Act) -> Result<Made, StepError> {
         let guard = self.enter(cx, Kind::Run);
-        let behave = self.behaviour(cx.step, Kind::Run);
+        let mut behave = self.behaviour(cx.step, Kind::Run);
+        if act.decides && matches!(behave.end, End::Retryable | End::Fatal) {
+            // Such an error of a pivot says that it has not decided; when that is not known, it says so.
+            behave.effect = Effect::None;
+        }
         let process = self.custody.started(cx.task, cx.step);
         for need in &act.needs {
             let made: Made = cx.output(need)?;
@@ -252,12 +257,9 @@ impl World {
         self.sleep(behave.ms / 2).await;
         match behave.effect {
             Effect::None => {}
+            Effect::Half | Effect::Whole if !act.acts => {}
             Effect::Half => self.change(cx, Kind::Run, &act.key, Some(format!("~{}", act.value))),
-            Effect::Whole => {
-                if act.acts {
-                    self.change(cx, Kind::Run, &act.key, Some(act.value.clone()));
-                }
-            }
+            Effect::Whole => self.change(cx, Kind::Run, &act.key, Some(act.value.clone())),
         }
         self.sleep(behave.ms - behave.ms / 2).await;
         self.end(behave.end, cx.step).await?;

@@ -47,7 +47,7 @@ impl Machine {
             sequence: 1,
             started_at: None,
             finished: None,
-            accepted: Arc::new((**accepted).clone()),
+            accepted: accepted.clone(),
         })
     }
 

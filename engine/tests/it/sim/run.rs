@@ -1,0 +1,283 @@
+//! One run: tasks are submitted, canceled and struck by crashes and faults until the last life, in which everything comes to its end.
+
+use std::sync::{Arc, Mutex};
+
+use kedge_engine::ports::Clock as _;
+use kedge_engine::service::{ResolveVerb, Submission, Submitted, Tasks as _};
+use kedge_engine::task::{TaskId, TaskState};
+use kedge_engine::testing::memory_store::{Crash, Fault, Moment};
+use kedge_engine::testing::runtime::{Dice, Stop};
+use serde_json::json;
+
+use super::judge;
+use super::plan::plan;
+use crate::rig::{Options, Rig, actor, keyed};
+use crate::world::Chaos;
+
+/// What happened, summed over runs.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    pub tasks: u64,
+    pub succeeded: u64,
+    pub rolled_back: u64,
+    pub canceled: u64,
+    pub stuck: u64,
+    pub crashes: u64,
+    pub store_faults: u64,
+    pub lies: u64,
+    pub drifts: u64,
+    pub by_hand: u64,
+    pub events: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        self.tasks += other.tasks;
+        self.succeeded += other.succeeded;
+        self.rolled_back += other.rolled_back;
+        self.canceled += other.canceled;
+        self.stuck += other.stuck;
+        self.crashes += other.crashes;
+        self.store_faults += other.store_faults;
+        self.lies += other.lies;
+        self.drifts += other.drifts;
+        self.by_hand += other.by_hand;
+        self.events += other.events;
+    }
+
+    /// Every kind of end and trouble was met.
+    pub fn is_broad(&self) -> bool {
+        let met = [
+            self.succeeded,
+            self.rolled_back,
+            self.canceled,
+            self.stuck,
+            self.crashes,
+            self.store_faults,
+            self.lies,
+            self.drifts,
+            self.by_hand,
+        ];
+        self.tasks < 10_000 || met.iter().all(|met| *met > 20)
+    }
+}
+
+/// A request of a client that asks again, with the same key, until it is told.
+#[derive(Clone)]
+pub struct Request {
+    pub key: String,
+    pub seed: u64,
+    pub task: Option<TaskId>,
+}
+
+pub struct Run {
+    pub seed: u64,
+    pub dice: Dice,
+    pub rig: Rig,
+    pub requests: Arc<Mutex<Vec<Request>>>,
+    pub tally: Tally,
+    /// Steps that a person has left as they are: task, step.
+    pub left: Vec<(TaskId, String)>,
+    pub loud: bool,
+}
+
+/// Carries out the run of a seed.
+pub fn run(seed: u64, loud: bool) -> Tally {
+    let mut run = Run::new(seed, loud);
+    for life in 0..run.dice.below(4) {
+        run.live(life);
+        run.strike();
+    }
+    run.ask_again();
+    run.settle();
+    run.finish();
+    judge::judge(&mut run);
+    run.rig.runtime.crash();
+    run.tally
+}
+
+fn options(dice: &mut Dice) -> Options {
+    let mut options = Options::default().workflow("random", |params, cx| {
+        let seed = params["seed"].as_u64().unwrap();
+        Ok(plan(seed, cx.task.as_str())?)
+    });
+    options.pauses = dice.percent(50);
+    options.limits(|limits| {
+        limits.per_slot = 1 + usize::from(dice.percent(30));
+        limits.run_deaths = u32::try_from(dice.below(4)).unwrap();
+        limits.undo_deaths = 1 + u32::try_from(dice.below(4)).unwrap();
+    })
+}
+
+impl Run {
+    fn new(seed: u64, loud: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        let options = options(&mut dice);
+        let rig = Rig::new(dice.bits(), options);
+        for resource in ["lock/x", "lock/y"] {
+            rig.world.put(resource, "original");
+        }
+        let rough = [0, 5, 15, 40][usize::try_from(dice.below(4)).unwrap()];
+        let undo = [0, 0, 10, 30][usize::try_from(dice.below(4)).unwrap()];
+        rig.world.chaos(Chaos {
+            dice: Dice::new(dice.bits()),
+            run_trouble: rough,
+            undo_trouble: undo,
+            probe_trouble: undo,
+            undo_lies: if dice.percent(10) { 20 } else { 0 },
+        });
+        let count = [1, 1, 1, 1, 1, 2, 2, 2, 2, 3][usize::try_from(dice.below(10)).unwrap()];
+        let request = |n: u64| Request { key: format!("key {n}"), seed: dice.bits(), task: None };
+        let requests: Vec<Request> = (0..count).map(request).collect();
+        let tally = Tally { tasks: count, ..Tally::default() };
+        let left = Vec::new();
+        Self { seed, dice, rig, requests: Arc::new(Mutex::new(requests)), tally, left, loud }
+    }
+
+    fn say(&self, what: &str) {
+        if self.loud {
+            println!("{:>8} {what}", self.rig.runtime.now() - kedge_engine::testing::runtime::EPOCH);
+        }
+    }
+
+    /// One life with clients, ended by a crash or a fault of the store somewhere in it.
+    fn live(&mut self, life: u64) {
+        if self.dice.percent(30) {
+            let how = if self.dice.percent(50) { Crash::Before } else { Crash::AfterWriteBeforeAck };
+            let n = 1 + self.dice.below(30);
+            let at = if self.dice.percent(10) { Moment::Blob(n) } else { Moment::Commit(n) };
+            self.rig.store.inject(Fault { at, how, why: "the disk is gone".to_owned() });
+        }
+        self.ask_again();
+        self.cancel_some();
+        let longest = [20, 100, 400][usize::try_from(self.dice.below(3)).unwrap()];
+        let polls = self.dice.below(longest);
+        let rig = &self.rig;
+        let stop = rig.runtime.run(polls, || rig.failed());
+        if rig.failed() {
+            self.tally.store_faults += 1;
+        }
+        self.say(&format!("life {life} ends: {stop:?} after {polls} polls, failed: {}", rig.failed()));
+        self.rig.sound();
+    }
+
+    fn strike(&mut self) {
+        self.tally.crashes += 1;
+        let recovery = self.rig.restart();
+        assert!(recovery.quarantined.is_empty(), "{recovery:?}");
+    }
+
+    /// Clients that were not told ask, each at its time.
+    fn ask_again(&mut self) {
+        let requests = self.requests.lock().unwrap().clone();
+        for (n, request) in requests.into_iter().enumerate().filter(|(_, request)| request.task.is_none()) {
+            let (engine, runtime) = (self.rig.engine.clone(), self.rig.runtime.clone());
+            let (all, delay) = (self.requests.clone(), self.dice.below(100));
+            self.rig.runtime.spawn_here(async move {
+                runtime.sleep_until(runtime.now() + delay).await;
+                let params = json!({ "seed": request.seed });
+                let submission = Submission { params, ..keyed("random", &request.key, "body") };
+                match engine.submit(submission).await {
+                    Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => {
+                        all.lock().unwrap()[n].task = Some(view.id);
+                    }
+                    Err(error) => assert!(
+                        matches!(
+                            error,
+                            kedge_engine::service::SubmitError::Store(_)
+                                | kedge_engine::service::SubmitError::Unavailable(_)
+                        ),
+                        "{error}"
+                    ),
+                }
+            });
+        }
+    }
+
+    /// Somebody cancels something at some time.
+    fn cancel_some(&mut self) {
+        for n in 0..self.requests.lock().unwrap().len() {
+            if !self.dice.percent(15) {
+                continue;
+            }
+            let (engine, runtime) = (self.rig.engine.clone(), self.rig.runtime.clone());
+            let (all, delay) = (self.requests.clone(), self.dice.below(400));
+            self.rig.runtime.spawn_here(async move {
+                runtime.sleep_until(runtime.now() + delay).await;
+                let task = all.lock().unwrap()[n].task.clone();
+                if let Some(task) = task {
+                    // Refused or not: what must hold is judged by what is journaled.
+                    drop(engine.cancel(&task, actor(), "sim".to_owned()).await);
+                }
+            });
+        }
+    }
+
+    fn settle(&self) {
+        let stop = self.rig.runtime.run(100_000, || false);
+        assert_eq!(stop, Stop::Idle, "it runs in circles");
+        assert!(!self.rig.failed(), "the engine has failed without a fault");
+        self.rig.sound();
+    }
+
+    /// A person settles what is stuck, until everything has ended.
+    fn finish(&mut self) {
+        for round in 0..60 {
+            let tasks: Vec<TaskId> =
+                self.requests.lock().unwrap().iter().map(|request| request.task.clone().unwrap()).collect();
+            let open: Vec<&TaskId> = tasks.iter().filter(|task| !self.rig.watch.ended(task)).collect();
+            let stuck: Vec<&TaskId> =
+                open.iter().copied().filter(|task| self.rig.state(task) == TaskState::Stuck).collect();
+            if stuck.is_empty() {
+                if self.loud {
+                    for task in &tasks {
+                        println!("{task}: {:#?}", self.rig.story(task));
+                    }
+                    println!("locks: {:#?}", self.rig.engine.locks());
+                }
+                for task in open {
+                    let view = self.rig.view(task);
+                    let steps: Vec<_> = view.steps.iter().map(|step| (&step.name, step.state)).collect();
+                    assert!(
+                        view.state.is_final(),
+                        "{task} is {:?}, blocked on {:?}: {steps:?}",
+                        view.state,
+                        view.blocked_on
+                    );
+                }
+                return;
+            }
+            if round > 20 {
+                self.rig.world.behave();
+            }
+            for task in stuck {
+                self.tally.stuck += 1;
+                judge::explains_itself(&self.rig, task);
+                self.settle_stuck(task, round > 20);
+            }
+            self.settle();
+        }
+        panic!("it stays stuck whatever is done");
+    }
+
+    fn settle_stuck(&mut self, task: &TaskId, only_retry: bool) {
+        if only_retry || self.dice.percent(60) {
+            self.say(&format!("a person retries {task}"));
+            self.rig.retry(task).unwrap();
+            return;
+        }
+        let incident = self.rig.view(task).incident.unwrap();
+        let place = usize::try_from(self.dice.below(incident.steps.len() as u64)).unwrap();
+        let step = &incident.steps[place].step;
+        self.tally.by_hand += 1;
+        let verb = if self.dice.percent(60) {
+            judge::settle_by_hand(&self.rig, task, step);
+            ResolveVerb::MarkUndone
+        } else {
+            self.left.push((task.clone(), step.clone()));
+            ResolveVerb::Abandon
+        };
+        self.say(&format!("a person settles {step} of {task}: {verb:?}"));
+        self.rig.resolve(task, step, verb).unwrap();
+    }
+}
