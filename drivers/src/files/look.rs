@@ -7,10 +7,44 @@ use kedge_workflows::ports::{FileKind, Free, PortError, PortResult, Stat, Usage}
 use super::walk::Entry;
 use super::{HostFiles, paths};
 
+/// The programs that work with files, and the packages (of Debian) that have them.
+const TOOLS: &[(&str, &str)] = &[
+    ("dd", "coreutils"),
+    ("find", "findutils"),
+    ("grep", "grep"),
+    ("perl", "perl-base"),
+    ("rsync", "rsync"),
+    ("setpriv", "util-linux"),
+    ("sha256sum", "coreutils"),
+    ("tar", "tar"),
+    ("xargs", "findutils"),
+];
 /// Most names in a directory.
 const MAX_NAMES: usize = 100_000;
 
 impl HostFiles {
+    /// Looks for every program that the files of a host need.
+    ///
+    /// # Errors
+    /// `Refused` with the packages to install.
+    pub async fn check_tools(&self) -> PortResult<()> {
+        let what = format!("looking for programs on {}", self.host.name());
+        let script = "for tool; do command -v \"$tool\" >/dev/null || echo \"$tool\"; done";
+        let names: Vec<&str> = TOOLS.iter().map(|(tool, _)| *tool).collect();
+        let output = self.run(&what, self.script(script, &names)).await?;
+        let missing = String::from_utf8_lossy(&output).into_owned();
+        let mut packages: Vec<&str> = TOOLS
+            .iter()
+            .filter(|(tool, _)| missing.lines().any(|line| line == *tool))
+            .map(|(_, package)| *package)
+            .collect();
+        packages.dedup();
+        if packages.is_empty() {
+            return Ok(());
+        }
+        Err(PortError::Refused(format!("install {} on {}", packages.join(", "), self.host.name())))
+    }
+
     pub(super) async fn look_at(&self, path: &str) -> PortResult<Option<Stat>> {
         let mut found = None;
         self.walk(paths::absolute(path)?, &["-maxdepth", "0"], |entry| {

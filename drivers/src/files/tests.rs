@@ -44,6 +44,7 @@ fn temporary() -> (TempDir, String) {
 #[tokio::test]
 async fn local_files_keep_the_contract() {
     if let Some(files) = here("local_files_keep_the_contract", &["rsync"]) {
+        files.check_tools().await.expect("all tools are here");
         let (_dir, root) = temporary();
         files_contract(&files, &root).await;
         assert_eq!(files.list(&root).await, Ok(Vec::new()));

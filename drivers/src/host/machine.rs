@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use kedge_workflows::ports::{PortError, PortResult, Scope};
 
 use super::custody::{Custody, Mark, SWEEP_LIMIT, VARIABLE};
-use super::running::{Chunk, End, Running, Started};
+use super::running::{Chunk, End, Running, Started, abandon};
 use super::{Command, Finished, Output, Stdin};
 
 /// The search path of every command.
@@ -80,17 +80,49 @@ impl Machine {
 
     async fn start(&self, command: Command) -> PortResult<Running> {
         let mark = self.custody.mark(&command.scope)?;
-        let program = command.program().to_owned();
         let argv = wrap(&command, &mark)?;
+        let what = format!("{} on {}", command.program(), self.transport.name());
         let stdin = !matches!(command.stdin, Stdin::Empty);
         let launch = Launch { argv, token: mark.token(), mark: Some(&mark), stdin };
-        let started = tokio::time::timeout(command.limit, self.transport.start(launch));
-        let started = started.await.map_err(|_| {
-            let (name, limit) = (self.transport.name(), command.limit);
-            PortError::Unavailable(format!("{program} on {name} could not be started within {limit:?}"))
-        })??;
-        let transport = self.transport.clone();
-        Ok(Running::new(transport, mark, program, command.limit, command.stdin, started))
+        let mut starting = Starting { transport: &self.transport, mark: &mark, what: &what, settled: false };
+        match tokio::time::timeout(command.limit, self.transport.start(launch)).await {
+            Ok(started) => {
+                starting.settled = !matches!(started, Err(PortError::Lost(_)));
+                drop(starting);
+                let program = command.program().to_owned();
+                Ok(Running::new(
+                    self.transport.clone(),
+                    mark,
+                    program,
+                    command.limit,
+                    command.stdin,
+                    started?,
+                ))
+            }
+            Err(_) => {
+                sweep(&*self.transport, &mark, End::AtOnce)
+                    .await
+                    .map_err(|error| PortError::Lost(format!("{what} may have been started: {error}")))?;
+                starting.settled = true;
+                Err(PortError::Unavailable(format!("{what} could not be started within {:?}", command.limit)))
+            }
+        }
+    }
+}
+
+/// A command of which nobody knows yet whether it runs: given up now, it is ended in the background.
+struct Starting<'a> {
+    transport: &'a Arc<dyn Transport>,
+    mark: &'a Mark,
+    what: &'a str,
+    settled: bool,
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            abandon(self.transport.clone(), self.mark.clone(), self.what.to_owned(), None, ());
+        }
     }
 }
 

@@ -219,19 +219,30 @@ impl Drop for Running {
         if let Some(strike) = self.strike.take() {
             strike(End::AtOnce);
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return; // The process is going down; the next life clears.
-        };
-        let (transport, mark, what) = (self.transport.clone(), self.mark.clone(), self.what());
+        tracing::debug!(host = self.transport.name(), program = self.program, "command was abandoned");
         // Input and connection stay open until the command is gone: a closed input would look like a complete one.
-        let (mut output, remains) = (self.output.take(), (self.feed.take(), self.status.take()));
-        runtime.spawn(async move {
-            if let Err(error) = swept_while_drained(sweep(&*transport, &mark, End::AtOnce), &mut output).await {
-                tracing::warn!(%error, what, "an abandoned command may still run; it is cleared with its task");
-            }
-            drop(remains);
-        });
+        let remains = (self.feed.take(), self.status.take());
+        abandon(self.transport.clone(), self.mark.clone(), self.what(), self.output.take(), remains);
     }
+}
+
+/// Ends a command in the background, with what belongs to it.
+pub(super) fn abandon(
+    transport: Arc<dyn Transport>,
+    mark: Mark,
+    what: String,
+    mut output: Option<Chunks>,
+    remains: impl Send + 'static,
+) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return; // The process is going down; the next life clears.
+    };
+    runtime.spawn(async move {
+        if let Err(error) = swept_while_drained(sweep(&*transport, &mark, End::AtOnce), &mut output).await {
+            tracing::warn!(%error, what, "an abandoned command may still run; it is cleared with its task");
+        }
+        drop(remains);
+    });
 }
 
 /// The future's result; waits for ever when there is none (any more).

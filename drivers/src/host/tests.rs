@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kedge_testenv::{HostSpec, Progress, Service, Testenv};
+use kedge_workflows::ports::{CopyOptions, Files};
 use kedge_workflows::testing::files_contract;
 
 use super::contract::{host_contract, marker, survivors, tree, until_survivors};
@@ -100,7 +101,22 @@ async fn hosts_in_containers_keep_the_contract() {
     for host in hosts {
         files_contract(&HostFiles::new(host, scope("files")), "/srv/contract").await;
     }
+    what_is_missing_is_named(&bench).await;
     bench.close().await;
+}
+
+async fn what_is_missing_is_named(bench: &Bench) {
+    let files = HostFiles::new(Arc::new(bench.docker()), scope("files"));
+    files.check_tools().await.expect("nothing is missing");
+    bench.sh("mv /usr/bin/rsync /usr/bin/rsync.away; mkdir -p /srv/from").await;
+    let errors = [
+        files.check_tools().await.expect_err("rsync is missing"),
+        files.copy_tree("/srv/from", "/srv/to", &CopyOptions::default()).await.expect_err("rsync is missing"),
+    ];
+    for error in errors {
+        assert!(matches!(&error, PortError::Refused(what) if what.contains("install rsync")), "{error:?}");
+    }
+    bench.sh("mv /usr/bin/rsync.away /usr/bin/rsync").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
