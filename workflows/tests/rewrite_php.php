@@ -73,7 +73,7 @@ function damage($text) {
 }
 
 function new_text($text) {
-    $text = preg_replace('/(?:(?<![A-Za-z0-9._@-])|(?<=%2F)|(?<=\\\\n))old\.test(?![A-Za-z0-9-])(?!\.[A-Za-z0-9])/i', 'a.brand-new.test', $text);
+    $text = preg_replace('/(?:(?<![A-Za-z0-9._@-])|(?<=%0[0-9A-F])|(?<=%1[0-9A-F])|(?<=%2[0-9A-CF])|(?<=%3[A-F])|(?<=\\\\n))old\.test(?![A-Za-z0-9-])(?!\.[A-Za-z0-9])/i', 'a.brand-new.test', $text);
     $text = preg_replace('#(?<![A-Za-z0-9._~/-])/srv/sites/old(?![A-Za-z0-9._~-])#', '/mnt/x/brand-new', $text);
     return preg_replace('#(?<![A-Za-z0-9._~/-])\\\\/srv\\\\/sites\\\\/old(?![A-Za-z0-9._~-])#', '\/mnt\/x\/brand-new', $text);
 }
@@ -115,7 +115,7 @@ function same_text($old, $new, $where) {
         return;
     }
     // Parts of damaged data inside text have no meaning that could be compared.
-    if ($GLOBALS['way'] === 'damaged' && preg_match('/[sO]:\d+:|^\s*[{[]|\\\\/', $old)) return;
+    if ($GLOBALS['way'] === 'damaged' && preg_match('/[sSO]:\d+:|^\s*[{[]|\\\\/', $old)) return;
     $json = json_decode($old, true);
     if (is_array($json) && isset($json['s'])) {
         if (json_encode(json_decode($new)) === 'null') throw new Exception("$where: no longer JSON");

@@ -185,6 +185,20 @@ fn broken_serialised_data_is_left_alone_and_told() {
     );
 }
 
+#[test]
+fn text_that_only_resembles_serialised_data_is_text() {
+    for text in [
+        "s::\"old.test\"",
+        "a:b old.test",
+        "s:8 old.test",
+        "a:1:[\"old.test\"]",
+        "b:1;old.test",
+        "x:1:{old.test",
+    ] {
+        assert_eq!(value(&short(), text), text.replace("old.test", "brand-new.test"));
+    }
+}
+
 /// A column in latin1 comes out of a dump as UTF-8; PHP counted bytes of latin1, which are characters now.
 #[test]
 fn lengths_that_count_characters_follow_too() {
@@ -219,6 +233,8 @@ fn serialised_strings_in_the_middle_of_text_follow() {
     let list =
         |url: &str, length: usize| format!("[{} {url}", s(&format!("a,\"s:{length}:\\\"{url}\\\";\" {url}")));
     assert_eq!(value(&short(), &list("old.test", 8)), list("brand-new.test", 14));
+    let crossing = |length: usize, url: &str| format!("[s:{length}:\"{url}\",\"s:8:\\\"; {url}\"");
+    assert_eq!(value(&short(), &crossing(16, "old.test")), crossing(22, "brand-new.test"));
     assert_eq!(value(&short(), "class:8:\"old.test\";"), "class:8:\"brand-new.test\";");
 }
 
