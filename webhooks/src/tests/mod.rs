@@ -4,7 +4,9 @@ mod api;
 mod bad_input;
 mod bounds;
 mod deliveries;
+mod fuzz;
 mod hooks;
+mod logs;
 mod streams;
 
 use std::net::SocketAddr;

@@ -1,0 +1,85 @@
+//! Texts of strangers and of configurations, at random: parsers answer, and never panic.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::config::{Sites, matches_glob};
+use crate::filter::{Condition, Facts};
+use crate::mapping::Mapping;
+use crate::{Provider, Secret, accept, route};
+
+fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
+    let pair = |(name, value): &(&'static str, &[u8])| {
+        Some((HeaderName::from_static(name), HeaderValue::from_bytes(value).ok()?))
+    };
+    pairs.iter().filter_map(pair).collect()
+}
+
+proptest! {
+    #[test]
+    fn conditions(text in "(event|branch|/a|==|in|\\[|\\]|,|or|\"|\\\\| |é|x){0,12}") {
+        if let Ok(condition) = Condition::parse(&text) {
+            let body = json!({"a": 1, "ref": "refs/heads/x"});
+            let holds = condition.check(&Facts { event: Some("x"), body: &body });
+            prop_assert!(holds.is_ok() || holds.is_err_and(|reason| reason.contains(text.trim())));
+        }
+    }
+
+    #[test]
+    fn mappings(text in "([{}/?~01é]|a){0,12}") {
+        let mut mistakes = Vec::new();
+        let mapping = Mapping::parse(&Value::String(text), "m", &mut mistakes);
+        if mistakes.is_empty() {
+            let faults = mapping.apply(&json!({"a": "b", "": {"a": 1}})).err().unwrap_or_default();
+            prop_assert!(faults.iter().all(|fault| fault.pointer.starts_with('/')));
+        }
+    }
+
+    #[test]
+    fn header_values(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let all = headers(&[
+            ("accept", &bytes), ("prefer", &bytes), ("if-none-match", &bytes), ("idempotency-key", &bytes),
+            ("webhook-id", &bytes), ("webhook-timestamp", &bytes), ("webhook-signature", &bytes),
+            ("x-hub-signature-256", &bytes),
+        ]);
+        prop_assert!(accept::wait(&all).is_none_or(|wait| wait <= accept::MAX_WAIT));
+        prop_assert!(accept::choose(&all, &["a/b"]).is_ok_and(|kind| kind == "a/b") || all.contains_key("accept"));
+        prop_assert!(accept::idempotency_key(&all).is_ok_and(|key| key.is_none_or(|key| key.len() <= 255)) || all.contains_key("idempotency-key"));
+        prop_assert!(accept::if_none_match(&all).is_none() || all.contains_key("if-none-match"));
+        let secret = Secret::new("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+        for provider in Provider::ALL {
+            let keys = [provider.key(&secret).unwrap()];
+            prop_assert!(provider.verify(&all, &bytes, &keys, 0).is_err(), "nobody signed this");
+        }
+    }
+
+    #[test]
+    fn paths(path in "(/|v1|tasks|hooks|%2e|\\.\\.|é|x|task_0193f1c20000700080000000000000aa){0,8}") {
+        for method in [Method::GET, Method::POST, Method::DELETE] {
+            if let route::Routed::Found(found) = route::route(&method, &path) {
+                prop_assert!(path.starts_with('/') && !found.name().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn globs_agree_with_a_plain_matcher(pattern in "[ab*]{0,8}", text in "[ab]{0,8}") {
+        fn plain(pattern: &[u8], text: &[u8]) -> bool {
+            match pattern.split_first() {
+                None => text.is_empty(),
+                Some((b'*', rest)) => (0..=text.len()).any(|n| plain(rest, &text[n..])),
+                Some((c, rest)) => text.first() == Some(c) && plain(rest, &text[1..]),
+            }
+        }
+        prop_assert_eq!(matches_glob(&pattern, &text), plain(pattern.as_bytes(), text.as_bytes()));
+    }
+
+    #[test]
+    fn no_site_outside_its_pattern(site in "[a-zA-Z0-9./\\\\@:é\u{0}-]{0,20}") {
+        let sites = Sites::new(&["*.a.test".to_owned()], &mut Vec::new());
+        if sites.covers(Some(&site)) {
+            prop_assert!(site.trim_end_matches('.').to_lowercase().ends_with(".a.test"), "{:?}", site);
+        }
+    }
+}
