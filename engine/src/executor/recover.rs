@@ -106,7 +106,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
     }
 
-    /// Puts the tasks that wait for locks into the queue again, in the order in which they were accepted.
+    /// Puts tasks that wait for locks into the queue, in the order in which they were accepted, whichever driver runs first.
     fn queue_up(&self, drivers: &[Driver<P>]) {
         let now = self.clock.now();
         for driver in drivers {
@@ -174,8 +174,9 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
     }
 
-    /// Makes a task live and lets its driver run.
+    /// Makes a task live, queues it up for its locks and lets its driver run.
     pub(super) fn start(&self, driver: Driver<P>) {
+        self.queue_up(std::slice::from_ref(&driver));
         let live = driver.live.clone();
         let accepted = live.machine().accepted().clone();
         self.shared.state().live.insert(live.task.clone(), live);

@@ -13,5 +13,13 @@ mod steps;
 mod watch;
 mod world;
 
+mod cancel;
+mod doubt;
 mod guarantees;
+mod locking;
+mod proof;
 mod sim;
+mod stuck;
+mod subtask;
+mod timing;
+mod undo;
