@@ -24,7 +24,7 @@ impl Outside {
             ("files", FILES),
             ("names in platforms", "cd /srv/platforms && ls -A1 */sites 2>/dev/null; ls -A1 */wp-config.php 2>/dev/null; true"),
             ("databases", "mariadb -N -e 'SHOW DATABASES'"),
-            ("users", "mariadb -N -e \"SELECT user,host,priv FROM mysql.global_priv ORDER BY 1,2\" | sha256sum"),
+            ("users", USERS),
             ("grants", GRANTS),
             ("vhosts", "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*"),
             ("processes", "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -v grep; true"),
@@ -55,6 +55,8 @@ impl Outside {
 
 const FILES: &str = r"cd /srv/platforms && for d in */sites; do [ -d $d ] && find $d -mindepth 1 -printf '%p %y %m %U:%G %l ' \
  \( -type f -exec sha256sum -b {} \; -o -printf '\n' \); done | sort | grep -v '^.$'; true";
+
+const USERS: &str = r#"mariadb -N -e "SELECT CONCAT('SHOW CREATE USER ''',user,'''@''',host,''';') FROM mysql.user WHERE user NOT IN ('mariadb.sys','root','mysql','PUBLIC','') ORDER BY user,host" | mariadb -N | sha256sum"#;
 
 const GRANTS: &str = r#"mariadb -N -e "SELECT CONCAT('SHOW GRANTS FOR ''',user,'''@''',host,''';') FROM mysql.user ORDER BY user,host" | mariadb -N | sed "s/IDENTIFIED.*//""#;
 

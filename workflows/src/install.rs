@@ -151,7 +151,13 @@ fn build(
     );
     let user =
         plan.step("create_user", CreateUser { site: params.site.clone(), store: store.clone() }, &[&schema]);
-    let stage = plan.step("make_stage", MakeStage { to: to.clone() }, &[&found]);
+    // The stage is made after the platform is prepared, so that it is gone before that is taken back.
+    let mut before: Vec<Box<dyn Named>> = vec![Box::new(found.clone())];
+    if !prepared {
+        before.push(Box::new(plan.step("prepare_platform", PreparePlatform { to: to.clone() }, &[&found])));
+    }
+    let before: Vec<&dyn Named> = before.iter().map(|step| &**step).collect();
+    let stage = plan.step("make_stage", MakeStage { to: to.clone() }, &before);
     let filled = plan.step("fill_skeleton", FillSkeleton { to: to.clone() }, &[&stage]);
     let written = plan.step(
         "write_settings",
@@ -159,10 +165,7 @@ fn build(
         &[&filled, &user],
     );
     let accessible = plan.step("fix_access", FixAccess { to: to.clone() }, &[&written]);
-    let mut ready: Vec<Box<dyn Named>> = vec![Box::new(accessible)];
-    if !prepared {
-        ready.push(Box::new(plan.step("prepare_platform", PreparePlatform { to: to.clone() }, &[&found])));
-    }
+    let mut ready = accessible;
     if params.method == Method::Profile {
         let request = InstallRequest {
             title: params.title.clone().unwrap_or_else(|| params.site.to_string()),
@@ -172,15 +175,12 @@ fn build(
             language: params.language.clone(),
             profile: params.profile.clone(),
         };
-        let before: Vec<&dyn Named> = ready.iter().map(|step| &**step).collect();
         let install = InstallApp { to: to.clone(), store: store.clone(), request };
-        let installed = plan.step("install_app", install, &before);
-        let clear = ClearCaches { to: to.clone(), store: store.clone() };
-        ready.push(Box::new(plan.step("clear_caches", clear, &[&installed])));
+        let installed = plan.step("install_app", install, &[&ready]);
+        ready = plan.step("clear_caches", ClearCaches { to: to.clone(), store: store.clone() }, &[&installed]);
     }
     let from_dir = to.stage(cx.task.as_str());
-    let before: Vec<&dyn Named> = ready.iter().map(|step| &**step).collect();
-    let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &before);
+    let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &[&ready]);
     let bypass = SecretRef(format!("bypass/{}", cx.task));
     let mut opened = plan.step(
         "open_hidden",

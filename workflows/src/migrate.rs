@@ -187,15 +187,17 @@ impl Move<'_> {
         let schema = CreateSchema { site: site.clone(), store: new.clone(), found: Some(found.clone()) };
         let schema = plan.step("create_schema", schema, &[]);
         let user = plan.step("create_user", CreateUser { site, store: new.clone() }, &[&schema]);
-        let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &[&found]);
-        let copy = CopyFiles { from: self.from.clone(), to: self.to.clone() };
-        let copied = plan.step("copy_files", copy, &[&staged]);
-        let mut before: Vec<&dyn Named> = vec![&backed_up, &user, &copied];
+        // The stage is made after the platform is prepared, so that it is gone before that is taken back.
+        let mut ready: Vec<&dyn Named> = vec![&found];
         let platform;
         if !prepared {
             platform = plan.step("prepare_platform", PreparePlatform { to: self.to.clone() }, &[&found]);
-            before.push(&platform);
+            ready.push(&platform);
         }
+        let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &ready);
+        let copy = CopyFiles { from: self.from.clone(), to: self.to.clone() };
+        let copied = plan.step("copy_files", copy, &[&staged]);
+        let before: [&dyn Named; 3] = [&backed_up, &user, &copied];
         let closed = plan.step("close", Close { place: self.from.clone(), saved: saved.clone() }, &before);
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
         let built = self.build(plan, &old, &new, &fenced);

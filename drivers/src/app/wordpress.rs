@@ -163,12 +163,17 @@ impl App for WordPress {
     }
 
     async fn unprepare_platform(&self, root: &str) -> PortResult<()> {
-        if !self.files.list(&format!("{root}/sites")).await?.is_empty() {
+        let sites = format!("{root}/sites");
+        if !self.files.list(&sites).await?.is_empty() {
             return Ok(());
         }
         match self.dispatcher(root).await {
-            Ok(Some(file)) => self.files.restore(&format!("{root}/{SETTINGS}"), None, &[file.sha256]).await,
-            Ok(None) | Err(PortError::Refused(_)) => Ok(()),
+            Ok(Some(file)) => {
+                self.files.restore(&format!("{root}/{SETTINGS}"), None, &[file.sha256]).await?;
+                self.files.remove_tree(&sites, root).await
+            }
+            Ok(None) => self.files.remove_tree(&sites, root).await,
+            Err(PortError::Refused(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -278,6 +283,7 @@ impl App for WordPress {
                     "recovery\\_%",
                     "https_detection_errors",
                     "can_compress_scripts",
+                    "recently_activated",
                     "%.lock",
                 ],
             ),
@@ -287,6 +293,8 @@ impl App for WordPress {
                 "meta_key",
                 &["session_tokens", "community-events-location", r"%\_dashboard\_quick\_press\_last\_post\_id", r"%user-settings%"],
             ),
+            // Who has an editor open.
+            rows("_postmeta", "meta_key", &[r"\_edit\_lock", r"\_edit\_last"]),
             // The empty draft that a look at the dashboard or at the editor leaves.
             rows("_posts", "post_status", &["auto-draft"]),
         ]
