@@ -13,13 +13,18 @@ mod steps;
 mod watch;
 mod world;
 
+mod callbacks;
 mod cancel;
+mod claims;
 mod doubt;
 mod guarantees;
 mod locking;
 mod proof;
+mod recovery;
 mod sim;
 mod stuck;
+mod submit;
 mod subtask;
 mod timing;
 mod undo;
+mod views;

@@ -44,7 +44,7 @@ pub struct Options {
     pub limits: Limits,
     pub kinds: fn() -> StepKinds<World>,
     pub pauses: bool,
-    workflows: Vec<(&'static str, Make, Option<Undo>)>,
+    pub workflows: Vec<(&'static str, Make, Option<Undo>)>,
 }
 
 impl Default for Options {
@@ -223,6 +223,12 @@ impl Rig {
         self.engine.outbox().callbacks(None, 1000).unwrap()
     }
 
+    /// An engine on another store, not recovered.
+    pub fn engine_on(&self, store: Arc<dyn Store>) -> Engine<World> {
+        let registry = Registry(self.store.clone());
+        Engine::new(parts(&self.runtime, &self.world, store, registry, &self.options, &self.logs))
+    }
+
     pub fn failed(&self) -> bool {
         matches!(self.engine.health(), kedge_engine::store::Health::Failed(_))
     }
@@ -268,23 +274,34 @@ fn engine(
         pauses: options.pauses.then(|| runtime.clone()),
         reads_fail: reads_fail.clone(),
     };
+    Engine::new(parts(runtime, world, Arc::new(watched), Registry(store.clone()), options, logs))
+}
+
+fn parts(
+    runtime: &Runtime,
+    world: &Arc<World>,
+    store: Arc<dyn Store>,
+    registry: Registry,
+    options: &Options,
+    logs: &Arc<MemoryLogs>,
+) -> Parts<World> {
     let workflows = options.workflows.iter().map(|(name, make, undo)| {
         Box::new(Scripted { name, make: make.clone(), undo: undo.clone() }) as Box<dyn Workflow>
     });
-    Engine::new(Parts {
-        store: Arc::new(watched),
+    Parts {
+        store,
         clock: Arc::new(runtime.clone()),
         spawner: Arc::new(runtime.clone()),
         random: Arc::new(runtime.clone()),
         logs: logs.clone(),
         custody: Arc::new(world.custody.clone()),
         composer: Arc::new(Tell),
-        facts: Arc::new(Registry(store.clone())),
+        facts: Arc::new(registry),
         kinds: (options.kinds)(),
         workflows: workflows.collect(),
         ports: world.clone(),
         limits: options.limits,
-    })
+    }
 }
 
 struct Scripted {

@@ -8,10 +8,11 @@ use futures::future::BoxFuture;
 use kedge_engine::event::{Event, FingerprintPhase, Outcome, Then, Verdict};
 use kedge_engine::journal::{self, Record, keys};
 use kedge_engine::plan::{Class, Plan, UndoSpec};
+use kedge_engine::retry::Policy;
 use kedge_engine::service::ResolveVerb;
 use kedge_engine::step::ErrorClass;
 use kedge_engine::store::{Batch, BlobId, CommitError, Health, Pairs, ReadError, Store, Write};
-use kedge_engine::task::TaskId;
+use kedge_engine::task::{Millis, TaskId};
 use kedge_engine::testing::memory_store::MemoryStore;
 use kedge_engine::testing::runtime::Runtime;
 
@@ -56,6 +57,44 @@ struct Step {
     redo: bool,
     undoing: bool,
     abandoned: bool,
+    runs: Row,
+    probes: Row,
+    undos: Row,
+}
+
+/// Tries in a row, since the last success or word of a person.
+#[derive(Clone, Copy, Debug, Default)]
+struct Row {
+    failed: u32,
+    began: Option<Millis>,
+}
+
+impl Row {
+    fn begins(&mut self, at: Millis) {
+        self.began.get_or_insert(at);
+    }
+
+    /// A try fails; why what follows is not what the policy says, if it is not.
+    fn fails(&mut self, policy: &Policy, class: ErrorClass, then: Then, at: Millis) -> Option<String> {
+        self.failed += 1;
+        let began = self.began.unwrap_or(at);
+        let delay = policy.first_ms.saturating_mul(1 << (self.failed - 1).min(20)).min(policy.cap_ms);
+        let over = class == ErrorClass::Fatal
+            || self.failed >= policy.attempts
+            || at.saturating_sub(began).saturating_add(delay) > policy.budget_ms;
+        let sure = class == ErrorClass::Fatal
+            || self.failed >= policy.attempts
+            || at.saturating_sub(began) > policy.budget_ms;
+        match then {
+            Then::GiveUp if !over => {
+                Some(format!("given up after {self:?}, though {policy:?} has not ended"))
+            }
+            Then::Retry { .. } | Then::Probe { .. } if sure => {
+                Some(format!("not given up after {self:?}, though {policy:?} has ended"))
+            }
+            Then::GiveUp | Then::Retry { .. } | Then::Probe { .. } => None,
+        }
+    }
 }
 
 impl Watch {
@@ -307,6 +346,9 @@ impl Task {
                 self.printing = None;
                 let plan = self.plan.clone();
                 for (name, step) in &mut self.steps {
+                    if step.running {
+                        step.probes = Row { failed: 0, began: Some(record.at) };
+                    }
                     let query = plan.step(plan.find(name).unwrap()).class == Class::Query;
                     step.doubt |= step.running && !query;
                     step.running = false;
@@ -345,9 +387,59 @@ impl Task {
             | Event::UndoSucceeded { .. }
             | Event::UndoFailed { .. }
             | Event::Parked { .. }
-            | Event::Resolved { .. } => broken.extend(self.fold_step(&record.event)),
+            | Event::Resolved { .. } => {
+                broken.extend(self.patience(&record.event, record.at));
+                broken.extend(self.fold_step(&record.event));
+            }
         }
         broken
+    }
+
+    /// Whether what follows a failure is what the policy says. To be asked before the event is folded in.
+    fn patience(&mut self, event: &Event, at: Millis) -> Option<String> {
+        let (Event::AttemptStarted { step, .. }
+        | Event::AttemptSucceeded { step, .. }
+        | Event::AttemptFailed { step, .. }
+        | Event::Probed { step, .. }
+        | Event::ProbeFailed { step, .. }
+        | Event::UndoStarted { step, .. }
+        | Event::UndoSucceeded { step, .. }
+        | Event::UndoFailed { step, .. }
+        | Event::Resolved { step, .. }) = event
+        else {
+            return None;
+        };
+        let plan = self.plan.clone();
+        let spec = plan.step(plan.find(step)?);
+        let back = self.turned && !self.committed(None);
+        let watched = self.steps.get_mut(step)?;
+        match event {
+            Event::AttemptStarted { .. } => watched.runs.begins(at),
+            Event::AttemptSucceeded { .. } => {
+                (watched.runs, watched.probes) = (Row::default(), Row::default())
+            }
+            Event::AttemptFailed { error, then, .. } => {
+                watched.probes = Row { failed: 0, began: Some(at) };
+                let undecided = spec.class == Class::Pivot && error.class == ErrorClass::InDoubt;
+                let broken = watched.runs.fails(&spec.run_policy, error.class, *then, at);
+                // Going back it is not tried again; a pivot in doubt is never given up.
+                return broken.filter(|_| !back && !undecided);
+            }
+            Event::Probed { .. } => watched.probes = Row::default(),
+            Event::ProbeFailed { then, .. } => {
+                return watched.probes.fails(&Policy::PERSISTENT, ErrorClass::Retryable, *then, at);
+            }
+            Event::UndoStarted { .. } => watched.undos.begins(at),
+            Event::UndoSucceeded { .. } => watched.undos = Row::default(),
+            Event::UndoFailed { error, then, .. } => {
+                return watched.undos.fails(&spec.undo_policy, error.class, *then, at);
+            }
+            _ => {
+                (watched.runs, watched.undos) = (Row::default(), Row::default());
+                watched.probes = Row { failed: 0, began: Some(at) };
+            }
+        }
+        None
     }
 
     fn fold_step(&mut self, event: &Event) -> Option<String> {

@@ -6,7 +6,7 @@ use petgraph::graph::NodeIndex;
 
 use super::{Why, demand, stuck};
 use crate::event::{FingerprintPhase, Then};
-use crate::machine::{Command, FingerprintRecord, FingerprintState, Machine, Phase, Stage};
+use crate::machine::{Command, FingerprintRecord, FingerprintState, Machine, Phase, Stage, Tries};
 use crate::plan::Class;
 use crate::step::StepError;
 use crate::store::BlobId;
@@ -60,7 +60,11 @@ impl Machine {
     fn survived_run(&mut self, step: NodeIndex, patience: Patience, at: Millis) {
         let class = self.spec(step).class;
         let phase = if class == Class::Query { Phase::Pending } else { Phase::InDoubt(at) };
+        let ran = self.record(step).phase == Phase::Running;
         let record = self.enter(step, phase, at);
+        if ran {
+            record.probes = Tries { first_began: at, ..Tries::default() };
+        }
         record.runs.deaths += 1;
         let deaths = record.runs.deaths;
         let died = format!("the process ended {deaths} times during this step");
