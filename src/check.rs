@@ -48,18 +48,28 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
     }
     for name in config.web_servers.keys() {
         let tested = async { world.web_server(name, &scope)?.test().await }.await;
-        findings.push(finding(format!("web server {name}: its configuration"), tested.map(|test| match test {
-            ConfigTest::Valid => None,
-            ConfigTest::Invalid { culprit, message } => Some(format!("{}: {message}", culprit.unwrap_or_default())),
-        })));
+        findings.push(finding(
+            format!("web server {name}: its configuration"),
+            tested.map(|test| match test {
+                ConfigTest::Valid => None,
+                ConfigTest::Invalid { culprit, message } => {
+                    Some(format!("{}: {message}", culprit.unwrap_or_default()))
+                }
+            }),
+        ));
     }
     for name in config.database_servers.keys() {
         let facts = async { world.database(name, &scope)?.facts().await }.await;
         let read_only = "it refuses writes (read_only)".to_owned();
-        findings.push(finding(format!("database server {name}"), facts.map(|facts| facts.read_only.then_some(read_only))));
+        findings.push(finding(
+            format!("database server {name}"),
+            facts.map(|facts| facts.read_only.then_some(read_only)),
+        ));
     }
     for (name, platform) in &config.platforms {
-        let facts = async { world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await };
+        let facts = async {
+            world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await
+        };
         findings.push(finding(format!("platform {name}"), facts.await.map(|_| None)));
     }
     report(&findings, json)
@@ -89,7 +99,10 @@ async fn check_host(config: &Config, host: &dyn Host, scope: &Scope) -> Vec<Find
     for (tool, package) in HOST_TOOLS.iter().chain(web_tools) {
         let looked = host.run(Command::new(scope, ["sh", "-c", "command -v \"$1\"", "sh", tool])).await;
         let missing = || format!("install it: apt-get install {package}");
-        findings.push(finding(format!("host {name}: {tool}"), looked.map(|done| (done.status != 0).then(missing))));
+        findings.push(finding(
+            format!("host {name}: {tool}"),
+            looked.map(|done| (done.status != 0).then(missing)),
+        ));
     }
     findings
 }
@@ -98,8 +111,10 @@ fn report(findings: &[Finding], json: bool) -> Result<ExitCode> {
     let wrong = findings.iter().filter(|finding| finding.wrong.is_some()).count();
     let mut out = std::io::stdout().lock();
     if json {
-        let list: Vec<_> =
-            findings.iter().map(|f| json!({ "what": f.what, "ok": f.wrong.is_none(), "detail": f.wrong })).collect();
+        let list: Vec<_> = findings
+            .iter()
+            .map(|f| json!({ "what": f.what, "ok": f.wrong.is_none(), "detail": f.wrong }))
+            .collect();
         writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
     } else {
         for finding in findings {

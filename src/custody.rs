@@ -52,7 +52,8 @@ impl Custody for HostCustody {
 
 impl HostCustody {
     fn plan(&self, task: &TaskId) -> Result<Plan, StepError> {
-        let records = self.journal.records(task, 0, 1).map_err(|error| StepError::retryable(error.to_string()))?;
+        let records =
+            self.journal.records(task, 0, 1).map_err(|error| StepError::retryable(error.to_string()))?;
         match records.into_iter().next().map(|record| record.event) {
             Some(Event::Accepted(accepted)) => Ok(accepted.plan.clone()),
             _ => Err(StepError::fatal(format!("{task} has no plan"))),

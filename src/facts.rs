@@ -35,15 +35,25 @@ impl KnownFacts {
                     root: platform.root.clone(),
                     app: platform.app,
                 };
-                config.platforms.iter().map(|(name, platform)| (name.clone(), json!(record(platform)))).collect()
+                config
+                    .platforms
+                    .iter()
+                    .map(|(name, platform)| (name.clone(), json!(record(platform))))
+                    .collect()
             }
             WEB_SERVER => {
                 let record = |host: &str| WebServerRecord { host: host.to_owned() };
-                config.web_servers.iter().map(|(name, server)| (name.clone(), json!(record(&server.host)))).collect()
+                config
+                    .web_servers
+                    .iter()
+                    .map(|(name, server)| (name.clone(), json!(record(&server.host))))
+                    .collect()
             }
-            DATABASE_SERVER => {
-                config.database_servers.iter().map(|(name, server)| (name.clone(), json!({ "host": server.host }))).collect()
-            }
+            DATABASE_SERVER => config
+                .database_servers
+                .iter()
+                .map(|(name, server)| (name.clone(), json!({ "host": server.host })))
+                .collect(),
             _ => return None,
         })
     }
@@ -78,5 +88,6 @@ impl Facts for KnownFacts {
 }
 
 fn decode(family: &str, name: &str, bytes: &[u8]) -> Result<Value, ReadError> {
-    serde_json::from_slice(bytes).map_err(|error| ReadError::Damaged(format!("the {family} record {name}: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| ReadError::Damaged(format!("the {family} record {name}: {error}")))
 }

@@ -71,7 +71,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             client::records(&Api::from_env()?, out, "platforms", &["name", "app", "web_server", "root"]).await
         }
         Command::Backups => {
-            client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"]).await
+            client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"])
+                .await
         }
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),

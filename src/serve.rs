@@ -1,8 +1,8 @@
 //! `kedge serve`: puts everything together, runs until told to stop, and stops cleanly.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,7 +15,9 @@ use kedge_engine::ports::{Clock, Random};
 use kedge_engine::store::Store;
 use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;
-use kedge_webhooks::{Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Metrics, Mistake, Ports, Server};
+use kedge_webhooks::{
+    Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Metrics, Mistake, Ports, Server,
+};
 use kedge_workflows::ports::World;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +43,12 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let service = Service::open(&config)?;
     let http = HttpConfig {
         listen: config.listen,
-        public_url: config.public_url.as_ref().map(|url| url.parse()).transpose().context("http.public_url")?,
+        public_url: config
+            .public_url
+            .as_ref()
+            .map(|url| url.parse())
+            .transpose()
+            .context("http.public_url")?,
         ..HttpConfig::default()
     };
     let metrics = Metrics::default();
@@ -54,7 +61,9 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let access = Access { tokens: config.tokens.clone(), hooks: config.hooks.clone() };
     let app = App::new(ports, access, service.endpoints.clone(), &http, metrics.clone()).map_err(mistakes)?;
     // Bound before anything runs: a second instance ends here, or at the journal's lock.
-    let server = Server::bind(http, app.clone()).await.with_context(|| format!("cannot listen on {}", config.listen))?;
+    let server = Server::bind(http, app.clone())
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
     let recovery = service.engine.recover()?;
     tracing::info!(
         address = %server.address(), resumed = recovery.resumed.len(), quarantined = recovery.quarantined.len(),
@@ -115,7 +124,9 @@ fn reload(file: &Path, app: &App, endpoints: &Endpoints) {
         .replace(Access { tokens: config.tokens, hooks: config.hooks })
         .and_then(|()| endpoints.replace(config.endpoints));
     match replaced {
-        Ok(()) => tracing::info!("tokens, hooks and endpoints are reloaded; hosts, servers and platforms need a restart"),
+        Ok(()) => tracing::info!(
+            "tokens, hooks and endpoints are reloaded; hosts, servers and platforms need a restart"
+        ),
         Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),
     }
 }
@@ -134,7 +145,8 @@ impl Service {
     pub(crate) fn open(config: &Arc<Config>) -> Result<Self> {
         make_dir(&config.data_dir)?;
         make_dir(&config.backup_dir)?;
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?);
+        let store: Arc<dyn Store> =
+            Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?);
         let world = Arc::new(LiveWorld::new(config.clone(), &instance(&config.data_dir)?)?);
         let endpoints = Endpoints::new(config.endpoints.clone()).map_err(mistakes)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -175,7 +187,8 @@ fn instance(data_dir: &Path) -> Result<String> {
     }
     let id = hex::encode(SystemRandom.id());
     let temporary = data_dir.join("instance.new");
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut out =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(id.as_bytes())?;
     out.sync_all()?;
     fs::rename(&temporary, &file).with_context(|| format!("{} cannot be written", file.display()))?;

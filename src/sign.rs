@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use kedge_engine::ports::{Clock as _, Random as _};
-use kedge_webhooks::{MAX_BODY, Secret};
 use kedge_webhooks::signature::{Key, sign_github, sign_standard, verify_github, verify_standard};
+use kedge_webhooks::{MAX_BODY, Secret};
 
 use crate::cli::{SignArgs, VerifyArgs};
 use crate::runtime::{SystemClock, SystemRandom};
@@ -38,7 +38,14 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<ExitCode> {
         verify_github(&[Key::raw(&secret)?], &args.signature, &body)
     } else {
         let now = if args.any_time { args.timestamp } else { now_s() };
-        verify_standard(&[Key::standard(&secret)?], &args.id, &args.timestamp.to_string(), &args.signature, &body, now)
+        verify_standard(
+            &[Key::standard(&secret)?],
+            &args.id,
+            &args.timestamp.to_string(),
+            &args.signature,
+            &body,
+            now,
+        )
     };
     match verdict {
         Ok(()) => {
@@ -54,7 +61,8 @@ fn now_s() -> u64 {
 }
 
 fn secret(file: &Path) -> Result<Secret> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("the secret file {} cannot be read", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("the secret file {} cannot be read", file.display()))?;
     Ok(Secret::new(text.trim()))
 }
 
@@ -62,9 +70,14 @@ fn body(name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_BODY as u64 + 1;
     if name == "-" {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).context("standard input cannot be read")?;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .context("standard input cannot be read")?;
     } else {
-        let file = std::fs::File::open(name).with_context(|| format!("the body file {name} cannot be read"))?;
+        let file =
+            std::fs::File::open(name).with_context(|| format!("the body file {name} cannot be read"))?;
         file.take(limit).read_to_end(&mut bytes)?;
     }
     if bytes.len() as u64 >= limit {

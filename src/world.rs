@@ -42,13 +42,17 @@ impl LiveWorld {
         // Paths of sockets are short: beside the data where that is short enough.
         let beside = config.data_dir.join("run");
         let short = beside.as_os_str().len() <= MAX_RUNTIME_DIR;
-        let runtime = if short { beside } else { std::env::temp_dir().join(format!("kedge-{}", &instance[..8.min(instance.len())])) };
+        let runtime = if short {
+            beside
+        } else {
+            std::env::temp_dir().join(format!("kedge-{}", &instance[..8.min(instance.len())]))
+        };
         let mut hosts = BTreeMap::new();
         for (name, host) in &config.hosts {
             let made = make_host(name, host, &custody, &runtime).with_context(|| format!("hosts.{name}"))?;
             hosts.insert(name.clone(), made);
         }
-        let secrets = Arc::new(FileSecrets::open(&config.data_dir.join("secrets"))?);
+        let secrets = Arc::new(FileSecrets::open(config.data_dir.join("secrets"))?);
         let mut web_servers = BTreeMap::new();
         for (name, server) in &config.web_servers {
             web_servers.insert(name.clone(), WebServerShared::new(server.driver.clone())?);
@@ -60,7 +64,10 @@ impl LiveWorld {
         });
         let databases = databases.collect();
         let backups = Arc::new(LocalBackups::new(&config.backup_dir));
-        let plain = config.platforms.iter().filter_map(|(name, platform)| Some((name.clone(), platform.plain.clone()?)));
+        let plain = config
+            .platforms
+            .iter()
+            .filter_map(|(name, platform)| Some((name.clone(), platform.plain.clone()?)));
         let plain = plain.collect();
         Ok(Self { config, hosts, web_servers, databases, plain, backups, secrets })
     }
@@ -71,7 +78,8 @@ impl LiveWorld {
     }
 
     fn host_of(&self, web_server: &str) -> PortResult<(&Arc<dyn Host>, &crate::config::WebServer)> {
-        let server = self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
+        let server =
+            self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
         let host = self.hosts.get(&server.host).ok_or_else(|| unknown("host", &server.host))?;
         Ok((host, server))
     }
@@ -115,11 +123,19 @@ impl World for LiveWorld {
         Ok(Arc::new(database.scoped(scope)))
     }
 
-    fn app(&self, web_server: &str, platform: &str, kind: AppKind, scope: &Scope) -> PortResult<Arc<dyn App>> {
+    fn app(
+        &self,
+        web_server: &str,
+        platform: &str,
+        kind: AppKind,
+        scope: &Scope,
+    ) -> PortResult<Arc<dyn App>> {
         let (host, server) = self.host_of(web_server)?;
         let (host, files, secrets) = (host.clone(), self.files(web_server, scope)?, self.secrets.clone());
         match kind {
-            AppKind::Wordpress => Ok(Arc::new(WordPress::new(host, files, secrets, scope.clone(), &server.user))),
+            AppKind::Wordpress => {
+                Ok(Arc::new(WordPress::new(host, files, secrets, scope.clone(), &server.user)))
+            }
             AppKind::Plain => {
                 let config = self.plain.get(platform).cloned().unwrap_or_default();
                 Ok(Arc::new(Plain::new(config, host, files, secrets, scope.clone(), &server.user)?))

@@ -85,11 +85,19 @@ impl Api {
         match (fits.next(), fits.next()) {
             (Some(task), None) => self.get(&format!("/v1/tasks/{task}")).await,
             (Some(_), Some(_)) => Err(anyhow!("more than one of the last 200 tasks ends with {id:?}")),
-            (None, _) => Err(anyhow!("none of the last 200 tasks ends with {id:?}; `kedge tasks` lists them")),
+            (None, _) => {
+                Err(anyhow!("none of the last 200 tasks ends with {id:?}; `kedge tasks` lists them"))
+            }
         }
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> Result<Value> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<Value> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(method, &url);
         if let Some(token) = &self.token {
@@ -102,8 +110,12 @@ impl Api {
             request = request.header(*name, *value);
         }
         let unreachable = |error: reqwest::Error| {
-            let why = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-            ApiError::Unreachable { url: self.base.clone(), why: why.map(ToString::to_string).unwrap_or_default() }
+            let why =
+                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+            ApiError::Unreachable {
+                url: self.base.clone(),
+                why: why.map(ToString::to_string).unwrap_or_default(),
+            }
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();

@@ -40,7 +40,11 @@ impl Out {
     }
 
     fn value(self, value: &Value, lines: impl FnOnce(&Value, Style) -> Vec<String>) -> Result<()> {
-        if self.json { self.lines(&[serde_json::to_string_pretty(value)?]) } else { self.lines(&lines(value, self.style)) }
+        if self.json {
+            self.lines(&[serde_json::to_string_pretty(value)?])
+        } else {
+            self.lines(&lines(value, self.style))
+        }
     }
 }
 
@@ -86,7 +90,8 @@ fn params(args: &TaskArgs) -> Result<Value> {
         params.insert("site".to_owned(), json!(site));
     }
     for param in &args.params {
-        let (name, text) = param.split_once('=').ok_or_else(|| anyhow!("--param {param:?}: write name=value"))?;
+        let (name, text) =
+            param.split_once('=').ok_or_else(|| anyhow!("--param {param:?}: write name=value"))?;
         let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
         params.insert(name.to_owned(), value);
     }
@@ -105,7 +110,8 @@ pub(crate) async fn tasks(api: &Api, out: Out, args: &TasksArgs) -> Result<ExitC
     let page = api.get(&format!("/v1/tasks?{}", query.finish())).await?;
     out.value(&page, |page, _| {
         let rows = page["tasks"].as_array().into_iter().flatten();
-        let rows: Vec<Vec<String>> = rows.map(|task| cells(task, &["id", "workflow", "site", "state", "created_at"])).collect();
+        let rows: Vec<Vec<String>> =
+            rows.map(|task| cells(task, &["id", "workflow", "site", "state", "created_at"])).collect();
         render::table(&["task", "workflow", "site", "state", "created"], &rows)
     })?;
     Ok(ExitCode::SUCCESS)
@@ -173,7 +179,12 @@ fn redraw(lines: &[String], drawn: usize) -> Result<usize> {
 fn changes(task: &Value, seen: Vec<(String, String)>, out: Out) -> Result<Vec<(String, String)>> {
     let steps = task["steps"].as_array().into_iter().flatten();
     let now: Vec<(String, String)> = steps
-        .map(|step| (step["name"].as_str().unwrap_or_default().to_owned(), step["state"].as_str().unwrap_or_default().to_owned()))
+        .map(|step| {
+            (
+                step["name"].as_str().unwrap_or_default().to_owned(),
+                step["state"].as_str().unwrap_or_default().to_owned(),
+            )
+        })
         .collect();
     let fresh = now.iter().filter(|step| !seen.contains(step) && step.1 != "pending");
     let lines: Vec<String> = fresh.map(|(name, state)| format!("{state:<10} {name}")).collect();

@@ -98,7 +98,9 @@ fn progress(progress: &Value) -> Option<String> {
     const WIDTH: u64 = 20;
     let done = progress["done"].as_u64()?;
     let unit = progress["unit"].as_str().unwrap_or_default();
-    let shown = |n: u64| if unit == "bytes" { format!("{:.1} MiB", n as f64 / 1_048_576.0) } else { format!("{n} {unit}") };
+    let shown = |n: u64| {
+        if unit == "bytes" { format!("{:.1} MiB", n as f64 / 1_048_576.0) } else { format!("{n} {unit}") }
+    };
     let Some(total) = progress["total"].as_u64().filter(|total| *total > 0) else { return Some(shown(done)) };
     let full = (done.min(total) * WIDTH / total) as usize;
     let bar: String = "█".repeat(full) + &"░".repeat(WIDTH as usize - full);
@@ -122,19 +124,36 @@ fn ending(task: &Value, style: Style) -> Vec<String> {
     }
     for stuck in task["incident"]["steps"].as_array().into_iter().flatten() {
         let text = |field: &str| stuck[field].as_str().unwrap_or_default();
-        lines.push(format!("  {} {}", style.paint("31", &format!("{} of {} is stuck:", text("phase"), text("step"))), text("reason")));
+        lines.push(format!(
+            "  {} {}",
+            style.paint("31", &format!("{} of {} is stuck:", text("phase"), text("step"))),
+            text("reason")
+        ));
         for command in stuck["by_hand"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             lines.push(format!("      by hand: {command}"));
         }
-        lines.push(format!("      kedge resolve {} {} retry|mark-undone|abandon", task["id"].as_str().unwrap_or_default(), text("step")));
+        lines.push(format!(
+            "      kedge resolve {} {} retry|mark-undone|abandon",
+            task["id"].as_str().unwrap_or_default(),
+            text("step")
+        ));
     }
     match task["outcome"]["verified"].as_bool() {
-        Some(true) => lines.push(format!("  {}", style.paint("32", "everything is as it was before: verified by fingerprint"))),
+        Some(true) => lines.push(format!(
+            "  {}",
+            style.paint("32", "everything is as it was before: verified by fingerprint")
+        )),
         Some(false) => {
             lines.push(format!("  {}", style.paint("31", "undone, but not everything is as it was before:")));
             for drift in task["outcome"]["drift"].as_array().into_iter().flatten() {
                 let text = |field: &str| drift[field].as_str().unwrap_or("-");
-                lines.push(format!("    {} {}: {} -> {}", text("resource"), text("item"), text("before"), text("after")));
+                lines.push(format!(
+                    "    {} {}: {} -> {}",
+                    text("resource"),
+                    text("item"),
+                    text("before"),
+                    text("after")
+                ));
             }
         }
         None => {}
@@ -143,7 +162,10 @@ fn ending(task: &Value, style: Style) -> Vec<String> {
         lines.push(format!("  visitors saw a 503 for at most {downtime} ms"));
     }
     if let Some(until) = task["undo_until"].as_str() {
-        lines.push(style.dim(&format!("  can be undone until {until}: kedge undo {}", task["id"].as_str().unwrap_or_default())));
+        lines.push(style.dim(&format!(
+            "  can be undone until {until}: kedge undo {}",
+            task["id"].as_str().unwrap_or_default()
+        )));
     }
     lines
 }
@@ -179,7 +201,9 @@ pub(crate) fn plan(plan: &Value, style: Style) -> Vec<String> {
 /// Rows as an aligned table.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let widths: Vec<usize> = (0..head.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0))
+        .map(|column| {
+            rows.iter().map(|row| row[column].chars().count()).chain([head[column].len()]).max().unwrap_or(0)
+        })
         .collect();
     let line = |cells: Vec<&str>| {
         let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
@@ -206,7 +230,9 @@ mod tests {
             "outcome": { "verified": true, "drift": [] }
         });
         let text = task(&value, Style { color: false }).join("\n");
-        for words in ["migrate a.test rolled_back", "✗ update_database", "PHP died", "verified by fingerprint"] {
+        for words in
+            ["migrate a.test rolled_back", "✗ update_database", "PHP died", "verified by fingerprint"]
+        {
             assert!(text.contains(words), "{words:?} is not in:\n{text}");
         }
         assert!(!text.contains('\u{1b}'));

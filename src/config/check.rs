@@ -51,7 +51,11 @@ impl Check<'_> {
             if let Some(store) = self.part::<raw::Store>("store", store)
                 && store.kind != "sled"
             {
-                self.problem(line, "store", format!("there is no store {:?}; write kind = \"sled\"", store.kind));
+                self.problem(
+                    line,
+                    "store",
+                    format!("there is no store {:?}; write kind = \"sled\"", store.kind),
+                );
             }
         }
         let http = file.http.map(|http| (self.line(&http), http));
@@ -61,11 +65,16 @@ impl Check<'_> {
         };
         let listen = http.listen.as_deref().unwrap_or("127.0.0.1:7480");
         let listen = listen.parse().unwrap_or_else(|_| {
-            self.problem(line, "http", format!("listen = {listen:?} is no address with a port, such as 127.0.0.1:7480"));
+            self.problem(
+                line,
+                "http",
+                format!("listen = {listen:?} is no address with a port, such as 127.0.0.1:7480"),
+            );
             std::net::SocketAddr::from(([127, 0, 0, 1], 7480))
         });
         let hosts = self.parts::<raw::Host>("hosts", file.hosts);
-        let hosts: BTreeMap<String, HostConfig> = hosts.into_iter().map(|(name, (_, host))| (name, host)).collect();
+        let hosts: BTreeMap<String, HostConfig> =
+            hosts.into_iter().map(|(name, (_, host))| (name, host)).collect();
         let web_servers = self.web_servers(file.web_servers, &hosts);
         let database_servers = self.database_servers(file.database_servers, &hosts);
         let platforms = self.platforms(file.platforms, &web_servers);
@@ -134,7 +143,11 @@ impl Check<'_> {
             let part = format!("database_servers.{name}");
             self.known(line, &part, "host", &raw.host, hosts.keys());
             if raw.kind != "mysql" {
-                self.problem(line, &part, format!("kind = {:?} is not known; write \"mysql\" (MariaDB too)", raw.kind));
+                self.problem(
+                    line,
+                    &part,
+                    format!("kind = {:?} is not known; write \"mysql\" (MariaDB too)", raw.kind),
+                );
             }
             let local = DatabaseConfig::local(&name);
             let driver = DatabaseConfig {
@@ -157,12 +170,21 @@ impl Check<'_> {
         for (name, (line, raw)) in self.parts::<raw::Platform>("platforms", parts) {
             let part = format!("platforms.{name}");
             self.known(line, &part, "web_server", &raw.web_server, web_servers.keys());
-            let bad = |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
-            if !raw.root.starts_with('/') || raw.root.trim_end_matches('/').is_empty() || raw.root.contains(bad) {
-                self.problem(line, &part, "root has to be an absolute path without spaces, quotes, ; { } $ and \\");
+            let bad =
+                |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
+            if !raw.root.starts_with('/')
+                || raw.root.trim_end_matches('/').is_empty()
+                || raw.root.contains(bad)
+            {
+                self.problem(
+                    line,
+                    &part,
+                    "root has to be an absolute path without spaces, quotes, ; { } $ and \\",
+                );
             }
             let root = raw.root.trim_end_matches('/').to_owned();
-            platforms.insert(name, Platform { web_server: raw.web_server, root, app: raw.app, plain: raw.plain });
+            platforms
+                .insert(name, Platform { web_server: raw.web_server, root, app: raw.app, plain: raw.plain });
         }
         platforms
     }
@@ -174,7 +196,12 @@ impl Check<'_> {
             let files: Vec<String> = raw.secret_file.into_iter().collect();
             let envs: Vec<String> = raw.secret_env.into_iter().collect();
             let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
-            let spec = TokenSpec { name: raw.name, secret: secrets.into_iter().next(), scopes: raw.scopes, sites: raw.sites };
+            let spec = TokenSpec {
+                name: raw.name,
+                secret: secrets.into_iter().next(),
+                scopes: raw.scopes,
+                sites: raw.sites,
+            };
             if let Some(token) = self.built(line, &part, Token::new(spec)) {
                 tokens.push(token);
             }
@@ -265,7 +292,14 @@ impl Check<'_> {
         }
     }
 
-    fn known<'n>(&mut self, line: usize, part: &str, field: &str, name: &str, mut names: impl Iterator<Item = &'n String> + Clone) {
+    fn known<'n>(
+        &mut self,
+        line: usize,
+        part: &str,
+        field: &str,
+        name: &str,
+        mut names: impl Iterator<Item = &'n String> + Clone,
+    ) {
         if names.clone().any(|known| known == name) {
             return;
         }
@@ -305,7 +339,11 @@ impl Check<'_> {
         parts
     }
 
-    fn list<T: DeserializeOwned>(&mut self, part: &str, values: Vec<Spanned<toml::Value>>) -> Vec<(usize, T)> {
+    fn list<T: DeserializeOwned>(
+        &mut self,
+        part: &str,
+        values: Vec<Spanned<toml::Value>>,
+    ) -> Vec<(usize, T)> {
         let mut list = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
             let line = self.line(&value);
@@ -404,7 +442,9 @@ secret_file = "good"
             .replace("secret_file = \"good\"\nscopes", "secret_file = \"bad\"\nscopes")
             .replace("https://ci.example/kedge", "ftp://ci.example");
         let told = problems(&text);
-        let has = |words: &str| assert!(told.iter().any(|line| line.contains(words)), "{words:?} is not in {told:#?}");
+        let has = |words: &str| {
+            assert!(told.iter().any(|line| line.contains(words)), "{words:?} is not in {told:#?}")
+        };
         has("4 http: listen = \"localhost\"");
         has("web_servers.web1: host = \"web9\" is not configured; there are: web1");
         has("platforms.wordpress-61: unknown field `rot`");

@@ -12,15 +12,16 @@ const MAX_SECRET: u64 = 16 * 1024;
 /// In words, without the secret.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let data = std::fs::metadata(path).map_err(|error| format!("the secret file {shown} cannot be read: {error}"))?;
+    let data = std::fs::metadata(path)
+        .map_err(|error| format!("the secret file {shown} cannot be read: {error}"))?;
     if data.permissions().mode() & 0o007 != 0 {
         return Err(format!("the secret file {shown} is open to everybody; chmod 600 {shown}"));
     }
     if data.len() > MAX_SECRET {
         return Err(format!("the secret file {shown} is larger than {MAX_SECRET} bytes"));
     }
-    let text =
-        std::fs::read_to_string(path).map_err(|error| format!("the secret file {shown} cannot be read: {error}"))?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the secret file {shown} cannot be read: {error}"))?;
     let text = text.trim();
     if text.is_empty() {
         return Err(format!("the secret file {shown} is empty"));

@@ -47,7 +47,9 @@ async fn story(stage: &Stage) -> Result<()> {
     let progress = stage.clone();
     let env = Testenv::open(&Progress::new(move |line| progress.note(line))).await?;
     let host = Host::start(&env, &HostSpec::web_and_database("web1")).await?;
-    stage.done("nginx, Apache, php-fpm and MariaDB run in a container, with WordPress 6.1 and 6.8 as platforms");
+    stage.done(
+        "nginx, Apache, php-fpm and MariaDB run in a container, with WordPress 6.1 and 6.8 as platforms",
+    );
 
     stage.title("2. kedge serve, on its embedded store");
     // The receiver needs Kedge's secret and Kedge the receiver's port: the port is found first.
@@ -116,7 +118,9 @@ async fn acts(stage: &Stage, host: &Host, kedge: &mut Kedge, face: &Face, receiv
     ensure!(version.starts_with("6.8"), "the site runs on WordPress {version}");
     let (told, seen) = (task["downtime_ms"].as_u64().unwrap_or_default(), visitor.downtime(good).as_millis());
     stage.done(&format!("{SITE} runs on WordPress {version}"));
-    stage.done(&format!("a visitor who asked all along saw a 503 for {seen} ms; Kedge reports at most {told} ms"));
+    stage.done(&format!(
+        "a visitor who asked all along saw a 503 for {seen} ms; Kedge reports at most {told} ms"
+    ));
     ensure!(u128::from(told) + 100 >= seen, "Kedge reports less downtime than the visitor saw");
 
     stage.title("6. And back again: undo within the hold");
@@ -140,7 +144,12 @@ async fn acts(stage: &Stage, host: &Host, kedge: &mut Kedge, face: &Face, receiv
 }
 
 /// Posts the signed webhook, shows the task, and the signed callback that tells how it ended.
-async fn migrate(stage: &Stage, face: &Face, receiver: &Receiver, delivery: &str) -> Result<(String, String)> {
+async fn migrate(
+    stage: &Stage,
+    face: &Face,
+    receiver: &Receiver,
+    delivery: &str,
+) -> Result<(String, String)> {
     let body = json!({ "site": SITE, "platform": "wordpress-68" });
     let (status, accepted) = face.hook("deploy", delivery, &body).await?;
     ensure!(status == 202, "the webhook was not accepted: {status} {accepted}");
@@ -150,7 +159,10 @@ async fn migrate(stage: &Stage, face: &Face, receiver: &Receiver, delivery: &str
     stage.end_of_task();
     let state = task["state"].as_str().unwrap_or_default().to_owned();
     let kind = format!("task.{state}");
-    support::wait_until("the callback", Duration::from_secs(30), || async { receiver.find(&kind, &id).is_some() }).await?;
+    support::wait_until("the callback", Duration::from_secs(30), || async {
+        receiver.find(&kind, &id).is_some()
+    })
+    .await?;
     let callback = receiver.find(&kind, &id).context("the callback is gone")?;
     ensure!(callback.signed, "the callback's signature is wrong");
     stage.detail("signed callback", &format!("{} {}", callback.id, callback.raw));
@@ -173,7 +185,12 @@ async fn version_of(host: &Host, expected: &str) -> Result<String> {
     let page = host.get(Service::Nginx, SITE, "/?feed=rss2").await?;
     let text = page.text();
     let version = text.split("?v=").nth(1).and_then(|rest| rest.split('<').next()).unwrap_or_default();
-    ensure!(!version.is_empty(), "the feed names no version (expected {expected}): {} {}", page.status, text.chars().take(200).collect::<String>());
+    ensure!(
+        !version.is_empty(),
+        "the feed names no version (expected {expected}): {} {}",
+        page.status,
+        text.chars().take(200).collect::<String>()
+    );
     Ok(version.to_owned())
 }
 
@@ -191,7 +208,9 @@ fn secrets_are_kept(kedge: &Kedge, receiver: &Receiver) -> Result<()> {
             places.push((path.display().to_string(), std::fs::read(&path)?));
         }
     }
-    places.extend(receiver.received().into_iter().map(|one| (format!("callback {}", one.id), one.raw.into_bytes())));
+    places.extend(
+        receiver.received().into_iter().map(|one| (format!("callback {}", one.id), one.raw.into_bytes())),
+    );
     for secret in kedge.secrets() {
         for (place, bytes) in &places {
             let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());

@@ -111,7 +111,11 @@ fn step_line(step: &Value) -> String {
         "skipped" => ("-", "2"),
         _ => ("·", "2"),
     };
-    let doing = if word("state") == "undone" { step["undo"]["title"].as_str().unwrap_or_default() } else { word("title") };
+    let doing = if word("state") == "undone" {
+        step["undo"]["title"].as_str().unwrap_or_default()
+    } else {
+        word("title")
+    };
     let progress = match (step["progress"]["done"].as_u64(), word("state")) {
         (Some(done), "running") => format!("  {:.1} MiB", done as f64 / 1_048_576.0),
         _ => String::new(),

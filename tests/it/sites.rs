@@ -127,7 +127,10 @@ async fn moves(scene: &Scene) -> Result<()> {
     let neighbour = Poller::start(scene.port(), NEIGHBOUR, "/");
     let began = std::time::Instant::now();
     let backup = scene.run("backup", &json!({ "site": SITE })).await?;
-    ensure!(backup["state"] == "succeeded" && backup["result"]["backup_bytes"].as_u64() > Some(100_000), "backup: {backup}");
+    ensure!(
+        backup["state"] == "succeeded" && backup["result"]["backup_bytes"].as_u64() > Some(100_000),
+        "backup: {backup}"
+    );
 
     let before = scene.look().await?;
     broken_neighbour(scene, &before).await?;
@@ -138,13 +141,18 @@ async fn moves(scene: &Scene) -> Result<()> {
     let page = scene.host.get(scene.server, "store.example.test", "/").await?;
     ensure!(page.status == 200, "the new name answers {}", page.status);
     let old = scene.host.get(scene.server, SITE, "/some/page").await?;
-    ensure!(old.status == 301 && old.header("location") == Some("http://store.example.test/some/page"), "the old name: {}", old.head);
+    ensure!(
+        old.status == 301 && old.header("location") == Some("http://store.example.test/some/page"),
+        "the old name: {}",
+        old.head
+    );
     let database = scene
         .shell("sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" /srv/platforms/wordpress-6.8/sites/store.example.test/wp-config.php")
         .await?;
     let database = database.trim();
     ensure!(!database.is_empty(), "the new settings name no database");
-    let dump = scene.shell(&format!("mariadb-dump {database} | grep -cE '//shop\\.example\\.test' || true")).await?;
+    let dump =
+        scene.shell(&format!("mariadb-dump {database} | grep -cE '//shop\\.example\\.test' || true")).await?;
     ensure!(dump.trim() == "0", "{} lines of the dump still name the old host", dump.trim());
 
     take_back(scene, &id_of(&task)?).await?;
@@ -152,10 +160,20 @@ async fn moves(scene: &Scene) -> Result<()> {
     ensure!(page.status == 200, "after the undo the old name answers {}", page.status);
     let answers = neighbour.since(began);
     let bad: Vec<u16> = answers.iter().map(|seen| seen.status).filter(|status| *status != 200).collect();
-    ensure!(bad.is_empty() && answers.len() > 20, "of {} requests to the neighbour {bad:?} failed", answers.len());
+    ensure!(
+        bad.is_empty() && answers.len() > 20,
+        "of {} requests to the neighbour {bad:?} failed",
+        answers.len()
+    );
     let id = id_of(&task)?;
-    support::wait_until("the callback", Duration::from_secs(20), || async { scene.receiver.find("task.succeeded", &id).is_some() }).await?;
-    ensure!(scene.receiver.find("task.succeeded", &id).context("gone")?.signed, "the callback is not signed rightly");
+    support::wait_until("the callback", Duration::from_secs(20), || async {
+        scene.receiver.find("task.succeeded", &id).is_some()
+    })
+    .await?;
+    ensure!(
+        scene.receiver.find("task.succeeded", &id).context("gone")?.signed,
+        "the callback is not signed rightly"
+    );
     Ok(())
 }
 
@@ -170,7 +188,11 @@ async fn broken_neighbour(scene: &Scene, before: &Outside) -> Result<()> {
     let task = scene.run("migrate", &params).await?;
     scene.shell(&format!("rm {file}")).await?;
     ensure!(task["state"] == "rolled_back", "with a broken neighbour: {task}");
-    ensure!(task["error"]["detail"].as_str().is_some_and(|detail| detail.contains("zz-broken.conf")), "the culprit is not named: {}", task["error"]);
+    ensure!(
+        task["error"]["detail"].as_str().is_some_and(|detail| detail.contains("zz-broken.conf")),
+        "the culprit is not named: {}",
+        task["error"]
+    );
     as_before(before, &scene.look().await?, "a broken neighbour")
 }
 
@@ -179,17 +201,21 @@ async fn kill_dash_nine_at_random_moments_ends_done_or_as_before() -> Result<()>
     if !wanted() {
         return Ok(());
     }
-    let seed: u64 = std::env::var("KEDGE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    let seed: u64 =
+        std::env::var("KEDGE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
     let rounds: u32 = std::env::var("KEDGE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
     println!("KEDGE_SEED={seed} KEDGE_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut scene = Scene::new(Service::Nginx, Transport::Docker).await?;
     for round in 0..rounds {
         let broken = random.random_bool(0.5);
-        let mut kills: Vec<u64> = (0..random.random_range(1..=2)).map(|_| random.random_range(50..9000)).collect();
+        let mut kills: Vec<u64> =
+            (0..random.random_range(1..=2)).map(|_| random.random_range(50..9000)).collect();
         kills.sort_unstable();
         println!("round {round}: broken update: {broken}, kills after {kills:?} ms");
-        round_of_kills(&mut scene, broken, &kills).await.with_context(|| format!("round {round} of seed {seed}"))?;
+        round_of_kills(&mut scene, broken, &kills)
+            .await
+            .with_context(|| format!("round {round} of seed {seed}"))?;
     }
     scene.end().await
 }
@@ -197,7 +223,9 @@ async fn kill_dash_nine_at_random_moments_ends_done_or_as_before() -> Result<()>
 async fn round_of_kills(scene: &mut Scene, broken: bool, kills: &[u64]) -> Result<()> {
     let plugin = format!("/srv/platforms/wordpress-6.1/sites/{SITE}/wp-content/mu-plugins/broken.php");
     if broken {
-        let script = format!("mkdir -p \"$(dirname {plugin})\"; cat > {plugin} <<'X'\n<?php\nadd_filter('dbdelta_queries', function ($q) {{ throw new RuntimeException('broken on purpose'); }});\nX");
+        let script = format!(
+            "mkdir -p \"$(dirname {plugin})\"; cat > {plugin} <<'X'\n<?php\nadd_filter('dbdelta_queries', function ($q) {{ throw new RuntimeException('broken on purpose'); }});\nX"
+        );
         scene.shell(&script).await?;
     }
     let before = scene.look().await?;

@@ -24,22 +24,40 @@ const IMPURE_CRATES: [&str; 10] =
 
 /// Code that does I/O, reads the clock or rolls dice: not in pure crates.
 const IMPURE_CODE: [&str; 9] = [
-    "std::fs", "std::process", "std::net", "std::env", "std::thread", "std::io::std", "SystemTime::now", "Instant::now",
+    "std::fs",
+    "std::process",
+    "std::net",
+    "std::env",
+    "std::thread",
+    "std::io::std",
+    "SystemTime::now",
+    "Instant::now",
     "tokio::",
 ];
 
 /// Licences that may be linked into a binary that people run in production.
 const LICENCES: [&str; 14] = [
     "MIT-0",
-    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Zlib", "Unlicense",
-    "Unicode-3.0", "CC0-1.0", "MPL-2.0", "OpenSSL", "CDLA-Permissive-2.0",
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Zlib",
+    "Unlicense",
+    "Unicode-3.0",
+    "CC0-1.0",
+    "MPL-2.0",
+    "OpenSSL",
+    "CDLA-Permissive-2.0",
 ];
 
 /// Longest source file: beyond it a file rarely tells one story.
 const MAX_LINES: usize = 450;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// What cargo knows of the workspace and of everything that is built into it on this machine's kind.
@@ -80,7 +98,9 @@ fn production(text: &str) -> &str {
 
 /// Whether a file is for tests only.
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| matches!(part.as_os_str().to_str(), Some("tests" | "testing" | "testing.rs" | "tests.rs")))
+    path.components().any(|part| {
+        matches!(part.as_os_str().to_str(), Some("tests" | "testing" | "testing.rs" | "tests.rs"))
+    })
 }
 
 fn all_sources() -> Result<Vec<(PathBuf, String)>> {
@@ -96,7 +116,9 @@ fn arrows_point_one_way() -> Result<()> {
     let metadata = metadata()?;
     let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
     let mut seen = BTreeSet::new();
-    for package in metadata["packages"].as_array().into_iter().flatten().filter(|package| package["source"].is_null()) {
+    for package in
+        metadata["packages"].as_array().into_iter().flatten().filter(|package| package["source"].is_null())
+    {
         let name = package["name"].as_str().unwrap_or_default().to_owned();
         let depends = |kind: Option<&str>| -> Vec<String> {
             let all = package["dependencies"].as_array().into_iter().flatten();
@@ -112,7 +134,10 @@ fn arrows_point_one_way() -> Result<()> {
             let ours = dependency.starts_with("kedge");
             assert!(!ours || may.contains(&dependency.as_str()), "{name} must not know {dependency}");
             let pure = matches!(name.as_str(), "kedge-engine" | "kedge-workflows");
-            assert!(!(pure && IMPURE_CRATES.contains(&dependency.as_str())), "{name} is pure and must not know {dependency}");
+            assert!(
+                !(pure && IMPURE_CRATES.contains(&dependency.as_str())),
+                "{name} is pure and must not know {dependency}"
+            );
         }
     }
     for (name, _) in ARROWS {
@@ -141,7 +166,11 @@ fn only_hosts_start_processes_and_only_webhooks_speak_http() -> Result<()> {
     for (path, text) in sources(&root().join("drivers/src"))? {
         let at_home = path.starts_with(root().join("drivers/src/host"));
         let starts = production(&text).contains("process::Command");
-        assert!(at_home || is_test(&path) || !starts, "{} starts processes; go through a Host", path.display());
+        assert!(
+            at_home || is_test(&path) || !starts,
+            "{} starts processes; go through a Host",
+            path.display()
+        );
         assert!(!text.contains("reqwest::"), "{} speaks HTTP", path.display());
     }
     for (path, text) in sources(&root().join("webhooks/src"))? {
@@ -156,7 +185,10 @@ fn every_file_tells_one_story_and_says_which() -> Result<()> {
         let name = path.display();
         assert!(text.starts_with("//!"), "{name} does not begin with //! and what it is");
         let lines = production(&text).lines().count();
-        assert!(lines <= MAX_LINES || is_test(&path), "{name} has more than {MAX_LINES} lines; split it by concept");
+        assert!(
+            lines <= MAX_LINES || is_test(&path),
+            "{name} has more than {MAX_LINES} lines; split it by concept"
+        );
         for mark in [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X:")] {
             assert!(!text.contains(mark), "{name} has an unfinished mark");
         }

@@ -67,7 +67,8 @@ impl Face {
     /// # Errors
     /// When it is not accepted.
     pub async fn submit(&self, workflow: &str, params: &Value) -> Result<String> {
-        let (status, body) = self.post("/v1/tasks", &json!({ "workflow": workflow, "params": params })).await?;
+        let (status, body) =
+            self.post("/v1/tasks", &json!({ "workflow": workflow, "params": params })).await?;
         ensure!(status == 202, "{workflow} was not accepted: {status} {body}");
         id_of(&body)
     }
@@ -94,7 +95,11 @@ impl Face {
             if matches!(task["state"].as_str(), Some("succeeded" | "rolled_back" | "canceled" | "stuck")) {
                 return Ok(task);
             }
-            ensure!(tokio::time::Instant::now() < end, "{id} did not end within {} s: {task}", limit.as_secs());
+            ensure!(
+                tokio::time::Instant::now() < end,
+                "{id} did not end within {} s: {task}",
+                limit.as_secs()
+            );
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
     }

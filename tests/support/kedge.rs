@@ -45,7 +45,8 @@ pub fn binary() -> Result<PathBuf> {
     }
     let here = std::env::current_exe()?;
     let mut dirs = here.ancestors().skip(1).take(2).map(|dir| dir.join("kedge"));
-    dirs.find(|path| path.is_file()).context("there is no kedge binary; run `cargo build -p kedge` first, or set KEDGE_BIN")
+    dirs.find(|path| path.is_file())
+        .context("there is no kedge binary; run `cargo build -p kedge` first, or set KEDGE_BIN")
 }
 
 impl Kedge {

@@ -12,13 +12,21 @@ pub mod signing;
 ///
 /// # Errors
 /// When it does not hold in time: with what was waited for.
-pub async fn wait_until<F>(what: &str, limit: std::time::Duration, mut holds: impl FnMut() -> F) -> anyhow::Result<()>
+pub async fn wait_until<F>(
+    what: &str,
+    limit: std::time::Duration,
+    mut holds: impl FnMut() -> F,
+) -> anyhow::Result<()>
 where
     F: Future<Output = bool>,
 {
     let end = tokio::time::Instant::now() + limit;
     while !holds().await {
-        anyhow::ensure!(tokio::time::Instant::now() < end, "{what} did not come within {} s", limit.as_secs());
+        anyhow::ensure!(
+            tokio::time::Instant::now() < end,
+            "{what} did not come within {} s",
+            limit.as_secs()
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     Ok(())

@@ -22,11 +22,17 @@ impl Outside {
         let mut seen = BTreeMap::new();
         for (subject, script) in [
             ("files", FILES),
-            ("names in platforms", "cd /srv/platforms && ls -A1 */sites 2>/dev/null; ls -A1 */wp-config.php 2>/dev/null; true"),
+            (
+                "names in platforms",
+                "cd /srv/platforms && ls -A1 */sites 2>/dev/null; ls -A1 */wp-config.php 2>/dev/null; true",
+            ),
             ("databases", "mariadb -N -e 'SHOW DATABASES'"),
             ("users", USERS),
             ("grants", GRANTS),
-            ("vhosts", "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*"),
+            (
+                "vhosts",
+                "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*",
+            ),
             ("processes", "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -v grep; true"),
         ] {
             seen.insert(subject.to_owned(), shell(host, script).await?);

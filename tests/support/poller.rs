@@ -33,7 +33,9 @@ impl Poller {
     pub fn start(port: u16, site: &str, path: &str) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let kept = seen.clone();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {site}\r\nConnection: close\r\nUser-Agent: visitor\r\n\r\n");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {site}\r\nConnection: close\r\nUser-Agent: visitor\r\n\r\n"
+        );
         let polling = tokio::spawn(async move {
             loop {
                 let at = Instant::now();
@@ -49,7 +51,13 @@ impl Poller {
     /// What was seen since an instant.
     #[must_use]
     pub fn since(&self, from: Instant) -> Vec<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).iter().filter(|seen| seen.at >= from).copied().collect()
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter(|seen| seen.at >= from)
+            .copied()
+            .collect()
     }
 
     /// How long 503 was seen: from the first one to the first other answer after it, summed up.

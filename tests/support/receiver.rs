@@ -60,7 +60,8 @@ impl Receiver {
                 let (kept, secret) = (kept.clone(), secret.clone());
                 tokio::spawn(async move {
                     let service = service_fn(|request| take(request, &kept, &secret));
-                    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                    let served = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service);
                     if let Err(error) = served.await {
                         eprintln!("receiver: {error}");
                     }
@@ -95,8 +96,11 @@ async fn take(
     kept: &Mutex<Vec<Received>>,
     secret: &str,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let (id, timestamp, signature) = (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
+    let header = |name: &str| {
+        request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    let (id, timestamp, signature) =
+        (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
     let body = match request.into_body().collect().await {
         Ok(body) => body.to_bytes(),
         Err(_) => Bytes::new(),

@@ -2,6 +2,7 @@
 
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
+use kedge_engine::step::Ref;
 use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use crate::steps::database::{CreateSchema, CreateUser};
 use crate::steps::files::{FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
-use crate::steps::preflight::Preflight;
+use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitInstall;
 use crate::steps::vhost::{CheckHidden, GoLive, OpenHidden};
 
@@ -134,23 +135,7 @@ fn build(
         stores: Vec::new(),
     };
     plan.fingerprint(&proof, proof.resources());
-    let reserved = plan.step(
-        "reserve_names",
-        ReserveNames {
-            site: params.site.clone(),
-            server: server.clone(),
-            taken: taken_names(cx.facts, &server)?,
-        },
-        &[&found],
-    );
-    let store = Store { server, password: database_password(cx), names: Names::Reserved(reserved) };
-    let schema = plan.step(
-        "create_schema",
-        CreateSchema { site: params.site.clone(), store: store.clone(), found: None },
-        &[],
-    );
-    let user =
-        plan.step("create_user", CreateUser { site: params.site.clone(), store: store.clone() }, &[&schema]);
+    let (store, user) = database(plan, cx, params, &found)?;
     // The stage is made after the platform is prepared, so that it is gone before that is taken back.
     let mut before: Vec<Box<dyn Named>> = vec![Box::new(found.clone())];
     if !prepared {
@@ -177,10 +162,52 @@ fn build(
         };
         let install = InstallApp { to: to.clone(), store: store.clone(), request };
         let installed = plan.step("install_app", install, &[&ready]);
-        ready = plan.step("clear_caches", ClearCaches { to: to.clone(), store: store.clone() }, &[&installed]);
+        ready =
+            plan.step("clear_caches", ClearCaches { to: to.clone(), store: store.clone() }, &[&installed]);
     }
+    open(plan, cx, params, to, store, &ready);
+    Ok(())
+}
+
+/// The new database and its user.
+fn database(
+    plan: &mut PlanBuilder,
+    cx: &PlanCx<'_>,
+    params: &Params,
+    found: &Ref<Found>,
+) -> Result<(Store, Ref<()>), PlanRefusal> {
+    let server = params.database_server.clone();
+    let reserved = plan.step(
+        "reserve_names",
+        ReserveNames {
+            site: params.site.clone(),
+            server: server.clone(),
+            taken: taken_names(cx.facts, &server)?,
+        },
+        &[found],
+    );
+    let store = Store { server, password: database_password(cx), names: Names::Reserved(reserved) };
+    let schema = plan.step(
+        "create_schema",
+        CreateSchema { site: params.site.clone(), store: store.clone(), found: None },
+        &[],
+    );
+    let user =
+        plan.step("create_user", CreateUser { site: params.site.clone(), store: store.clone() }, &[&schema]);
+    Ok((store, user))
+}
+
+/// The directory in its place, checked behind a closed vhost; the decision; the doors open.
+fn open(
+    plan: &mut PlanBuilder,
+    cx: &PlanCx<'_>,
+    params: &Params,
+    to: &Place,
+    store: Store,
+    ready: &dyn Named,
+) {
     let from_dir = to.stage(cx.task.as_str());
-    let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &[&ready]);
+    let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &[ready]);
     let bypass = SecretRef(format!("bypass/{}", cx.task));
     let mut opened = plan.step(
         "open_hidden",
@@ -194,7 +221,6 @@ fn build(
     let commit = CommitInstall { to: to.clone(), store, client: params.client.clone() };
     let committed = plan.step("commit", commit, &[&opened]);
     plan.step("go_live", GoLive { to: to.clone(), bypass }, &[&committed]);
-    Ok(())
 }
 
 fn names_are_free(facts: &dyn Facts, params: &Params) -> Result<(), PlanRefusal> {

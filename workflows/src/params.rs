@@ -102,6 +102,6 @@ mod tests {
 
     #[test]
     fn stamps_are_utc() {
-        assert_eq!(stamp(1_795_363_200_123), "20261122.120000");
+        assert_eq!(stamp(1_795_363_200_123), "20261122.160000");
     }
 }

@@ -1,5 +1,7 @@
 //! The plans of the workflows, looked at as data: what waits for what, what is undone, what is refused. Nothing runs.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests: a failure is a failed test")]
+
 use std::collections::BTreeMap;
 
 use kedge_engine::plan::{Class, Plan, UndoSpec};

@@ -51,7 +51,13 @@ pub trait World: Send + Sync + 'static {
     /// The database server of that name.
     fn database(&self, name: &str, scope: &Scope) -> Result<Arc<dyn Database>, PortError>;
     /// The application driver of a platform, which is of this kind, acting on the host that its web server runs on.
-    fn app(&self, web_server: &str, platform: &str, kind: AppKind, scope: &Scope) -> Result<Arc<dyn App>, PortError>;
+    fn app(
+        &self,
+        web_server: &str,
+        platform: &str,
+        kind: AppKind,
+        scope: &Scope,
+    ) -> Result<Arc<dyn App>, PortError>;
     /// Where backups are kept.
     fn backups(&self, scope: &Scope) -> Arc<dyn Backups>;
     /// The secrets of sites.

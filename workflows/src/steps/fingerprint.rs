@@ -61,7 +61,8 @@ impl Step for FingerprintSite {
             let scope = scope(cx);
             let files = cx.ports.files(&place.web_server, &scope)?;
             let items = if files.stat(&place.dir).await?.is_some() {
-                let settings = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?.settings_files();
+                let settings =
+                    cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?.settings_files();
                 files.fingerprint(&place.dir, false, &settings).await?.entries
             } else {
                 vec![(".".to_owned(), "absent".to_owned())]

@@ -10,8 +10,8 @@ use super::database_sql::{FakeTable, FakeTables};
 use super::{FakeDatabase, FakeDisk, FakeFiles, Faults, Page};
 use crate::names::SiteName;
 use crate::ports::{
-    Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, Get, InstallRequest, PlatformFacts, PortError,
-    PortResult, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, Get, InstallRequest, PlatformFacts,
+    PortError, PortResult, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 
 const DISPATCHER: &[u8] = b"<?php // kedge: picks the site by its host name\n";
@@ -86,17 +86,27 @@ impl FakeApp {
             return Err(refused(format!("{root} has no dispatcher")));
         }
         let code = self.code_now(root)?;
-        let settings = self.disk.bytes(&format!("{site_dir}/{SETTINGS}")).map(|bytes| values(&bytes)).unwrap_or_default();
+        let settings = self
+            .disk
+            .bytes(&format!("{site_dir}/{SETTINGS}"))
+            .map(|bytes| values(&bytes))
+            .unwrap_or_default();
         let rows = self.as_site(&settings, |tables| {
-            let titles = tables.get("wp_posts").map(|posts| posts.rows.values().filter_map(|row| row[0].clone()).collect());
+            let titles = tables
+                .get("wp_posts")
+                .map(|posts| posts.rows.values().filter_map(|row| row[0].clone()).collect());
             (option(tables, "blogname"), option(tables, "home"), option(tables, "db_version"), titles)
         })?;
         let (Some(name), Some(home), Some(schema), titles) = rows else {
             return Err(refused("the site is not installed".to_owned()));
         };
         let titles: Vec<String> = titles.unwrap_or_default();
-        let (form, version) = (if request.path == "/wp-login.php" { "<form id=\"loginform\">" } else { "" }, code.version);
-        Ok(format!("<html>{name} at {home}: {} {form} WordPress {version} on {schema}</html>", titles.join(", ")))
+        let (form, version) =
+            (if request.path == "/wp-login.php" { "<form id=\"loginform\">" } else { "" }, code.version);
+        Ok(format!(
+            "<html>{name} at {home}: {} {form} WordPress {version} on {schema}</html>",
+            titles.join(", ")
+        ))
     }
 
     /// The code of a platform, from its files.
@@ -125,9 +135,14 @@ impl FakeApp {
     }
 
     /// Works on the database that the settings name, with the access that they name.
-    fn as_site<R>(&self, settings: &BTreeMap<String, String>, act: impl FnOnce(&mut FakeTables) -> R) -> PortResult<R> {
+    fn as_site<R>(
+        &self,
+        settings: &BTreeMap<String, String>,
+        act: impl FnOnce(&mut FakeTables) -> R,
+    ) -> PortResult<R> {
         let get = |key: &str| settings.get(key).map_or("", String::as_str);
-        let server = self.databases.get(get("server")).ok_or_else(|| refused("no database server".to_owned()))?;
+        let server =
+            self.databases.get(get("server")).ok_or_else(|| refused("no database server".to_owned()))?;
         server.as_site(get("user"), get("password"), get("schema"), act)
     }
 }
@@ -138,7 +153,10 @@ fn refused(what: String) -> PortError {
 
 fn values(bytes: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(bytes);
-    text.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn option(tables: &FakeTables, name: &str) -> Option<String> {
@@ -147,7 +165,9 @@ fn option(tables: &FakeTables, name: &str) -> Option<String> {
 }
 
 fn set_option(tables: &mut FakeTables, name: &str, value: &str) {
-    let table = tables.entry("wp_options".to_owned()).or_insert_with(|| FakeTable::new(&["option_name", "option_value"]));
+    let table = tables
+        .entry("wp_options".to_owned())
+        .or_insert_with(|| FakeTable::new(&["option_name", "option_value"]));
     match table.rows.values_mut().find(|row| row[0].as_deref() == Some(name)) {
         Some(row) => row[1] = Some(value.to_owned()),
         None => {
@@ -160,20 +180,29 @@ fn schema_of(tables: &FakeTables) -> Option<u64> {
     option(tables, "db_version").and_then(|version| version.parse().ok())
 }
 
-fn install(tables: &mut FakeTables, site: &AppSite, request: &InstallRequest, password: &str, schema: u64) -> PortResult<()> {
+fn install(
+    tables: &mut FakeTables,
+    site: &AppSite,
+    request: &InstallRequest,
+    password: &str,
+    schema: u64,
+) -> PortResult<()> {
     if option(tables, "siteurl").is_some() {
         let ours = tables.get("wp_users").is_some_and(|users| {
-            users.rows.values().any(|row| row[0].as_deref() == Some(&request.admin_user) && row[1].as_deref() == Some(password))
+            users.rows.values().any(|row| {
+                row[0].as_deref() == Some(&request.admin_user) && row[1].as_deref() == Some(password)
+            })
         });
-        return if ours { Ok(()) } else { Err(refused("another site is installed in this database".to_owned())) };
+        return if ours {
+            Ok(())
+        } else {
+            Err(refused("another site is installed in this database".to_owned()))
+        };
     }
     let (url, dir) = (format!("http://{}", site.name), &site.live_dir);
     let (link, path) = (format!("{url}/about"), format!("{dir}/wp-content/uploads"));
-    let widget = format!(
-        "a:2:{{s:3:\"url\";s:{}:\"{link}\";s:4:\"path\";s:{}:\"{path}\";}}",
-        link.len(),
-        path.len()
-    );
+    let widget =
+        format!("a:2:{{s:3:\"url\";s:{}:\"{link}\";s:4:\"path\";s:{}:\"{path}\";}}", link.len(), path.len());
     for (name, value) in [
         ("siteurl", url.as_str()),
         ("home", &url),
@@ -186,7 +215,11 @@ fn install(tables: &mut FakeTables, site: &AppSite, request: &InstallRequest, pa
         set_option(tables, name, value);
     }
     let mut posts = FakeTable::new(&["post_title", "post_content", "guid"]);
-    posts.insert(&["Hello world!", &format!("<a href=\"{link}\">It's here</a>\nand {}\\/x", url.replace('/', "\\/")), &format!("{url}/?p=1")]);
+    posts.insert(&[
+        "Hello world!",
+        &format!("<a href=\"{link}\">It's here</a>\nand {}\\/x", url.replace('/', "\\/")),
+        &format!("{url}/?p=1"),
+    ]);
     tables.insert("wp_posts".to_owned(), posts);
     let mut users = FakeTable::new(&["user_login", "user_pass", "user_email"]);
     users.insert(&[&request.admin_user, password, &request.admin_email]);
@@ -262,7 +295,8 @@ impl App for FakeApp {
             database.user,
             secret.expose()
         );
-        let access = Access { mode: 0o440, user: Some("root".to_owned()), group: Some("www-data".to_owned()) };
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some("www-data".to_owned()) };
         let expected = there.as_ref().map(|file| file.sha256.as_str());
         self.files.put(&path, text.as_bytes(), &access, expected).await?;
         self.faults.after("app.write_settings", &site.dir)
@@ -270,7 +304,8 @@ impl App for FakeApp {
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
         let password = self.secrets.get(&request.admin_password).await?;
-        let password = password.ok_or_else(|| refused("the password of the first user is not known".to_owned()))?;
+        let password =
+            password.ok_or_else(|| refused("the password of the first user is not known".to_owned()))?;
         let code = self.code(&site.platform_root).await?;
         let settings = self.settings(site).await?;
         self.faults.before("app.install", site.name.as_str())?;
@@ -282,7 +317,8 @@ impl App for FakeApp {
         self.faults.before("app.site_facts", site.name.as_str())?;
         let code = self.code(&site.platform_root).await?;
         let settings = self.settings(site).await?;
-        let (installed, schema) = self.as_site(&settings, |tables| (option(tables, "siteurl").is_some(), schema_of(tables)))?;
+        let (installed, schema) =
+            self.as_site(&settings, |tables| (option(tables, "siteurl").is_some(), schema_of(tables)))?;
         let update_pending = installed && schema != Some(code.schema);
         Ok(SiteFacts { installed, version: code.version, schema_version: schema, update_pending })
     }
@@ -313,7 +349,9 @@ impl App for FakeApp {
         self.faults.before("app.clear_caches", site.name.as_str())?;
         self.as_site(&settings, |tables| {
             if let Some(options) = tables.get_mut("wp_options") {
-                options.rows.retain(|_, row| row[0].as_deref().is_none_or(|name| !name.starts_with("_transient")));
+                options
+                    .rows
+                    .retain(|_, row| row[0].as_deref().is_none_or(|name| !name.starts_with("_transient")));
             }
         })?;
         self.faults.after("app.clear_caches", site.name.as_str())
@@ -327,7 +365,11 @@ impl App for FakeApp {
             user: Some(user.to_owned()),
             group: Some("www-data".to_owned()),
         };
-        vec![rule("", 0o755, 0o640, "root"), rule("wp-content", 0o2775, 0o664, "www-data"), rule(SETTINGS, 0o755, 0o440, "root")]
+        vec![
+            rule("", 0o755, 0o640, "root"),
+            rule("wp-content", 0o2775, 0o664, "www-data"),
+            rule(SETTINGS, 0o755, 0o440, "root"),
+        ]
     }
 
     fn settings_files(&self) -> Vec<String> {

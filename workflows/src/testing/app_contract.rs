@@ -1,6 +1,10 @@
 //! The promises of the application port, tested on the fake and on real applications with the same lines.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a suite fails by panicking, also where it is not compiled as a test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a suite fails by panicking, also where it is not compiled as a test"
+)]
 
 use std::sync::Arc;
 
@@ -8,8 +12,8 @@ use async_trait::async_trait;
 
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
-    Access, App, AppDatabase, AppSite, CopyOptions, Database, DatabaseFingerprint, Files, InstallRequest, Login, Mark, PortError,
-    SecretRef, Secrets,
+    Access, App, AppDatabase, AppSite, CopyOptions, Database, DatabaseFingerprint, Files, InstallRequest,
+    Login, Mark, PortError, SecretRef, Secrets,
 };
 
 /// What the suite needs, all on one host.
@@ -119,7 +123,8 @@ impl Side {
 
     async fn settings(&self, bench: &dyn AppBench) -> String {
         let name = bench.app().settings_files().into_iter().next().expect("a settings file");
-        let file = bench.files().read(&format!("{}/{name}", self.site.dir)).await.expect("read").expect("there");
+        let file =
+            bench.files().read(&format!("{}/{name}", self.site.dir)).await.expect("read").expect("there");
         assert_eq!(file.mode & 0o007, 0, "others read the settings");
         String::from_utf8(file.bytes).expect("text")
     }
@@ -147,10 +152,16 @@ fn the_policy_is_told(bench: &dyn AppBench) {
     let app = bench.app();
     let site = SiteName::parse("app.contract.test").expect("a host name");
     let rules = app.access_rules();
-    assert!(rules.first().is_some_and(|rule| rule.path.is_empty()), "the first rule is for everything: {rules:?}");
+    assert!(
+        rules.first().is_some_and(|rule| rule.path.is_empty()),
+        "the first rule is for everything: {rules:?}"
+    );
     assert!(rules.iter().all(|rule| rule.dir_mode & 0o002 == 0 && rule.file_mode & 0o002 == 0), "{rules:?}");
     for file in app.settings_files() {
-        assert!(rules.iter().any(|rule| rule.path == file && rule.file_mode & 0o007 == 0), "{file} needs a rule: {rules:?}");
+        assert!(
+            rules.iter().any(|rule| rule.path == file && rule.file_mode & 0o007 == 0),
+            "{file} needs a rule: {rules:?}"
+        );
     }
     let checks = app.smoke_checks(&site);
     assert!(checks.iter().any(|check| check.get.path == "/"), "{checks:?}");
@@ -168,11 +179,12 @@ async fn a_platform_is_prepared_and_taken_back(bench: &dyn AppBench) {
     assert!(app.prepare_platform(&old).await.expect("prepared"), "this call made it");
     assert!(app.platform_facts(&old).await.expect("facts").prepared);
     assert!(!app.prepare_platform(&old).await.expect("prepared"), "it was there already");
-    let neighbour = format!("{old}/sites/neighbour.contract.test");
+    let (sites, neighbour) = (format!("{old}/sites"), format!("{old}/sites/neighbour.contract.test"));
+    let had_sites = files.stat(&sites).await.expect("asked").is_some();
     files.make_dir(&neighbour, &access(), true).await.expect("made");
     app.unprepare_platform(&old).await.expect("left alone");
     assert!(app.platform_facts(&old).await.expect("facts").prepared, "a site lives on it");
-    files.remove_tree(&neighbour, &old).await.expect("removed");
+    files.remove_tree(if had_sites { &neighbour } else { &sites }, &old).await.expect("removed");
     for _ in 0..2 {
         app.unprepare_platform(&old).await.expect("taken back, also twice");
         assert!(!app.platform_facts(&old).await.expect("facts").prepared);
@@ -180,7 +192,10 @@ async fn a_platform_is_prepared_and_taken_back(bench: &dyn AppBench) {
     let left = files.fingerprint(&old, true, &[]).await.expect("fingerprint");
     let different: Vec<_> = left.entries.iter().filter(|entry| !print.entries.contains(entry)).collect();
     // Directories that had children for a while have another time; nothing else may differ.
-    assert!(left.entries.iter().map(|(key, _)| key).eq(print.entries.iter().map(|(key, _)| key)), "{different:?}");
+    assert!(
+        left.entries.iter().map(|(key, _)| key).eq(print.entries.iter().map(|(key, _)| key)),
+        "{different:?}"
+    );
     foreign_settings_are_refused(bench, &old).await;
 }
 
@@ -218,12 +233,17 @@ async fn a_site_is_installed(bench: &dyn AppBench, side: &Side) {
         app.install(site, &request("chief")).await.expect("installed, also twice");
     }
     assert_refused(app.install(site, &request("other")).await, "an install over another");
-    let (facts, platform) =
-        (app.site_facts(site).await.expect("facts"), app.platform_facts(&site.platform_root).await.expect("facts"));
+    let (facts, platform) = (
+        app.site_facts(site).await.expect("facts"),
+        app.platform_facts(&site.platform_root).await.expect("facts"),
+    );
     assert_eq!((facts.version, facts.schema_version), (platform.version, platform.schema_version));
     assert!(facts.installed && !facts.update_pending);
     app.clear_caches(site).await.expect("emptied");
-    let wrong = AppSite { database: AppDatabase { password: request("other").admin_password, ..site.database.clone() }, ..site.clone() };
+    let wrong = AppSite {
+        database: AppDatabase { password: request("other").admin_password, ..site.database.clone() },
+        ..site.clone()
+    };
     app.write_settings(&wrong).await.expect("written");
     let error = app.site_facts(site).await.expect_err("the password is wrong");
     let secret = bench.secrets().get(&wrong.database.password).await.expect("asked").expect("there");
@@ -267,7 +287,10 @@ async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &
     app.write_settings(&to.site).await.expect("written");
     to.fix_access(bench).await;
     let settings = to.settings(bench).await;
-    assert!(settings.contains(to.login.user.as_str()) && !settings.contains(from.login.user.as_str()), "it names its own database");
+    assert!(
+        settings.contains(to.login.user.as_str()) && !settings.contains(from.login.user.as_str()),
+        "it names its own database"
+    );
     assert!(settings.ends_with("// my own: \\ 'x' \"y\"\n"), "own lines come along");
     let facts = app.site_facts(&to.site).await.expect("facts");
     assert!(facts.installed && facts.update_pending, "{facts:?}");
@@ -275,7 +298,11 @@ async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &
     let message = assert_refused(app.update_database(&to.site).await, "an update that fails");
     let secret = bench.secrets().get(&to.login.password).await.expect("asked").expect("there");
     assert!(!message.contains(secret.expose()), "a secret is in an error");
-    assert_eq!(database.fingerprint(&request).await.expect("fingerprint"), before, "the original was touched");
+    assert_eq!(
+        database.fingerprint(&request).await.expect("fingerprint"),
+        before,
+        "the original was touched"
+    );
     bench.break_update(&to.site, false).await;
     let report = app.update_database(&to.site).await.expect("updated");
     let wanted = app.platform_facts(&to.site.platform_root).await.expect("facts").schema_version;
@@ -285,6 +312,10 @@ async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &
     app.clear_caches(&to.site).await.expect("emptied");
     let facts = app.site_facts(&to.site).await.expect("facts");
     assert!(facts.installed && !facts.update_pending, "{facts:?}");
-    assert_eq!(database.fingerprint(&request).await.expect("fingerprint"), before, "the original was touched");
+    assert_eq!(
+        database.fingerprint(&request).await.expect("fingerprint"),
+        before,
+        "the original was touched"
+    );
     to.publish(bench).await;
 }

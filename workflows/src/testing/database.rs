@@ -537,14 +537,24 @@ mod tests {
                 .unwrap();
         }
 
-        async fn add_option(&self, schema: &DatabaseName, login: (&DatabaseName, &Secret), name: &str, value: &str) -> bool {
+        async fn add_option(
+            &self,
+            schema: &DatabaseName,
+            login: (&DatabaseName, &Secret),
+            name: &str,
+            value: &str,
+        ) -> bool {
             let add = |tables: &mut FakeTables| tables.get_mut("kc_options").unwrap().insert(&[name, value]);
             self.database.as_site(login.0.as_str(), login.1.expose(), schema.as_str(), add).is_ok()
         }
 
         async fn options(&self, schema: &DatabaseName) -> Vec<(String, String)> {
             let read = |tables: &mut FakeTables| {
-                tables["kc_options"].rows.values().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect()
+                tables["kc_options"]
+                    .rows
+                    .values()
+                    .map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap()))
+                    .collect()
             };
             self.database.with_tables(schema, read).unwrap()
         }
@@ -568,7 +578,8 @@ mod tests {
         let bench = bench(&faults);
         let mark = Mark { task: "t".into(), site: "a.test".into() };
         let login = Login { user: name.clone(), password: SecretRef("half".into()) };
-        let tables = FakeTables::from([("a".to_owned(), FakeTable::new(&[])), ("b".to_owned(), FakeTable::new(&[]))]);
+        let tables =
+            FakeTables::from([("a".to_owned(), FakeTable::new(&[])), ("b".to_owned(), FakeTable::new(&[]))]);
         let sql = dump(&tables);
         let stream = || -> ByteStream { Box::pin(futures::stream::iter([Ok(Bytes::from(sql.clone()))])) };
         block_on(async {

@@ -1,6 +1,10 @@
 //! The promises of the database port, tested on the fake and on real servers with the same lines.
 
-#![allow(clippy::expect_used, clippy::panic, reason = "a suite fails by panicking, also where it is not compiled as a test")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a suite fails by panicking, also where it is not compiled as a test"
+)]
 
 use std::sync::Arc;
 
@@ -11,7 +15,8 @@ use futures::future::BoxFuture;
 
 use crate::names::DatabaseName;
 use crate::ports::{
-    ByteStream, Database, DatabaseFingerprint, Existing, Login, Mark, PortError, Secret, SecretRef, Secrets, VolatileRows,
+    ByteStream, Database, DatabaseFingerprint, Existing, Login, Mark, PortError, Secret, SecretRef, Secrets,
+    VolatileRows,
 };
 
 /// What the suite needs to prepare on the server, and what only a bystander sees.
@@ -28,7 +33,13 @@ pub trait DatabaseBench: Send + Sync {
     /// Makes the table `kc_options` (a numbered key, `name`, `value`) in a schema, logged in as its user.
     async fn make_table(&self, schema: &DatabaseName, user: &DatabaseName, password: &Secret);
     /// Adds a row to it, logged in as a user; `false` when the server denies access.
-    async fn add_option(&self, schema: &DatabaseName, login: (&DatabaseName, &Secret), name: &str, value: &str) -> bool;
+    async fn add_option(
+        &self,
+        schema: &DatabaseName,
+        login: (&DatabaseName, &Secret),
+        name: &str,
+        value: &str,
+    ) -> bool;
     /// All rows of it, in the order of their keys, as an administrator sees them.
     async fn options(&self, schema: &DatabaseName) -> Vec<(String, String)>;
     /// Opens a session of a user; the future ends when the server has ended it.
@@ -123,7 +134,10 @@ async fn a_schema_comes_and_goes(bench: &dyn DatabaseBench) {
     assert_eq!(database.schema(&schema).await.expect("asked"), Existing::Absent);
     for _ in 0..2 {
         database.create_schema(&schema, &mine, None).await.expect("created, also twice");
-        assert_eq!(database.schema(&schema).await.expect("asked"), Existing::Marked { task: "t1".to_owned() });
+        assert_eq!(
+            database.schema(&schema).await.expect("asked"),
+            Existing::Marked { task: "t1".to_owned() }
+        );
     }
     assert_not_ours(database.create_schema(&schema, &other, None).await, "another task creates it");
     assert_not_ours(database.drop_schema(&schema, &other).await, "another task drops it");
@@ -145,8 +159,12 @@ async fn what_is_not_ours_stays(bench: &dyn DatabaseBench) {
     bench.secrets().ensure(&secret).await.expect("a secret");
     bench.add_foreign(&foreign).await;
     let database = bench.database();
-    let request =
-        DatabaseFingerprint { schema: foreign.clone(), user: Some(foreign.clone()), volatile: Vec::new(), full: true };
+    let request = DatabaseFingerprint {
+        schema: foreign.clone(),
+        user: Some(foreign.clone()),
+        volatile: Vec::new(),
+        full: true,
+    };
     let before = database.fingerprint(&request).await.expect("fingerprint");
     assert_eq!(database.schema(&foreign).await.expect("asked"), Existing::Unmarked);
     assert_not_ours(database.create_schema(&foreign, &mine, None).await, "create over it");
@@ -177,7 +195,10 @@ async fn a_user_reaches_its_schema_only(bench: &dyn DatabaseBench) {
     bench.secrets().ensure(&other).await.expect("a secret");
     let stranger = Mark { task: "t9".to_owned(), ..mark.clone() };
     assert_not_ours(database.drop_user(&login.user, &other, &stranger).await, "a stranger drops it");
-    assert_not_ours(database.create_user(&login.user, schema, &other, &stranger).await, "a stranger takes it over");
+    assert_not_ours(
+        database.create_user(&login.user, schema, &other, &stranger).await,
+        "a stranger takes it over",
+    );
     assert!(place.add(bench, "x", "z").await, "it works as before");
     let login = place.login.clone();
     place.remove(bench).await;
@@ -238,7 +259,11 @@ async fn a_dump_comes_back_as_it_was(bench: &dyn DatabaseBench) {
     assert_eq!((report.bytes, report.tables), (sql.len() as u64, 1));
     assert_eq!(bench.options(&to.schema).await, bench.options(&from.schema).await);
     assert_eq!(database.fingerprint(&full(&to)).await.expect("fingerprint"), before);
-    assert_eq!(database.fingerprint(&full(&from)).await.expect("fingerprint"), before, "a dump changes nothing");
+    assert_eq!(
+        database.fingerprint(&full(&from)).await.expect("fingerprint"),
+        before,
+        "a dump changes nothing"
+    );
     assert!(to.add(bench, "new", "row").await, "the user writes to what was imported");
     // Straight through, without a stop in between, after emptying; twice, as a repeated step does.
     for _ in 0..2 {
@@ -248,14 +273,16 @@ async fn a_dump_comes_back_as_it_was(bench: &dyn DatabaseBench) {
     let dump = database.dump(&from.schema).await.expect("dumping");
     database.import(&to.schema, &to.mark, &to.login, dump).await.expect("imported");
     assert_eq!(database.fingerprint(&full(&to)).await.expect("fingerprint"), before);
-    assert!(database.dump(&name("kc_absent")).await.is_err() || {
-        let mut dump = database.dump(&name("kc_absent")).await.expect("dumping");
-        let mut failed = false;
-        while let Some(chunk) = dump.next().await {
-            failed |= chunk.is_err();
+    assert!(
+        database.dump(&name("kc_absent")).await.is_err() || {
+            let mut dump = database.dump(&name("kc_absent")).await.expect("dumping");
+            let mut failed = false;
+            while let Some(chunk) = dump.next().await {
+                failed |= chunk.is_err();
+            }
+            failed
         }
-        failed
-    });
+    );
     from.remove(bench).await;
     to.remove(bench).await;
 }
@@ -275,7 +302,8 @@ async fn a_broken_import_is_an_error(bench: &dyn DatabaseBench) {
     );
     let cut = PortError::Lost("the source went away".to_owned());
     let half = &sql[..sql.len() / 2];
-    let error = database.import(&other.schema, &other.mark, &other.login, stream(half, Some(cut.clone()))).await;
+    let error =
+        database.import(&other.schema, &other.mark, &other.login, stream(half, Some(cut.clone()))).await;
     assert_eq!(error, Err(cut), "the error of the source is the error");
     database.empty_schema(&other.schema, &other.mark).await.expect("emptied");
     let mut wrong = sql.clone();
@@ -300,8 +328,12 @@ async fn a_fingerprint_sees_what_changed(bench: &dyn DatabaseBench) {
         column: "name".to_owned(),
         like: vec!["\\_transient%".to_owned(), "cron".to_owned()],
     }];
-    let quick =
-        DatabaseFingerprint { schema: place.schema.clone(), user: Some(user.clone()), volatile: Vec::new(), full: false };
+    let quick = DatabaseFingerprint {
+        schema: place.schema.clone(),
+        user: Some(user.clone()),
+        volatile: Vec::new(),
+        full: false,
+    };
     let deep = DatabaseFingerprint { full: true, ..quick.clone() };
     let patient = DatabaseFingerprint { volatile, ..deep.clone() };
     let mut seen = Vec::new();
@@ -314,7 +346,11 @@ async fn a_fingerprint_sees_what_changed(bench: &dyn DatabaseBench) {
     }
     assert!(seen[0].entries.len() < seen[1].entries.len());
     assert!(place.add(bench, "_transient_x", "1").await && place.add(bench, "cron", "2").await);
-    assert_eq!(database.fingerprint(&patient).await.expect("fingerprint"), seen[2], "volatile rows do not count");
+    assert_eq!(
+        database.fingerprint(&patient).await.expect("fingerprint"),
+        seen[2],
+        "volatile rows do not count"
+    );
     assert_ne!(database.fingerprint(&quick).await.expect("fingerprint"), seen[0]);
     assert!(place.add(bench, "xtransient_y", "3").await);
     assert_ne!(database.fingerprint(&patient).await.expect("fingerprint"), seen[2]);
