@@ -17,6 +17,7 @@ mod callbacks;
 mod cancel;
 mod claims;
 mod doubt;
+mod golden;
 mod guarantees;
 mod locking;
 mod proof;
