@@ -19,8 +19,19 @@ impl Markers {
     pub(super) fn replace(&self, file: &[u8], block: &str) -> PortResult<Option<Vec<u8>>> {
         let lines = lines(file);
         let at = |marker: &str, whole: bool| -> Vec<usize> {
-            let is = |line: &[u8]| if whole { line.trim_ascii_end() == marker.as_bytes() } else { line.starts_with(marker.as_bytes()) };
-            lines.iter().enumerate().filter(|(_, (start, end))| is(&file[*start..*end])).map(|(i, _)| i).collect()
+            let is = |line: &[u8]| {
+                if whole {
+                    line.trim_ascii_end() == marker.as_bytes()
+                } else {
+                    line.starts_with(marker.as_bytes())
+                }
+            };
+            lines
+                .iter()
+                .enumerate()
+                .filter(|(_, (start, end))| is(&file[*start..*end]))
+                .map(|(i, _)| i)
+                .collect()
         };
         match (at(self.begin, false).as_slice(), at(self.end, true).as_slice()) {
             ([], []) => Ok(None),
@@ -66,7 +77,12 @@ mod tests {
 
     #[test]
     fn damaged_markers_are_refused() {
-        for file in ["# BEGIN kedge\nx\n", "# END kedge\n", "# END kedge\n# BEGIN kedge\n", "# BEGIN kedge\n# BEGIN kedge\n# END kedge\n"] {
+        for file in [
+            "# BEGIN kedge\nx\n",
+            "# END kedge\n",
+            "# END kedge\n# BEGIN kedge\n",
+            "# BEGIN kedge\n# BEGIN kedge\n# END kedge\n",
+        ] {
             assert!(MARKERS.replace(file.as_bytes(), "x").is_err(), "{file:?}");
         }
     }

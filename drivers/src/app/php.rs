@@ -72,10 +72,15 @@ impl Php {
         })?;
         let what = &run.what;
         match answer(&finished.stdout, &frame) {
-            Some(Answer::Good(value)) => serde_json::from_value(value)
-                .map_err(|error| PortError::Refused(format!("{what}: PHP answered something unexpected: {error}"))),
-            Some(Answer::Bad { message, away: true }) => Err(PortError::Unavailable(format!("{what}: {}", masked(&message)))),
-            Some(Answer::Bad { message, away: false }) => Err(PortError::Refused(format!("{what}: {}", masked(&message)))),
+            Some(Answer::Good(value)) => serde_json::from_value(value).map_err(|error| {
+                PortError::Refused(format!("{what}: PHP answered something unexpected: {error}"))
+            }),
+            Some(Answer::Bad { message, away: true }) => {
+                Err(PortError::Unavailable(format!("{what}: {}", masked(&message))))
+            }
+            Some(Answer::Bad { message, away: false }) => {
+                Err(PortError::Refused(format!("{what}: {}", masked(&message))))
+            }
             None => {
                 let (status, said) = (finished.status, masked(&finished.last_error()));
                 let text = format!("{what}: PHP ended without an answer, status {status}: {said}");
@@ -92,7 +97,8 @@ impl Php {
 /// 128 random bits in hex.
 fn frame() -> PortResult<String> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
     Ok(format!("kedge-{}", hex::encode(bytes)))
 }
 
@@ -132,7 +138,10 @@ fn answer(stdout: &[u8], frame: &str) -> Option<Answer> {
 }
 
 fn mask(text: &str, secrets: &[Secret]) -> String {
-    secrets.iter().filter(|secret| !secret.expose().is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "***"))
+    secrets
+        .iter()
+        .filter(|secret| !secret.expose().is_empty())
+        .fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "***"))
 }
 
 #[cfg(test)]
@@ -143,7 +152,10 @@ mod tests {
     fn an_answer_is_found_in_whatever_is_printed_around_it() {
         let frame = "kedge-0011";
         for (stdout, expected) in [
-            ("Notice: x\n\nkedge-0011{\"a\":1}kedge-0011\nafter", Some(Answer::Good(serde_json::json!({ "a": 1 })))),
+            (
+                "Notice: x\n\nkedge-0011{\"a\":1}kedge-0011\nafter",
+                Some(Answer::Good(serde_json::json!({ "a": 1 }))),
+            ),
             (
                 "kedge-0011{\"error\":\"no\",\"away\":true}kedge-0011",
                 Some(Answer::Bad { message: "no".into(), away: true }),
@@ -169,6 +181,9 @@ mod tests {
 
     #[test]
     fn secrets_are_masked() {
-        assert_eq!(mask("denied for 'pw' (pw)", &[Secret::new("pw"), Secret::new("")]), "denied for '***' (***)");
+        assert_eq!(
+            mask("denied for 'pw' (pw)", &[Secret::new("pw"), Secret::new("")]),
+            "denied for '***' (***)"
+        );
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts, PortError, PortResult, Scope,
-    Secret, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts,
+    PortError, PortResult, Scope, Secret, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -79,14 +79,20 @@ impl PlainConfig {
     /// # Errors
     /// `Refused` naming the path that leaves the site's directory or would be served.
     pub fn check(&self) -> PortResult<()> {
-        let within = |path: &str| !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let within =
+            |path: &str| !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         for path in self.writable.iter().chain([&self.settings_file]) {
             if !within(path) {
-                return Err(PortError::Refused(format!("{path:?} has to be a path below the site's directory")));
+                return Err(PortError::Refused(format!(
+                    "{path:?} has to be a path below the site's directory"
+                )));
             }
         }
         if self.settings_file.starts_with("docroot/") || self.settings_file == DOCROOT {
-            return Err(PortError::Refused(format!("{:?} would be served to visitors: put it outside of docroot", self.settings_file)));
+            return Err(PortError::Refused(format!(
+                "{:?} would be served to visitors: put it outside of docroot",
+                self.settings_file
+            )));
         }
         Ok(())
     }
@@ -123,7 +129,10 @@ impl Plain {
         if command.is_empty() {
             return Ok(());
         }
-        let argv = ["sh", "-c", IN_DIRECTORY, "kedge-plain", &site.dir].map(str::to_owned).into_iter().chain(command.iter().cloned());
+        let argv = ["sh", "-c", IN_DIRECTORY, "kedge-plain", &site.dir]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(command.iter().cloned());
         let command = Command::new(&self.scope, argv)
             .as_user(&self.web_user)
             .within(LIMIT)
@@ -135,9 +144,13 @@ impl Plain {
             PortError::Unavailable(what) => PortError::Lost(what),
             other => other,
         })?;
-        finished.success(&format!("{doing} {}", site.name)).map(|_| ()).map_err(|error| match (error, secret) {
-            (PortError::Refused(text), Some(secret)) => PortError::Refused(text.replace(secret.expose(), "***")),
-            (error, _) => error,
+        finished.success(&format!("{doing} {}", site.name)).map(|_| ()).map_err(|error| {
+            match (error, secret) {
+                (PortError::Refused(text), Some(secret)) => {
+                    PortError::Refused(text.replace(secret.expose(), "***"))
+                }
+                (error, _) => error,
+            }
         })
     }
 }
@@ -149,7 +162,9 @@ impl App for Plain {
             return Err(PortError::Refused(format!("{root} is not a directory")));
         }
         let version = self.files.read(&format!("{root}/VERSION")).await?;
-        let version = version.map_or(String::new(), |file| String::from_utf8_lossy(&file.bytes).trim().chars().take(100).collect());
+        let version = version.map_or(String::new(), |file| {
+            String::from_utf8_lossy(&file.bytes).trim().chars().take(100).collect()
+        });
         Ok(PlatformFacts { version, schema_version: None, prepared: true })
     }
 
@@ -176,11 +191,19 @@ impl App for Plain {
 
     async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
         let secret = self.secrets.get(&site.database.password).await?;
-        let secret = secret.ok_or_else(|| PortError::Refused("the password of the site's database does not exist".to_owned()))?;
+        let secret = secret.ok_or_else(|| {
+            PortError::Refused("the password of the site's database does not exist".to_owned())
+        })?;
         let path = format!("{}/{}", site.dir, self.config.settings_file);
         let there = self.files.read(&path).await?;
-        let new = settings(self.config.settings_format, there.as_ref().map(|file| file.bytes.as_slice()), site, &secret)?;
-        let access = Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.web_user.clone()) };
+        let new = settings(
+            self.config.settings_format,
+            there.as_ref().map(|file| file.bytes.as_slice()),
+            site,
+            &secret,
+        )?;
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.web_user.clone()) };
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
@@ -189,7 +212,8 @@ impl App for Plain {
     }
 
     async fn site_facts(&self, site: &AppSite) -> PortResult<SiteFacts> {
-        let installed = self.files.stat(&format!("{}/{}", site.dir, self.config.settings_file)).await?.is_some();
+        let installed =
+            self.files.stat(&format!("{}/{}", site.dir, self.config.settings_file)).await?.is_some();
         let version = self.platform_facts(&site.platform_root).await?.version;
         // What the update does is the owner's: whether it is needed cannot be seen, so it is run at every move.
         let update_pending = installed && !self.config.update_command.is_empty();
@@ -238,13 +262,21 @@ impl App for Plain {
 }
 
 /// The settings file that shall be there, given the one that is.
-fn settings(format: SettingsFormat, there: Option<&[u8]>, site: &AppSite, password: &Secret) -> PortResult<Vec<u8>> {
+fn settings(
+    format: SettingsFormat,
+    there: Option<&[u8]>,
+    site: &AppSite,
+    password: &Secret,
+) -> PortResult<Vec<u8>> {
     let (start, markers) = match format {
         SettingsFormat::Env => ("", Markers { begin: "# BEGIN kedge", end: "# END kedge" }),
         SettingsFormat::Php => ("<?php\n", Markers { begin: "// BEGIN kedge", end: "// END kedge" }),
     };
     let url = format!("http://{}", site.name);
-    let mut block = format!("{}: written anew whenever Kedge moves the site. Your own settings belong below.\n", markers.begin);
+    let mut block = format!(
+        "{}: written anew whenever Kedge moves the site. Your own settings belong below.\n",
+        markers.begin
+    );
     for (name, value) in [
         ("DB_HOST", site.database.address.as_str()),
         ("DB_NAME", site.database.name.as_str()),
@@ -279,7 +311,9 @@ fn settings(format: SettingsFormat, there: Option<&[u8]>, site: &AppSite, passwo
 /// A value in single quotes, which neither shells nor dotenv libraries look into.
 fn env_value(value: &str) -> PortResult<String> {
     if value.contains('\'') || value.chars().any(char::is_control) {
-        return Err(PortError::Refused("a value for the settings file has a quote or control character".to_owned()));
+        return Err(PortError::Refused(
+            "a value for the settings file has a quote or control character".to_owned(),
+        ));
     }
     Ok(format!("'{value}'"))
 }
@@ -296,7 +330,9 @@ mod tests {
 
     #[test]
     fn settings_are_made_replaced_and_added() {
-        for (format, own) in [(SettingsFormat::Env, "OWN=1"), (SettingsFormat::Php, "<?php\ndefine('OWN', 1);\n")] {
+        for (format, own) in
+            [(SettingsFormat::Env, "OWN=1"), (SettingsFormat::Php, "<?php\ndefine('OWN', 1);\n")]
+        {
             let new = render(format, None).unwrap();
             assert!(new.contains("DB_PASSWORD") && new.contains("'pw'"), "{new}");
             assert_eq!(render(format, Some(&new)).unwrap(), new);

@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts, PortError, PortResult,
-    SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts,
+    PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport,
+    VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use serde_json::{Map, Value};
 
 use super::php::{Php, Run};
 use super::wordpress_settings;
-use crate::host::Host;
+use crate::host::{Command, Host};
 
 /// The file that WordPress reads its settings from; in the platform's root it is the dispatcher.
 const SETTINGS: &str = "wp-config.php";
@@ -104,7 +105,9 @@ impl WordPress {
         }
         let what = format!("{} {}", run.doing, site.name);
         let script = [LOAD, run.script];
-        self.php.run(Run { what, script: &script, parameters, secrets, limit: run.limit, changes: run.changes }).await
+        self.php
+            .run(Run { what, script: &script, parameters, secrets, limit: run.limit, changes: run.changes })
+            .await
     }
 }
 
@@ -147,7 +150,11 @@ impl App for WordPress {
             })
             .await?;
         let prepared = self.dispatcher(root).await?.is_some_and(|file| file.bytes == DISPATCHER.as_bytes());
-        Ok(PlatformFacts { version: platform.version, schema_version: Some(platform.schema_version), prepared })
+        Ok(PlatformFacts {
+            version: platform.version,
+            schema_version: Some(platform.schema_version),
+            prepared,
+        })
     }
 
     async fn prepare_platform(&self, root: &str) -> PortResult<bool> {
@@ -170,12 +177,17 @@ impl App for WordPress {
         match self.dispatcher(root).await {
             Ok(Some(file)) => {
                 self.files.restore(&format!("{root}/{SETTINGS}"), None, &[file.sha256]).await?;
-                self.files.remove_tree(&sites, root).await
             }
-            Ok(None) => self.files.remove_tree(&sites, root).await,
-            Err(PortError::Refused(_)) => Ok(()),
-            Err(error) => Err(error),
+            Ok(None) => {}
+            Err(PortError::Refused(_)) => return Ok(()),
+            Err(error) => return Err(error),
         }
+        // Not by `remove_tree`: a site may move in at this moment.
+        let rmdir = ["rmdir", "--ignore-fail-on-non-empty", "--", &sites];
+        if self.files.stat(&sites).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
+            self.php.host.run(Command::new(&self.php.scope, rmdir)).await?.success(&format!("removing {sites}"))?;
+        }
+        Ok(())
     }
 
     async fn fill_skeleton(&self, root: &str, site_dir: &str) -> PortResult<()> {
@@ -189,7 +201,11 @@ impl App for WordPress {
                     self.files.copy_tree(&from, &to, &CopyOptions::default()).await?;
                 }
                 None => {}
-                Some(_) => return Err(PortError::Refused(format!("{from} is not a directory; a platform must be one plain tree"))),
+                Some(_) => {
+                    return Err(PortError::Refused(format!(
+                        "{from} is not a directory; a platform must be one plain tree"
+                    )));
+                }
             }
         }
         for name in DIRECTORIES {
@@ -205,18 +221,25 @@ impl App for WordPress {
         let password = self.secret(&site.database.password).await?;
         let path = format!("{}/{SETTINGS}", site.dir);
         let there = self.files.read(&path).await?;
-        let new = wordpress_settings::render(there.as_ref().map(|file| file.bytes.as_slice()), site, &password, salt)
-            .map_err(|error| match error {
-                PortError::Refused(what) => PortError::Refused(format!("{path}: {what}")),
-                other => other,
-            })?;
-        let access = Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
+        let new = wordpress_settings::render(
+            there.as_ref().map(|file| file.bytes.as_slice()),
+            site,
+            &password,
+            salt,
+        )
+        .map_err(|error| match error {
+            PortError::Refused(what) => PortError::Refused(format!("{path}: {what}")),
+            other => other,
+        })?;
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
         let password = self.secret(&request.admin_password).await?;
-        let mut run = OnSite::new("installing", include_str!("php/wordpress_install.php")).changing(INSTALL_LIMIT);
+        let mut run =
+            OnSite::new("installing", include_str!("php/wordpress_install.php")).changing(INSTALL_LIMIT);
         for (name, value) in [
             ("title", request.title.as_str()),
             ("admin_user", &request.admin_user),
@@ -237,7 +260,8 @@ impl App for WordPress {
     }
 
     async fn update_database(&self, site: &AppSite) -> PortResult<UpdateReport> {
-        let run = OnSite::new("updating the database of", include_str!("php/wordpress_update.php")).changing(UPDATE_LIMIT);
+        let run = OnSite::new("updating the database of", include_str!("php/wordpress_update.php"))
+            .changing(UPDATE_LIMIT);
         let Updated { from, to } = self.on_site(site, run).await?;
         Ok(UpdateReport { from: Some(from), to: Some(to) })
     }
@@ -257,7 +281,11 @@ impl App for WordPress {
         };
         let web = self.php.user.as_str();
         // A site owns its themes and plugins: its own dashboard installs them. The core and the settings are not its own.
-        vec![rule("", 0o750, 0o640, "root"), rule("wp-content", 0o2775, 0o664, web), rule(SETTINGS, 0o750, 0o440, "root")]
+        vec![
+            rule("", 0o750, 0o640, "root"),
+            rule("wp-content", 0o2775, 0o664, web),
+            rule(SETTINGS, 0o750, 0o440, "root"),
+        ]
     }
 
     fn settings_files(&self) -> Vec<String> {
@@ -291,7 +319,12 @@ impl App for WordPress {
             rows(
                 "_usermeta",
                 "meta_key",
-                &["session_tokens", "community-events-location", r"%\_dashboard\_quick\_press\_last\_post\_id", r"%user-settings%"],
+                &[
+                    "session_tokens",
+                    "community-events-location",
+                    r"%\_dashboard\_quick\_press\_last\_post\_id",
+                    r"%user-settings%",
+                ],
             ),
             // Who has an editor open.
             rows("_postmeta", "meta_key", &[r"\_edit\_lock", r"\_edit\_last"]),
@@ -305,9 +338,13 @@ impl App for WordPress {
             get: Get { host: site.clone(), path: path.to_owned(), bypass: None },
             statuses: vec![200],
             contains: vec![contains.to_owned()],
-            lacks: ["Error establishing a database connection", "There has been a critical error", "Fatal error</b>"]
-                .map(str::to_owned)
-                .into(),
+            lacks: [
+                "Error establishing a database connection",
+                "There has been a critical error",
+                "Fatal error</b>",
+            ]
+            .map(str::to_owned)
+            .into(),
         };
         vec![check("/", "</html>"), check("/wp-login.php", "loginform")]
     }
@@ -316,6 +353,7 @@ impl App for WordPress {
 /// A key of 384 random bits.
 fn salt() -> PortResult<String> {
     let mut bytes = [0; 48];
-    getrandom::fill(&mut bytes).map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
     Ok(hex::encode(bytes))
 }

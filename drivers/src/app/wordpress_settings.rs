@@ -34,18 +34,25 @@ pub(super) fn render(
         return Ok(new);
     }
     // A file that is not from us: our definitions come first, and the first one of a constant counts.
-    let open = file.strip_prefix(b"<?php").ok_or_else(|| PortError::Refused("it does not begin with <?php".to_owned()))?;
+    let open = file
+        .strip_prefix(b"<?php")
+        .ok_or_else(|| PortError::Refused("it does not begin with <?php".to_owned()))?;
     let line = memchr::memchr(b'\n', open).map_or(file.len(), |i| file.len() - open.len() + i + 1);
     let (first, rest) = file.split_at(line);
     if first.trim_ascii_end() != b"<?php" {
-        return Err(PortError::Refused("its first line has more than <?php; put a line break there".to_owned()));
+        return Err(PortError::Refused(
+            "its first line has more than <?php; put a line break there".to_owned(),
+        ));
     }
     Ok([b"<?php\n", block.as_bytes(), rest].concat())
 }
 
 fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
     let url = format!("http://{}", site.name);
-    let mut text = format!("{}: written anew whenever Kedge moves the site. Your own settings belong below.\n", MARKERS.begin);
+    let mut text = format!(
+        "{}: written anew whenever Kedge moves the site. Your own settings belong below.\n",
+        MARKERS.begin
+    );
     for (name, value) in [
         ("DB_NAME", site.database.name.as_str()),
         ("DB_USER", site.database.user.as_str()),
@@ -69,7 +76,8 @@ fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
 }
 
 fn whole(block: &str, mut salt: impl FnMut() -> PortResult<String>) -> PortResult<String> {
-    let mut text = format!("<?php\n{block}\ndefine( 'DB_CHARSET', 'utf8mb4' );\ndefine( 'DB_COLLATE', '' );\n\n");
+    let mut text =
+        format!("<?php\n{block}\ndefine( 'DB_CHARSET', 'utf8mb4' );\ndefine( 'DB_COLLATE', '' );\n\n");
     for name in SALTS {
         text += &format!("define( '{name}', {} );\n", literal(&salt()?)?);
     }

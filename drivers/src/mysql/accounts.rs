@@ -74,7 +74,9 @@ pub(super) async fn of_user(client: &Client, user: &DatabaseName) -> PortResult<
 /// Whether an account is ours: by its mark, or by the password.
 fn ours(account: &Account, flavour: Flavour, secret: Option<&Secret>, mark: &Mark) -> bool {
     match flavour {
-        Flavour::Mysql => account.attribute.as_deref().and_then(marks::task_of).as_deref() == Some(&mark.task),
+        Flavour::Mysql => {
+            account.attribute.as_deref().and_then(marks::task_of).as_deref() == Some(&mark.task)
+        }
         Flavour::Mariadb => secret.is_some_and(|secret| {
             account.authentication.trim_end() == format!("mysql_native_password {}", native_hash(secret))
         }),
@@ -97,7 +99,9 @@ pub(super) async fn create(
 ) -> PortResult<()> {
     let server = &client.tools().await?.server;
     if server.flavour == Flavour::Mysql && user.as_str().len() > MAX_MYSQL_USER {
-        return Err(PortError::Refused(format!("user {user} is longer than MySQL's {MAX_MYSQL_USER} characters")));
+        return Err(PortError::Refused(format!(
+            "user {user} is longer than MySQL's {MAX_MYSQL_USER} characters"
+        )));
     }
     let existing = of_user(client, user).await?;
     if let Some(other) = existing.iter().find(|account| !ours(account, server.flavour, Some(secret), mark)) {
@@ -112,12 +116,14 @@ pub(super) async fn create(
             match server.flavour {
                 Flavour::Mariadb => {
                     let hash = native_hash(secret);
-                    let sql = format!("CREATE USER {account} IDENTIFIED VIA mysql_native_password USING '{hash}';");
+                    let sql =
+                        format!("CREATE USER {account} IDENTIFIED VIA mysql_native_password USING '{hash}';");
                     client.execute_secret(&what, &sql).await?;
                 }
                 Flavour::Mysql => {
                     let (password, attribute) = (quote::text(secret.expose())?, marks::user_attribute(mark)?);
-                    let sql = format!("CREATE USER {account} IDENTIFIED BY {password} ATTRIBUTE {attribute};");
+                    let sql =
+                        format!("CREATE USER {account} IDENTIFIED BY {password} ATTRIBUTE {attribute};");
                     client.execute_secret(&what, &sql).await?;
                 }
             }
@@ -128,7 +134,12 @@ pub(super) async fn create(
 }
 
 /// Drops the accounts of a user that are ours.
-pub(super) async fn drop(client: &Client, user: &DatabaseName, secret: Option<&Secret>, mark: &Mark) -> PortResult<()> {
+pub(super) async fn drop(
+    client: &Client,
+    user: &DatabaseName,
+    secret: Option<&Secret>,
+    mark: &Mark,
+) -> PortResult<()> {
     let flavour = client.tools().await?.server.flavour;
     let existing = of_user(client, user).await?;
     let (mine, others): (Vec<_>, Vec<_>) =
@@ -141,13 +152,20 @@ pub(super) async fn drop(client: &Client, user: &DatabaseName, secret: Option<&S
     }
     for account in &mine {
         let (host, quoted) = (&account.host, quote::account(user.as_str(), &account.host)?);
-        client.execute(&format!("dropping user {user}@{host}"), &format!("DROP USER IF EXISTS {quoted};")).await?;
+        client
+            .execute(&format!("dropping user {user}@{host}"), &format!("DROP USER IF EXISTS {quoted};"))
+            .await?;
     }
     Ok(())
 }
 
 /// Somebody may have given our user rights on another schema since: dropping it would break whoever relies on that.
-async fn refuse_if_used_elsewhere(client: &Client, user: &DatabaseName, account: &Account, mark: &Mark) -> PortResult<()> {
+async fn refuse_if_used_elsewhere(
+    client: &Client,
+    user: &DatabaseName,
+    account: &Account,
+    mark: &Mark,
+) -> PortResult<()> {
     let matches = if client.tools().await?.server.grant_wildcards { "LIKE" } else { "=" };
     let (name, host) = (quote::text(user.as_str())?, quote::text(&account.host)?);
     let query = Select::new(
@@ -199,7 +217,8 @@ async fn end_sessions(client: &Client, user: &DatabaseName) -> PortResult<()> {
         if sessions.is_empty() {
             return Ok(());
         }
-        let ids = sessions.iter().map(|row| field(row, 0)).filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        let ids =
+            sessions.iter().map(|row| field(row, 0)).filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
         let sql: String = ids.map(|id| format!("KILL {id};\n")).collect();
         // One that ended by itself meanwhile is an error of its KILL, and no reason to spare the others.
         said = client.execute_all(&sql).await?;
@@ -281,11 +300,19 @@ mod tests {
     #[test]
     fn a_fingerprint_holds_no_hash() {
         assert_eq!(
-            without_login("GRANT USAGE ON *.* TO `u`@`h` IDENTIFIED BY PASSWORD '*AB' REQUIRE SSL WITH MAX_USER_CONNECTIONS 3"),
+            without_login(
+                "GRANT USAGE ON *.* TO `u`@`h` IDENTIFIED BY PASSWORD '*AB' REQUIRE SSL WITH MAX_USER_CONNECTIONS 3"
+            ),
             "GRANT USAGE ON *.* TO `u`@`h` REQUIRE SSL WITH MAX_USER_CONNECTIONS 3"
         );
-        assert_eq!(without_login("GRANT USAGE ON *.* TO `u`@`h` IDENTIFIED VIA x USING 'y'"), "GRANT USAGE ON *.* TO `u`@`h`");
-        assert_eq!(without_login("GRANT ALL PRIVILEGES ON `a`.* TO `u`@`h`"), "GRANT ALL PRIVILEGES ON `a`.* TO `u`@`h`");
+        assert_eq!(
+            without_login("GRANT USAGE ON *.* TO `u`@`h` IDENTIFIED VIA x USING 'y'"),
+            "GRANT USAGE ON *.* TO `u`@`h`"
+        );
+        assert_eq!(
+            without_login("GRANT ALL PRIVILEGES ON `a`.* TO `u`@`h`"),
+            "GRANT ALL PRIVILEGES ON `a`.* TO `u`@`h`"
+        );
         assert!(!login_digest("u@h", "mysql_native_password *AB").contains("AB*"));
     }
 }

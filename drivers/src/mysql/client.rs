@@ -160,7 +160,10 @@ impl Client {
     }
 
     /// A command of the dump tool as administrator.
-    pub(super) async fn dump_command(&self, options: impl IntoIterator<Item = String>) -> PortResult<Command> {
+    pub(super) async fn dump_command(
+        &self,
+        options: impl IntoIterator<Item = String>,
+    ) -> PortResult<Command> {
         let tools = self.tools().await?;
         let mut argv = vec![tools.dump.clone()];
         argv.extend(self.defaults());
@@ -170,7 +173,12 @@ impl Client {
 
     /// A command of the client that logs in as somebody else, to the same server. The option file with the login is the first
     /// lines of standard input (see [`LOGIN`]); `sql` follows.
-    pub(super) async fn login_command(&self, login: &str, schema: &str, sql: crate::host::Input) -> PortResult<Command> {
+    pub(super) async fn login_command(
+        &self,
+        login: &str,
+        schema: &str,
+        sql: crate::host::Input,
+    ) -> PortResult<Command> {
         let tools = self.tools().await?;
         let mut argv: Vec<String> = ["sh", "-c", LOGIN, "kedge-login"].map(str::to_owned).into();
         argv.push(tools.client.clone());
@@ -244,7 +252,8 @@ impl Client {
                 rows.into_iter().flatten().flatten().flatten().next().as_deref() != Some("ON")
             }
         };
-        let server = Server { flavour, version: version.clone(), grant_wildcards, our_host: our_host.clone() };
+        let server =
+            Server { flavour, version: version.clone(), grant_wildcards, our_host: our_host.clone() };
         check_version(&server)?;
         Ok(Tools { client, dump, dump_help, client_help, server })
     }
@@ -301,7 +310,8 @@ fn client_options(session: String) -> Vec<String> {
 }
 
 fn check_version(server: &Server) -> PortResult<()> {
-    let mut parts = server.version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut parts =
+        server.version.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let number = [(); 3].map(|()| parts.next().unwrap_or(0));
     let (least, name) = match server.flavour {
         Flavour::Mariadb => ([10, 5, 0], "MariaDB 10.5"),
@@ -309,7 +319,9 @@ fn check_version(server: &Server) -> PortResult<()> {
     };
     if number < least {
         let version = &server.version;
-        return Err(PortError::Refused(format!("the database server is {version}; {name} is the oldest that can carry our marks")));
+        return Err(PortError::Refused(format!(
+            "the database server is {version}; {name} is the oldest that can carry our marks"
+        )));
     }
     Ok(())
 }
@@ -341,7 +353,8 @@ pub(super) fn unescape(field: &[u8]) -> Vec<u8> {
 }
 
 fn statement(number: usize, query: &Select) -> String {
-    let columns: String = query.columns.iter().map(|column| format!(", HEX(CAST({column} AS CHAR))")).collect();
+    let columns: String =
+        query.columns.iter().map(|column| format!(", HEX(CAST({column} AS CHAR))")).collect();
     format!("SELECT {number}{columns} {};\n", query.rest)
 }
 
@@ -369,7 +382,10 @@ mod tests {
     #[test]
     fn answers_are_numbered_rows_of_hex() {
         let answers = rows(b"0\t61\tNULL\n1\t\n0\tC3A4\t6109\n", 3).unwrap();
-        assert_eq!(answers[0], vec![vec![Some("a".into()), None], vec![Some("ä".into()), Some("a\t".into())]]);
+        assert_eq!(
+            answers[0],
+            vec![vec![Some("a".into()), None], vec![Some("ä".into()), Some("a\t".into())]]
+        );
         assert_eq!(answers[1], vec![vec![Some(String::new())]]);
         assert!(answers[2].is_empty());
         for bad in [&b"x\t61\n"[..], b"0\tzz\n", b"5\t61\n", b"0\tFF\n", b"\xff"] {

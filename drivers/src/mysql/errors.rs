@@ -46,10 +46,16 @@ fn of_code(code: Option<u32>, failure: Failure<'_>, effect: Effect) -> fn(String
     }
     match (code, effect) {
         // Too many connections, cannot connect, unknown host, read error while connecting; lock wait, deadlock: rolled back.
-        (Some(1040 | 1203 | 1129 | 2002 | 2003 | 2005 | 2012 | 2026 | 1205 | 1213 | 1412), _) => PortError::Unavailable,
+        (Some(1040 | 1203 | 1129 | 2002 | 2003 | 2005 | 2012 | 2026 | 1205 | 1213 | 1412), _) => {
+            PortError::Unavailable
+        }
         // Shutdown in progress, connection killed or interrupted, gone away, lost during a statement.
-        (Some(1053 | 1152 | 1158 | 1159 | 1160 | 1161 | 1317 | 1927 | 2006 | 2013), Effect::None) => PortError::Unavailable,
-        (Some(1053 | 1152 | 1158 | 1159 | 1160 | 1161 | 1317 | 1927 | 2006 | 2013), Effect::Change) => PortError::Lost,
+        (Some(1053 | 1152 | 1158 | 1159 | 1160 | 1161 | 1317 | 1927 | 2006 | 2013), Effect::None) => {
+            PortError::Unavailable
+        }
+        (Some(1053 | 1152 | 1158 | 1159 | 1160 | 1161 | 1317 | 1927 | 2006 | 2013), Effect::Change) => {
+            PortError::Lost
+        }
         // Ended by a signal, such as the kernel's when memory is short.
         (None, Effect::Change) if failure.status >= 128 => PortError::Lost,
         (None, Effect::None) if failure.status >= 128 => PortError::Unavailable,
@@ -58,7 +64,9 @@ fn of_code(code: Option<u32>, failure: Failure<'_>, effect: Effect) -> fn(String
 }
 
 fn no_space(stderr: &str) -> bool {
-    ["Errcode: 28", "errno: 28", "error 28 from storage", "No space left on device"].iter().any(|sign| stderr.contains(sign))
+    ["Errcode: 28", "errno: 28", "error 28 from storage", "No space left on device"]
+        .iter()
+        .any(|sign| stderr.contains(sign))
 }
 
 fn hint(code: u32) -> Option<&'static str> {
@@ -66,7 +74,9 @@ fn hint(code: u32) -> Option<&'static str> {
         1044 | 1045 | 1142 | 1227 | 1410 => "check the rights of the account that Kedge uses",
         1153 => "a row is larger than the server's max_allowed_packet: raise it",
         1273 | 1115 => "this server lacks that collation or character set",
-        1419 => "set log_bin_trust_function_creators=1 on this server, or site users can make no trigger or function",
+        1419 => {
+            "set log_bin_trust_function_creators=1 on this server, or site users can make no trigger or function"
+        }
         1290 | 1836 => "the server refuses writes",
         1698 => "the account logs in by socket only: run as its system user or name an admin_defaults_file",
         _ => return None,
@@ -99,7 +109,9 @@ fn message(stderr: &str) -> String {
         .lines()
         .map(str::trim)
         // What MySQL's tools say of every password in a file, and MariaDB's of their old names.
-        .filter(|line| !line.is_empty() && !line.contains("[Warning]") && !line.contains("Deprecated program name"))
+        .filter(|line| {
+            !line.is_empty() && !line.contains("[Warning]") && !line.contains("Deprecated program name")
+        })
         .collect::<Vec<_>>()
         .join("; ");
     if text.is_empty() {
@@ -118,8 +130,14 @@ mod tests {
             ("ERROR 1045 (28000): Access denied for user 'x'@'localhost' (using password: YES)", Some(1045)),
             ("ERROR 1064 (42000) at line 7: You have an error", Some(1064)),
             ("ERROR 2002 (HY000): Can't connect to local server through socket '/run/x' (2)", Some(2002)),
-            ("mariadb-dump: Got error: 1049: \"Unknown database 'x'\" when selecting the database", Some(1049)),
-            ("mysqldump: Error 2013: Lost connection to MySQL server during query when dumping table `x` at row: 5", Some(2013)),
+            (
+                "mariadb-dump: Got error: 1049: \"Unknown database 'x'\" when selecting the database",
+                Some(1049),
+            ),
+            (
+                "mysqldump: Error 2013: Lost connection to MySQL server during query when dumping table `x` at row: 5",
+                Some(2013),
+            ),
             ("mysqldump: Error: 'Access denied; you need' when trying to dump tablespaces", None),
             ("mariadb-dump: Couldn't execute 'SHOW CREATE FUNCTION `f`': denied (1227)", Some(1227)),
             ("a warning\nERROR 1213 (40001) at line 2: Deadlock found", Some(1213)),
@@ -142,14 +160,22 @@ mod tests {
             ("ERROR 1045 (28000): Access denied", Effect::Change, PortError::Refused),
             ("ERROR 1114 (HY000) at line 9: The table 't' is full", Effect::Change, PortError::NoSpace),
             ("ERROR 1030 (HY000): Got error 28 from storage engine", Effect::Change, PortError::NoSpace),
-            ("ERROR 3 (HY000): Error writing file '/tmp/x' (Errcode: 28 \"No space left on device\")", Effect::None, PortError::NoSpace),
+            (
+                "ERROR 3 (HY000): Error writing file '/tmp/x' (Errcode: 28 \"No space left on device\")",
+                Effect::None,
+                PortError::NoSpace,
+            ),
             ("", Effect::Change, PortError::Lost),
             ("Killed", Effect::None, PortError::Unavailable),
         ];
         for (text, effect, make) in cases {
             let status = if text.starts_with("ERROR") { 1 } else { 137 };
             let error = classify("act", Failure { status, stderr: text }, effect);
-            assert_eq!(std::mem::discriminant(&error), std::mem::discriminant(&make(String::new())), "{text}: {error:?}");
+            assert_eq!(
+                std::mem::discriminant(&error),
+                std::mem::discriminant(&make(String::new())),
+                "{text}: {error:?}"
+            );
         }
     }
 
@@ -163,6 +189,9 @@ mod tests {
     fn an_error_of_a_statement_with_a_secret_does_not_quote_it() {
         let failure = Failure { status: 1, stderr: "ERROR 1064 (42000) at line 1: near 'BY 'hunter2''" };
         let error = classify_secret("creating user x", failure, Effect::Change);
-        assert_eq!(error, PortError::Refused("creating user x: the server answered with error 1064".to_owned()));
+        assert_eq!(
+            error,
+            PortError::Refused("creating user x: the server answered with error 1064".to_owned())
+        );
     }
 }

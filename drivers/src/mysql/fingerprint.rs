@@ -57,7 +57,8 @@ async fn schema_entries(client: &Client, request: &DatabaseFingerprint) -> PortR
 }
 
 async fn defaults(client: &Client, name: &DatabaseName, what: &str) -> PortResult<Option<String>> {
-    let from = format!("FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}", quote::text(name.as_str())?);
+    let from =
+        format!("FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {}", quote::text(name.as_str())?);
     let query = Select::new(["DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME"], from);
     let rows = client.select_one(what, query).await?;
     Ok(rows.first().map(|row| format!("{} {}", field(row, 0), field(row, 1))))
@@ -111,7 +112,12 @@ fn without_counter(objects: &[Object], request: &DatabaseFingerprint) -> BTreeSe
 }
 
 /// The statements, whose answers [`Reader`] understands. `character_set_results=NULL`: bytes as they are stored.
-fn script(name: &DatabaseName, objects: &[Object], columns: &Columns, request: &DatabaseFingerprint) -> PortResult<String> {
+fn script(
+    name: &DatabaseName,
+    objects: &[Object],
+    columns: &Columns,
+    request: &DatabaseFingerprint,
+) -> PortResult<String> {
     let mut sql = format!(
         "SET SESSION character_set_results=NULL;\nSET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;\nUSE {};\n\
          START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY;\n",
@@ -120,7 +126,11 @@ fn script(name: &DatabaseName, objects: &[Object], columns: &Columns, request: &
     for object in objects {
         let (hex, quoted) = (hex::encode(&object.name), quote::identifier(&object.name)?);
         let kind = &object.kind;
-        let show = if matches!(kind.as_str(), "BASE TABLE" | "SYSTEM VERSIONED" | "SEQUENCE") { "TABLE" } else { kind };
+        let show = if matches!(kind.as_str(), "BASE TABLE" | "SYSTEM VERSIONED" | "SEQUENCE") {
+            "TABLE"
+        } else {
+            kind
+        };
         sql += &format!("SELECT 'show', '{kind}', '{hex}';\nSHOW CREATE {show} {quoted};\n");
         let history = if kind == "SYSTEM VERSIONED" { " FOR SYSTEM_TIME ALL" } else { "" };
         let counted = match kind.as_str() {
@@ -139,7 +149,8 @@ fn script(name: &DatabaseName, objects: &[Object], columns: &Columns, request: &
         if request.full || kind == "SEQUENCE" {
             let of_table = columns.get(&object.name).map_or(&[][..], Vec::as_slice);
             let list = row_columns(of_table)?;
-            sql += &format!("SELECT 'rows', '{hex}';\nSELECT 'r', {list} FROM {quoted}{history}{condition};\n");
+            sql +=
+                &format!("SELECT 'rows', '{hex}';\nSELECT 'r', {list} FROM {quoted}{history}{condition};\n");
         }
     }
     sql += &format!(
@@ -155,7 +166,9 @@ fn script(name: &DatabaseName, objects: &[Object], columns: &Columns, request: &
 fn row_columns(columns: &[(String, bool)]) -> PortResult<String> {
     let mut list = Vec::new();
     let nullable = columns.iter().filter(|(_, nullable)| *nullable);
-    let nulls = nullable.map(|(name, _)| Ok(format!("{} IS NULL", quote::identifier(name)?))).collect::<PortResult<Vec<_>>>()?;
+    let nulls = nullable
+        .map(|(name, _)| Ok(format!("{} IS NULL", quote::identifier(name)?)))
+        .collect::<PortResult<Vec<_>>>()?;
     if !nulls.is_empty() {
         list.push(format!("CONCAT({})", nulls.join(", ")));
     }
@@ -178,13 +191,16 @@ mod tests {
     }
 
     fn columns() -> Columns {
-        [("wp_options".to_owned(), vec![("option_id".to_owned(), false), ("option_name".to_owned(), true)])].into()
+        [("wp_options".to_owned(), vec![("option_id".to_owned(), false), ("option_name".to_owned(), true)])]
+            .into()
     }
 
     #[test]
     fn volatile_rules_hold_for_tables_that_have_their_column() {
         let rules = [rule("options", "option_name", &["\\_transient%", "cron"])];
-        let Rows::Where(condition) = rows_that_count("wp_options", &columns(), &rules).unwrap() else { panic!("no condition") };
+        let Rows::Where(condition) = rows_that_count("wp_options", &columns(), &rules).unwrap() else {
+            panic!("no condition")
+        };
         assert_eq!(
             condition,
             r"NOT COALESCE(`option_name` LIKE '\\_transient%', FALSE) AND NOT COALESCE(`option_name` LIKE 'cron', FALSE)"

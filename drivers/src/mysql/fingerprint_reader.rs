@@ -49,7 +49,16 @@ impl Reader {
     /// A reader for this schema; the auto increments of some tables do not count.
     pub(super) fn new(schema: &str, without_counter: BTreeSet<String>) -> Self {
         let schema = schema.to_owned();
-        Self { schema, without_counter, entries: Vec::new(), line: Vec::new(), row: None, rows: None, shown: None, ended: false }
+        Self {
+            schema,
+            without_counter,
+            entries: Vec::new(),
+            line: Vec::new(),
+            row: None,
+            rows: None,
+            shown: None,
+            ended: false,
+        }
     }
 
     /// Takes a chunk of output.
@@ -73,7 +82,9 @@ impl Reader {
     pub(super) fn finish(mut self) -> PortResult<Vec<(String, String)>> {
         self.end_of_rows();
         if !self.ended {
-            return Err(PortError::Unavailable("the database's answers to a fingerprint broke off".to_owned()));
+            return Err(PortError::Unavailable(
+                "the database's answers to a fingerprint broke off".to_owned(),
+            ));
         }
         Ok(self.entries)
     }
@@ -105,14 +116,18 @@ impl Reader {
         let line = std::mem::take(&mut self.line);
         let fields: Vec<&[u8]> = line.split(|byte| *byte == b'\t').collect();
         if let Some((kind, name)) = self.shown.take() {
-            self.entries.push((format!("{}:{name}", kind.to_lowercase()), definition(&self.schema, &kind, &fields)?));
+            self.entries
+                .push((format!("{}:{name}", kind.to_lowercase()), definition(&self.schema, &kind, &fields)?));
             return Ok(());
         }
         self.end_of_rows();
         match fields.as_slice() {
-            [b"show", kind, name] => self.shown = Some((String::from_utf8_lossy(kind).into_owned(), text(name)?)),
+            [b"show", kind, name] => {
+                self.shown = Some((String::from_utf8_lossy(kind).into_owned(), text(name)?))
+            }
             [b"count", name, count] => {
-                self.entries.push((format!("rows:{}", text(name)?), String::from_utf8_lossy(count).into_owned()));
+                self.entries
+                    .push((format!("rows:{}", text(name)?), String::from_utf8_lossy(count).into_owned()));
             }
             [b"rows", name] => self.rows = Some((text(name)?, RowSet::default())),
             [b"next", name, next] => {
@@ -210,7 +225,8 @@ mod tests {
         reader.finish()
     }
 
-    const LINES: &[u8] = b"show\tBASE TABLE\t74\nt\tCREATE TABLE `t` (\\n  `a` int\\n) ENGINE=InnoDB AUTO_INCREMENT=7\n\
+    const LINES: &[u8] =
+        b"show\tBASE TABLE\t74\nt\tCREATE TABLE `t` (\\n  `a` int\\n) ENGINE=InnoDB AUTO_INCREMENT=7\n\
         count\t74\t2\nrows\t74\nr\t1\tx\nr\t2\ty\nnext\t74\t7\nnext\t7476\t9\nend\n";
 
     #[test]

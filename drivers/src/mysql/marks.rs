@@ -21,7 +21,8 @@ const MIDDLE: &str = " site=";
 /// # Errors
 /// `Refused` for an id that could not be read back.
 pub(super) fn text(mark: &Mark) -> PortResult<String> {
-    let plain = |part: &str| !part.is_empty() && part.len() <= MAX_PART && part.chars().all(|c| c.is_ascii_graphic());
+    let plain =
+        |part: &str| !part.is_empty() && part.len() <= MAX_PART && part.chars().all(|c| c.is_ascii_graphic());
     if !plain(&mark.task) || !plain(&mark.site) {
         return Err(PortError::Refused(format!(
             "a mark needs a task id and a site name of printable ASCII without spaces, not {:?} and {:?}",
@@ -97,10 +98,17 @@ fn announcement(account: &str) -> PortResult<String> {
 }
 
 /// The statements that create a schema with its mark. `options` is its character set and collation.
-pub(super) fn create(flavour: Flavour, name: &DatabaseName, mark: &Mark, options: &str) -> PortResult<String> {
+pub(super) fn create(
+    flavour: Flavour,
+    name: &DatabaseName,
+    mark: &Mark,
+    options: &str,
+) -> PortResult<String> {
     let schema = quote::identifier(name.as_str())?;
     Ok(match flavour {
-        Flavour::Mariadb => format!("CREATE DATABASE {schema} {options} COMMENT {};", quote::text(&text(mark)?)?),
+        Flavour::Mariadb => {
+            format!("CREATE DATABASE {schema} {options} COMMENT {};", quote::text(&text(mark)?)?)
+        }
         Flavour::Mysql => {
             let account = quote::account(&announcer(name), "localhost")?;
             let attribute = user_attribute(mark)?;
@@ -163,7 +171,10 @@ mod tests {
     fn mariadb_marks_in_the_creating_statement() {
         let name = DatabaseName::parse("shop").unwrap();
         let sql = create(Flavour::Mariadb, &name, &mark(), "CHARACTER SET utf8mb4").unwrap();
-        assert_eq!(sql, "CREATE DATABASE `shop` CHARACTER SET utf8mb4 COMMENT 'kedge task=0197-a site=a.example.test';");
+        assert_eq!(
+            sql,
+            "CREATE DATABASE `shop` CHARACTER SET utf8mb4 COMMENT 'kedge task=0197-a site=a.example.test';"
+        );
         assert_eq!(complete(Flavour::Mariadb, &name, &mark()).unwrap(), "");
     }
 
@@ -172,7 +183,13 @@ mod tests {
         let name = DatabaseName::parse("shop").unwrap();
         let sql = create(Flavour::Mysql, &name, &mark(), "CHARACTER SET utf8mb4").unwrap();
         let place = |part: &str| sql.find(part).unwrap_or_else(|| panic!("{part} is missing in {sql}"));
-        let order = ["CREATE USER", "ALTER USER", "CREATE DATABASE `shop`", "CREATE TABLE IF NOT EXISTS `shop`._kedge_mark", "DROP USER"];
+        let order = [
+            "CREATE USER",
+            "ALTER USER",
+            "CREATE DATABASE `shop`",
+            "CREATE TABLE IF NOT EXISTS `shop`._kedge_mark",
+            "DROP USER",
+        ];
         assert!(order.windows(2).all(|pair| place(pair[0]) < place(pair[1])));
         assert!(announcer(&name).len() <= 32);
     }

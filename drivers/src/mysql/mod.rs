@@ -22,8 +22,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{
-    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport, Login, Mark, PortError,
-    PortResult, SchemaFacts, Scope, Secret, SecretRef, Secrets,
+    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport,
+    Login, Mark, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef, Secrets,
 };
 
 use self::client::Client;
@@ -99,7 +99,12 @@ impl Database for Mysql {
         marks::schema(&self.client, name).await
     }
 
-    async fn create_schema(&self, name: &DatabaseName, mark: &Mark, like: Option<&Charset>) -> PortResult<()> {
+    async fn create_schema(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        like: Option<&Charset>,
+    ) -> PortResult<()> {
         schema::create(&self.client, name, mark, like).await
     }
 
@@ -153,7 +158,13 @@ impl Database for Mysql {
         transfer::dump(&self.client, name).await
     }
 
-    async fn import(&self, name: &DatabaseName, mark: &Mark, login: &Login, sql: ByteStream) -> PortResult<ImportReport> {
+    async fn import(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        sql: ByteStream,
+    ) -> PortResult<ImportReport> {
         let secret = self.secret(&login.password).await?;
         transfer::import(&self.client, name, mark, (&login.user, &secret), sql).await
     }

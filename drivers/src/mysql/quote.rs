@@ -10,7 +10,10 @@ use kedge_workflows::ports::{PortError, PortResult};
 /// `Refused` for names that no server can have: empty, with NUL, longer than 64 characters.
 pub(super) fn identifier(name: &str) -> PortResult<String> {
     if name.is_empty() || name.contains('\0') || name.chars().count() > 64 {
-        return Err(PortError::Refused(format!("{:?} is not a database name", name.chars().take(80).collect::<String>())));
+        return Err(PortError::Refused(format!(
+            "{:?} is not a database name",
+            name.chars().take(80).collect::<String>()
+        )));
     }
     Ok(format!("`{}`", name.replace('`', "``")))
 }
@@ -47,7 +50,9 @@ pub(super) fn account(user: &str, host: &str) -> PortResult<String> {
 /// `Refused` when it holds a line break or NUL, which the format cannot carry.
 pub(super) fn option(value: &str) -> PortResult<String> {
     if value.contains(['\n', '\r', '\0']) {
-        return Err(PortError::Refused("a user or password for the database has a line break or NUL".to_owned()));
+        return Err(PortError::Refused(
+            "a user or password for the database has a line break or NUL".to_owned(),
+        ));
     }
     Ok(format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")))
 }

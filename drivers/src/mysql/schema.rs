@@ -41,7 +41,11 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
         max_allowed_packet: number(&row, 0)?,
         read_only: !matches!(field(&row, 1), "0" | "OFF" | "NO_LOCK" | ""),
         free_bytes: free_bytes(client, field(&row, 2), field(&row, 3)).await?,
-        collations: names.iter().map(|row| field(row, 0).to_owned()).filter(|name| !name.is_empty()).collect(),
+        collations: names
+            .iter()
+            .map(|row| field(row, 0).to_owned())
+            .filter(|name| !name.is_empty())
+            .collect(),
     })
 }
 
@@ -56,7 +60,12 @@ async fn free_bytes(client: &Client, server_host: &str, datadir: &str) -> PortRe
 }
 
 /// Creates a schema with our mark.
-pub(super) async fn create(client: &Client, name: &DatabaseName, mark: &Mark, like: Option<&Charset>) -> PortResult<()> {
+pub(super) async fn create(
+    client: &Client,
+    name: &DatabaseName,
+    mark: &Mark,
+    like: Option<&Charset>,
+) -> PortResult<()> {
     let what = format!("creating schema {name}");
     let flavour = client.tools().await?.server.flavour;
     let wanted = marks::text(mark)?;
@@ -65,7 +74,9 @@ pub(super) async fn create(client: &Client, name: &DatabaseName, mark: &Mark, li
             let options = options(like)?;
             match client.execute(&what, &marks::create(flavour, name, mark, &options)?).await {
                 // Somebody, perhaps an earlier try of ours that was still running, came first: whose is it?
-                Err(PortError::Refused(_)) if owned(client, name, mark).await.is_ok_and(|there| there) => Ok(()),
+                Err(PortError::Refused(_)) if owned(client, name, mark).await.is_ok_and(|there| there) => {
+                    Ok(())
+                }
                 result => result,
             }
         }
@@ -81,7 +92,9 @@ fn options(like: Option<&Charset>) -> PortResult<String> {
     let (charset, collation) = like.map_or(BEST, |like| (&like.charset, &like.collation));
     for word in [charset, collation] {
         if word.is_empty() || !word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-            return Err(PortError::Refused(format!("{word:?} is not the name of a character set or collation")));
+            return Err(PortError::Refused(format!(
+                "{word:?} is not the name of a character set or collation"
+            )));
         }
     }
     Ok(format!("CHARACTER SET {charset} COLLATE {collation}"))
@@ -109,10 +122,12 @@ pub(super) async fn empty(client: &Client, name: &DatabaseName, mark: &Mark) -> 
     let schema = quote::identifier(name.as_str())?;
     let mut sql = format!("SET SESSION foreign_key_checks=0;\nUSE {schema};\n");
     for (word, kinds) in DROPS {
-        let of_kind: Vec<&Object> = objects.iter().filter(|object| kinds.contains(&object.kind.as_str())).collect();
+        let of_kind: Vec<&Object> =
+            objects.iter().filter(|object| kinds.contains(&object.kind.as_str())).collect();
         let batch = if matches!(*word, "VIEW" | "SEQUENCE" | "TABLE") { DROP_BATCH } else { 1 };
         for batch in of_kind.chunks(batch) {
-            let names = batch.iter().map(|object| quote::identifier(&object.name)).collect::<PortResult<Vec<_>>>()?;
+            let names =
+                batch.iter().map(|object| quote::identifier(&object.name)).collect::<PortResult<Vec<_>>>()?;
             sql += &format!("DROP {word} IF EXISTS {};\n", names.join(", "));
         }
     }
@@ -189,7 +204,9 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         ),
         Select::new(
             ["COALESCE(SUM(DATA_LENGTH + INDEX_LENGTH), 0)", "COUNT(*)"],
-            format!("FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME <> '{MARK_TABLE}'"),
+            format!(
+                "FROM information_schema.TABLES WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME <> '{MARK_TABLE}'"
+            ),
         ),
         Select::new(
             ["c"],
@@ -241,7 +258,9 @@ pub(super) fn field(row: &Row, i: usize) -> &str {
 
 fn number(row: &Row, i: usize) -> PortResult<u64> {
     let text = field(row, i);
-    text.parse().map_err(|_| PortError::Refused(format!("the database server answered {text:?} where a number was expected")))
+    text.parse().map_err(|_| {
+        PortError::Refused(format!("the database server answered {text:?} where a number was expected"))
+    })
 }
 
 #[cfg(test)]

@@ -175,7 +175,8 @@ impl SqlFilter {
     }
 
     fn quoted(&mut self, rest: &[u8], quote: u8, end: bool) -> usize {
-        let found = if quote == b'`' { memchr::memchr(quote, rest) } else { memchr::memchr2(quote, b'\\', rest) };
+        let found =
+            if quote == b'`' { memchr::memchr(quote, rest) } else { memchr::memchr2(quote, b'\\', rest) };
         let Some(i) = found else {
             self.emit(rest);
             return rest.len();
@@ -293,7 +294,8 @@ impl SqlFilter {
 
     /// Comments, quotes and single characters.
     fn symbol(&mut self, rest: &[u8]) -> usize {
-        let dashes = rest.starts_with(b"--") && rest.get(2).is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
+        let dashes = rest.starts_with(b"--")
+            && rest.get(2).is_none_or(|b| b.is_ascii_whitespace() || b.is_ascii_control());
         if rest[0] == b'#' || dashes {
             let trailer = rest.starts_with(TRAILER);
             if matches!(self.statement, Statement::Start) {
@@ -360,8 +362,12 @@ impl SqlFilter {
                 if let Some(after) = head.token_ends(token) {
                     self.flush();
                     self.statement = match (after, &self.schema) {
-                        (After::View, Some(schema)) => Statement::Unqualify(Unqualify::new(Kind::View, schema)),
-                        (After::Trigger, Some(schema)) => Statement::Unqualify(Unqualify::new(Kind::Trigger, schema)),
+                        (After::View, Some(schema)) => {
+                            Statement::Unqualify(Unqualify::new(Kind::View, schema))
+                        }
+                        (After::Trigger, Some(schema)) => {
+                            Statement::Unqualify(Unqualify::new(Kind::Trigger, schema))
+                        }
                         (After::View | After::Trigger | After::Other, _) => Statement::Body,
                     };
                 }
@@ -423,7 +429,11 @@ mod tests {
         let (whole, _) = filter(sql.as_bytes(), sql.len().max(1));
         for chunk in 1..sql.len().min(80) {
             let (cut, _) = filter(sql.as_bytes(), chunk);
-            assert_eq!(String::from_utf8_lossy(&cut), String::from_utf8_lossy(&whole), "in chunks of {chunk}");
+            assert_eq!(
+                String::from_utf8_lossy(&cut),
+                String::from_utf8_lossy(&whole),
+                "in chunks of {chunk}"
+            );
         }
         String::from_utf8(whole).unwrap()
     }
@@ -439,11 +449,23 @@ mod tests {
                 "DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 DEFINER=`a``b`@`%`*/ /*!50003 TRIGGER t BEFORE INSERT ON x FOR EACH ROW BEGIN SET @a=1; END */;;\nDELIMITER ;\n",
                 "DELIMITER ;;\n/*!50003 CREATE*/ /*!50017 */ /*!50003 TRIGGER t BEFORE INSERT ON x FOR EACH ROW BEGIN SET @a=1; END */;;\nDELIMITER ;\n",
             ),
-            ("CREATE DEFINER=root@localhost FUNCTION f() RETURNS INT RETURN 1;", "CREATE  FUNCTION f() RETURNS INT RETURN 1;"),
+            (
+                "CREATE DEFINER=root@localhost FUNCTION f() RETURNS INT RETURN 1;",
+                "CREATE  FUNCTION f() RETURNS INT RETURN 1;",
+            ),
             ("create definer = 'x y' @ 'h' procedure p() begin end;", "create  procedure p() begin end;"),
-            ("CREATE OR REPLACE DEFINER=CURRENT_USER() SQL SECURITY INVOKER VIEW v AS SELECT 1;", "CREATE OR REPLACE  SQL SECURITY INVOKER VIEW v AS SELECT 1;"),
-            ("CREATE DEFINER=CURRENT_USER EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;", "CREATE  EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;"),
-            ("ALTER DATABASE `old_site` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;", "ALTER DATABASE  CHARACTER SET latin1 COLLATE latin1_swedish_ci ;"),
+            (
+                "CREATE OR REPLACE DEFINER=CURRENT_USER() SQL SECURITY INVOKER VIEW v AS SELECT 1;",
+                "CREATE OR REPLACE  SQL SECURITY INVOKER VIEW v AS SELECT 1;",
+            ),
+            (
+                "CREATE DEFINER=CURRENT_USER EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;",
+                "CREATE  EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1;",
+            ),
+            (
+                "ALTER DATABASE `old_site` CHARACTER SET latin1 COLLATE latin1_swedish_ci ;",
+                "ALTER DATABASE  CHARACTER SET latin1 COLLATE latin1_swedish_ci ;",
+            ),
             ("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump of x\nSELECT 1;", "\n\nSELECT 1;"),
             ("SELECT 1; # x\n-- Table `a`\n-- Dump completed\n", "SELECT 1; \n\n-- Dump completed\n"),
         ] {
@@ -469,7 +491,10 @@ mod tests {
             ),
             // An alias of that name, another schema, and a name that begins alike.
             ("CREATE VIEW v AS select `shop`.`a` AS `a`, `shops`.`t`.`a` from `t` `shop`;", ""),
-            ("CREATE VIEW v AS select `shop`.`shop`.`a` from `shop`;", "CREATE VIEW v AS select `shop`.`a` from `shop`;"),
+            (
+                "CREATE VIEW v AS select `shop`.`shop`.`a` from `shop`;",
+                "CREATE VIEW v AS select `shop`.`a` from `shop`;",
+            ),
             (
                 "CREATE TRIGGER shop.t BEFORE INSERT ON `shop`.`x` FOR EACH ROW SET NEW.a = (SELECT shop.f(1));",
                 "CREATE TRIGGER t BEFORE INSERT ON `x` FOR EACH ROW SET NEW.a = (SELECT shop.f(1));",
@@ -533,7 +558,11 @@ mod tests {
             ("", false),
         ] {
             for chunk in 1..40 {
-                assert_eq!(filter(sql.as_bytes(), chunk).1.complete(), complete, "{sql:?} in chunks of {chunk}");
+                assert_eq!(
+                    filter(sql.as_bytes(), chunk).1.complete(),
+                    complete,
+                    "{sql:?} in chunks of {chunk}"
+                );
             }
         }
     }

@@ -102,7 +102,9 @@ impl Head {
             Expect::First => Expect::Object,
             Expect::Object if is(b"definer") => Expect::Equals(start),
             Expect::Object if is(b"security") => Expect::Security,
-            Expect::Object if token == Token::Symbol(b'=') || BETWEEN.iter().any(|word| is(word)) => Expect::Object,
+            Expect::Object if token == Token::Symbol(b'=') || BETWEEN.iter().any(|word| is(word)) => {
+                Expect::Object
+            }
             Expect::Object => return Some(After::of(token)),
             Expect::Security => Expect::Object,
             Expect::Equals(from) if token == Token::Symbol(b'=') => Expect::User(from),
@@ -127,7 +129,9 @@ impl Head {
             Expect::Schema => {
                 let options: [&[u8]; 7] =
                     [b"character", b"charset", b"collate", b"default", b"comment", b"encryption", b"read"];
-                if token == Token::Quoted || matches!(token, Token::Word(_)) && !options.iter().any(|word| is(word)) {
+                if token == Token::Quoted
+                    || matches!(token, Token::Word(_)) && !options.iter().any(|word| is(word))
+                {
                     self.cuts.push((start, end));
                 }
                 return Some(After::of(token));

@@ -37,7 +37,13 @@ enum Stage {
 
 impl Unqualify {
     pub(super) fn new(kind: Kind, schema: &str) -> Self {
-        Self { kind, schema: schema.as_bytes().to_vec(), held: Vec::new(), token_start: 0, stage: Stage::Nothing }
+        Self {
+            kind,
+            schema: schema.as_bytes().to_vec(),
+            held: Vec::new(),
+            token_start: 0,
+            stage: Stage::Nothing,
+        }
     }
 
     /// Takes bytes as they come.
@@ -90,7 +96,9 @@ impl Unqualify {
 
     fn is_schema(&self, token: Token<'_>) -> bool {
         match token {
-            Token::Quoted => self.held.strip_prefix(b"`").and_then(|rest| rest.strip_suffix(b"`")) == Some(&self.schema),
+            Token::Quoted => {
+                self.held.strip_prefix(b"`").and_then(|rest| rest.strip_suffix(b"`")) == Some(&self.schema)
+            }
             Token::Word(word) => self.kind == Kind::Trigger && word == self.schema,
             Token::Symbol(_) => false,
         }

@@ -86,7 +86,10 @@ pub(super) async fn import(
         return Err(PortError::Refused(format!("{what}: the schema does not exist")));
     }
     if let Some(object) = schema::objects(client, name).await?.first() {
-        return Err(PortError::Refused(format!("{what}: it is not empty, it has {} {}", object.kind, object.name)));
+        return Err(PortError::Refused(format!(
+            "{what}: it is not empty, it has {} {}",
+            object.kind, object.name
+        )));
     }
     let (bytes, largest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let counted = sql.inspect({
@@ -117,7 +120,11 @@ pub(super) async fn import(
 
 /// The option group that logs in as a user.
 fn login(user: &DatabaseName, password: &Secret) -> PortResult<String> {
-    Ok(format!("[client]\nuser={}\npassword={}\n", quote::option(user.as_str())?, quote::option(password.expose())?))
+    Ok(format!(
+        "[client]\nuser={}\npassword={}\n",
+        quote::option(user.as_str())?,
+        quote::option(password.expose())?
+    ))
 }
 
 /// A stream through the filter; `end` judges the whole.
@@ -143,7 +150,8 @@ fn filtered(
                 },
                 Some(Err(error)) => return Some((Err(error), None)),
                 None => {
-                    let rest = state.filter.finish().and_then(|rest| (state.end)(&state.filter).map(|()| rest));
+                    let rest =
+                        state.filter.finish().and_then(|rest| (state.end)(&state.filter).map(|()| rest));
                     return Some((rest, None));
                 }
             }
@@ -173,14 +181,18 @@ mod tests {
     #[tokio::test]
     async fn an_error_on_the_way_is_the_last_word() {
         let lost = PortError::Lost("gone".into());
-        let seen = run(vec![Ok("SELECT 1;\n".into()), Err(lost.clone()), Ok("-- Dump completed\n".into())]).await;
+        let seen =
+            run(vec![Ok("SELECT 1;\n".into()), Err(lost.clone()), Ok("-- Dump completed\n".into())]).await;
         assert_eq!(seen.last(), Some(&Err(lost)));
     }
 
     #[test]
     fn a_login_is_one_option_group() {
         let user = DatabaseName::parse("shop").unwrap();
-        assert_eq!(login(&user, &Secret::new("a\"b")).unwrap(), "[client]\nuser=\"shop\"\npassword=\"a\\\"b\"\n");
+        assert_eq!(
+            login(&user, &Secret::new("a\"b")).unwrap(),
+            "[client]\nuser=\"shop\"\npassword=\"a\\\"b\"\n"
+        );
         assert!(login(&user, &Secret::new("x\n[mysqld]")).is_err());
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kedge_workflows::names::{DatabaseName, SiteName};
-use kedge_workflows::ports::{Access, App, AppDatabase, AppSite, InstallRequest, PortError, SecretRef, Secrets};
+use kedge_workflows::ports::{
+    Access, App, AppDatabase, AppSite, InstallRequest, PortError, SecretRef, Secrets,
+};
 use kedge_workflows::testing::AppBench;
 
 use super::real::Bench;
@@ -13,14 +15,23 @@ pub(super) async fn a_plain_site_is_what_its_configuration_says(bench: &Bench) {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let config = PlainConfig {
         install_command: words("cp site.env data/installed"),
-        update_command: vec!["sh".into(), "-c".into(), "echo \"$KEDGE_SITE $(id -un) $PWD\" >data/updated".into()],
-        cache_command: vec!["sh".into(), "-c".into(), ". ./site.env; echo \"no: $DB_PASSWORD\" >&2; exit 3".into()],
+        update_command: vec![
+            "sh".into(),
+            "-c".into(),
+            "echo \"$KEDGE_SITE $(id -un) $PWD\" >data/updated".into(),
+        ],
+        cache_command: vec![
+            "sh".into(),
+            "-c".into(),
+            ". ./site.env; echo \"no: $DB_PASSWORD\" >&2; exit 3".into(),
+        ],
         writable: vec!["data".into()],
         front_page_contains: vec!["welcome".into()],
         ..PlainConfig::default()
     };
     let secrets = Arc::new(bench.secrets.clone());
-    let app = Plain::new(config, bench.host.clone(), bench.files(), secrets, bench.scope(), "www-data").unwrap();
+    let app =
+        Plain::new(config, bench.host.clone(), bench.files(), secrets, bench.scope(), "www-data").unwrap();
     let (root, schema) = ("/srv/kedge-plain", DatabaseName::parse("plain").unwrap());
     let make = "mkdir -p /srv/kedge-plain/skeleton/docroot; echo welcome >/srv/kedge-plain/skeleton/docroot/index.html; echo 1.2 >/srv/kedge-plain/VERSION; mkdir -p /srv/kedge-plain/sites/.stage";
     bench.sh_ok(make, &[], b"").await;
@@ -61,7 +72,10 @@ pub(super) async fn a_plain_site_is_what_its_configuration_says(bench: &Bench) {
     let seen = bench.sh_ok("cat /srv/kedge-plain/sites/.stage/data/updated; stat -c '%a %U' /srv/kedge-plain/sites/.stage/site.env /srv/kedge-plain/sites/.stage/data/installed", &[], b"").await;
     assert_eq!(seen, "plain.example.test www-data /srv/kedge-plain/sites/.stage\n440 root\n440 www-data\n");
     let error = app.clear_caches(&site).await.unwrap_err();
-    assert!(matches!(&error, PortError::Refused(what) if what.contains("no: ***") && !what.contains(secret.expose())), "{error:?}");
+    assert!(
+        matches!(&error, PortError::Refused(what) if what.contains("no: ***") && !what.contains(secret.expose())),
+        "{error:?}"
+    );
     let file = bench.files().read(&format!("{}/site.env", site.dir)).await.unwrap().unwrap();
     let own = [file.bytes.as_slice(), b"OWN=1\n"].concat();
     let access = Access { mode: 0o440, user: Some("root".into()), group: Some("www-data".into()) };

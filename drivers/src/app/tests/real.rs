@@ -29,7 +29,8 @@ impl Bench {
             return None;
         }
         let env = Testenv::open(&Progress::stderr()).await.expect("a test environment");
-        let machine = kedge_testenv::Host::start(&env, &HostSpec::web_and_database("app1")).await.expect("a test host");
+        let machine =
+            kedge_testenv::Host::start(&env, &HostSpec::web_and_database("app1")).await.expect("a test host");
         let host = Arc::new(DockerHost::new("app1", machine.container_name(), Custody::new("app-tests")));
         let secrets = FakeSecrets::new(Faults::new());
         let scope = Scope { task: "app-tests".into(), step: "first".into() };

@@ -81,10 +81,14 @@ fn bytes(schema: &str) -> Vec<u8> {
     let mut reversed = all.clone();
     reversed.reverse();
     let mut sql = format!("USE `{schema}`;\n");
-    for (id, blob, text) in [(1, &all, "𝔘 🚢"), (2, &reversed, "\\ ' \" \u{0} \r\n \t \u{1a} %_"), (3, &vec![0; 300], "NULL")] {
+    for (id, blob, text) in
+        [(1, &all, "𝔘 🚢"), (2, &reversed, "\\ ' \" \u{0} \r\n \t \u{1a} %_"), (3, &vec![0; 300], "NULL")]
+    {
         let (blob, text) = (hex::encode(blob), hex::encode(text));
         let short = &blob[..blob.len().min(512)];
-        sql += &format!("INSERT INTO bytes VALUES ({id}, X'{blob}', X'{short}', _utf8mb4 X'{text}', b'101010101');\n");
+        sql += &format!(
+            "INSERT INTO bytes VALUES ({id}, X'{blob}', X'{short}', _utf8mb4 X'{text}', b'101010101');\n"
+        );
     }
     sql += "INSERT INTO bytes VALUES (4, NULL, '', NULL, NULL);\n";
     // 12 MB of all bytes: in hex it would not pass a packet of 16 MB.
@@ -93,14 +97,18 @@ fn bytes(schema: &str) -> Vec<u8> {
 }
 
 async fn fingerprint(bench: &Bench, login: &Login) -> Fingerprint {
-    let request = DatabaseFingerprint { schema: login.user.clone(), user: None, volatile: vec![], full: true };
+    let request =
+        DatabaseFingerprint { schema: login.user.clone(), user: None, volatile: vec![], full: true };
     bench.mysql().fingerprint(&request).await.unwrap()
 }
 
 /// What differs, but for definers, which an import changes on purpose.
 fn different(before: &Fingerprint, after: &Fingerprint) -> Vec<String> {
     let only = |these: &Fingerprint, those: &Fingerprint| -> Vec<String> {
-        let missing = these.entries.iter().filter(|entry| !entry.0.starts_with("definer:") && !those.entries.contains(entry));
+        let missing = these
+            .entries
+            .iter()
+            .filter(|entry| !entry.0.starts_with("definer:") && !those.entries.contains(entry));
         missing.map(|(key, value)| format!("{key} {value}")).collect()
     };
     [only(before, after), only(after, before)].concat()
@@ -128,7 +136,12 @@ pub(super) async fn odd_schemas_survive_a_dump_and_an_import(bench: &Bench) {
     let secret = kedge_workflows::ports::Secrets::get(&bench.secrets, &to.password).await.unwrap().unwrap();
     let use_it = "USE kt_odd_to; INSERT INTO `order` (`group by`) VALUES ('n'); SELECT answer(n) FROM over_seen; SELECT COUNT(*) FROM log;";
     let used = bench.sql(Some((&to.user, &secret)), use_it.as_bytes()).await;
-    assert_eq!((String::from_utf8_lossy(&used.stdout).trim(), used.status), ("47\n5", 0), "{}", used.last_error());
+    assert_eq!(
+        (String::from_utf8_lossy(&used.stdout).trim(), used.status),
+        ("47\n5", 0),
+        "{}",
+        used.last_error()
+    );
     assert_ne!(fingerprint(bench, &to).await, after, "one row more is seen");
     bench.mysql().empty_schema(&to.user, &mark()).await.unwrap();
     let left = fingerprint(bench, &to).await;
@@ -177,7 +190,8 @@ pub(super) async fn a_dump_is_plain_sql_for_any_server(bench: &Bench) {
         sql.extend_from_slice(&chunk.unwrap());
     }
     let text = String::from_utf8_lossy(&sql);
-    for word in ["kt_plain", "sandbox", "GTID", "CREATE DATABASE", "`nowhere.test`", "\nUSE ", "_kedge_mark"] {
+    for word in ["kt_plain", "sandbox", "GTID", "CREATE DATABASE", "`nowhere.test`", "\nUSE ", "_kedge_mark"]
+    {
         assert!(!text.contains(word), "a dump has {word}");
     }
     assert!(text.trim_end().ends_with("-- Dump completed"), "{}", &text[text.len() - 200..]);
@@ -185,7 +199,11 @@ pub(super) async fn a_dump_is_plain_sql_for_any_server(bench: &Bench) {
     let stream = Box::pin(futures::stream::iter([Ok(sql.into())]));
     bench.mysql().import(&to.user, &mark(), &to, stream).await.unwrap();
     let schema = bench.mysql().schema(&to.user).await.unwrap();
-    assert_eq!(schema, kedge_workflows::ports::Existing::Marked { task: mark().task }, "the mark outlives an import");
+    assert_eq!(
+        schema,
+        kedge_workflows::ports::Existing::Marked { task: mark().task },
+        "the mark outlives an import"
+    );
     bench.remove(&login).await;
     bench.remove(&to).await;
 }

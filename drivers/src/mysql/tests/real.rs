@@ -9,7 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kedge_testenv::{HostSpec, Progress, Testenv};
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::ports::{Database, DatabaseFingerprint, Login, Mark, PortError, Scope, Secret, SecretRef, Secrets};
+use kedge_workflows::ports::{
+    Database, DatabaseFingerprint, Login, Mark, PortError, Scope, Secret, SecretRef, Secrets,
+};
 use kedge_workflows::testing::{DatabaseBench, FakeSecrets, Faults, database_contract};
 
 use crate::host::{Command, Custody, DockerHost, Finished, Host};
@@ -41,7 +43,8 @@ impl Benches {
         }
         if std::env::var_os("KEDGE_DOCKER_TESTS").is_some() {
             let env = Testenv::open(&Progress::stderr()).await.expect("a test environment");
-            let machine = kedge_testenv::Host::start(&env, &HostSpec::database("db1")).await.expect("a test host");
+            let machine =
+                kedge_testenv::Host::start(&env, &HostSpec::database("db1")).await.expect("a test host");
             benches.all.push(Bench::new(machine.container_name()));
             benches.started = Some((machine, env));
         }
@@ -96,7 +99,15 @@ impl Bench {
     /// Runs SQL as a bystander: as root, or as a user with its password.
     pub(super) async fn sql(&self, login: Option<(&DatabaseName, &Secret)>, sql: &[u8]) -> Finished {
         let script = r#"client=$(command -v mariadb || command -v mysql); exec $client "$@""#;
-        let mut argv = vec!["sh", "-c", script, "sh", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"];
+        let mut argv = vec![
+            "sh",
+            "-c",
+            script,
+            "sh",
+            "--batch",
+            "--skip-column-names",
+            "--default-character-set=utf8mb4",
+        ];
         argv.extend(["--binary-mode", "--max-allowed-packet=1G"]);
         let user = login.map(|(user, _)| format!("--user={user}"));
         argv.extend(user.as_deref());
@@ -165,27 +176,46 @@ impl DatabaseBench for Bench {
         assert_eq!(finished.status, 0, "{}", finished.last_error());
     }
 
-    async fn add_option(&self, schema: &DatabaseName, login: (&DatabaseName, &Secret), name: &str, value: &str) -> bool {
+    async fn add_option(
+        &self,
+        schema: &DatabaseName,
+        login: (&DatabaseName, &Secret),
+        name: &str,
+        value: &str,
+    ) -> bool {
         let (name, value) = (literal(name), literal(value));
         let sql = format!("INSERT INTO `{schema}`.kc_options (name, value) VALUES ({name}, {value});");
         let finished = self.sql(Some(login), sql.as_bytes()).await;
         let said = finished.last_error();
-        assert!(finished.status == 0 || ["1045", "1044", "1142", "3118", "4151"].iter().any(|code| said.contains(code)), "{said}");
+        assert!(
+            finished.status == 0
+                || ["1045", "1044", "1142", "3118", "4151"].iter().any(|code| said.contains(code)),
+            "{said}"
+        );
         finished.status == 0
     }
 
     async fn options(&self, schema: &DatabaseName) -> Vec<(String, String)> {
-        let rows = self.root(&format!("SELECT HEX(name), HEX(value) FROM `{schema}`.kc_options ORDER BY id")).await;
+        let rows =
+            self.root(&format!("SELECT HEX(name), HEX(value) FROM `{schema}`.kc_options ORDER BY id")).await;
         let text = |hex: &str| String::from_utf8(hex::decode(hex).unwrap()).unwrap();
-        rows.lines().map(|line| line.split_once('\t').map(|(name, value)| (text(name), text(value))).unwrap()).collect()
+        rows.lines()
+            .map(|line| line.split_once('\t').map(|(name, value)| (text(name), text(value))).unwrap())
+            .collect()
     }
 
     async fn open_session(&self, user: &DatabaseName, password: &Secret) -> BoxFuture<'static, ()> {
         let script = r#"client=$(command -v mariadb || command -v mysql); exec $client --user="$1" -e 'SELECT SLEEP(600)'"#;
-        let command = self.command(&["sh", "-c", script, "sh", user.as_str()]).env("MYSQL_PWD", password.expose());
+        let command =
+            self.command(&["sh", "-c", script, "sh", user.as_str()]).env("MYSQL_PWD", password.expose());
         let host = self.host.clone();
         let session = tokio::spawn(async move { host.run(command).await });
-        while self.root(&format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='{user}'")).await.trim() != "1" {
+        while self
+            .root(&format!("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE USER='{user}'"))
+            .await
+            .trim()
+            != "1"
+        {
             tokio::task::yield_now().await;
         }
         async move {
@@ -197,9 +227,11 @@ impl DatabaseBench for Bench {
 }
 
 pub(super) async fn the_contract_is_kept(bench: &Bench) {
-    let before = bench.root("SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1; SHOW DATABASES;").await;
+    let before =
+        bench.root("SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1; SHOW DATABASES;").await;
     database_contract(bench).await;
-    let after = bench.root("SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1; SHOW DATABASES;").await;
+    let after =
+        bench.root("SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1; SHOW DATABASES;").await;
     assert_eq!(after, before, "something of ours remains");
 }
 
@@ -220,7 +252,11 @@ pub(super) async fn secrets_are_in_no_argument_error_or_fingerprint(bench: &Benc
     while bench.root(&query).await.trim() == "0" {
         assert!(!import.is_finished(), "{:?}", import.await);
     }
-    let seen = bench.host.run(bench.command(&["sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true"]));
+    let seen = bench.host.run(bench.command(&[
+        "sh",
+        "-c",
+        "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; true",
+    ]));
     let seen = String::from_utf8_lossy(&seen.await.unwrap().stdout).into_owned();
     assert!(seen.contains("kedge-login") || seen.contains("/dev/fd/3"), "the import was not seen");
     assert!(!seen.contains(secret.expose()), "a secret is in an argument or environment");
@@ -231,7 +267,10 @@ pub(super) async fn secrets_are_in_no_argument_error_or_fingerprint(bench: &Benc
     let bad = Login { password: wrong, ..login.clone() };
     let sql = Box::pin(futures::stream::iter([Ok("SELECT 1;\n".into())]));
     let error = bench.mysql().import(&login.user, &mark(), &bad, sql).await.unwrap_err();
-    assert!(matches!(&error, PortError::Refused(what) if what.contains("1045") && !what.contains("fakesecret")), "{error:?}");
+    assert!(
+        matches!(&error, PortError::Refused(what) if what.contains("1045") && !what.contains("fakesecret")),
+        "{error:?}"
+    );
     bench.remove(&login).await;
 }
 
@@ -239,7 +278,12 @@ pub(super) async fn an_interrupted_creation_can_be_repeated_and_undone(bench: &B
     let (name, mysql) = (name("kt_half"), bench.mysql());
     if bench.is_mysql().await {
         // Every prefix of the statements that create a schema.
-        let sql = super::super::marks::create(super::super::client::Flavour::Mysql, &name, &mark(), "CHARACTER SET utf8mb4");
+        let sql = super::super::marks::create(
+            super::super::client::Flavour::Mysql,
+            &name,
+            &mark(),
+            "CHARACTER SET utf8mb4",
+        );
         let sql = sql.unwrap();
         let statements: Vec<&str> = sql.split_inclusive(";\n").collect();
         for done in 0..=statements.len() {
@@ -249,7 +293,9 @@ pub(super) async fn an_interrupted_creation_can_be_repeated_and_undone(bench: &B
                     mysql.create_schema(&name, &mark(), None).await.unwrap();
                 }
                 mysql.drop_schema(&name, &mark()).await.unwrap();
-                let left = bench.root("SELECT User FROM mysql.user WHERE User LIKE 'kedge%'; SHOW DATABASES LIKE 'kt%';").await;
+                let left = bench
+                    .root("SELECT User FROM mysql.user WHERE User LIKE 'kedge%'; SHOW DATABASES LIKE 'kt%';")
+                    .await;
                 assert_eq!(left, "", "after {done} statements, undo {undo}");
             }
         }
@@ -274,7 +320,10 @@ pub(super) async fn rights_given_by_others_keep_a_user_from_being_dropped(bench:
 }
 
 pub(super) async fn a_server_that_is_away_is_unavailable(bench: &Bench) {
-    let config = DatabaseConfig { admin_defaults_file: Some("/tmp/kedge-away.cnf".into()), ..DatabaseConfig::local("away") };
+    let config = DatabaseConfig {
+        admin_defaults_file: Some("/tmp/kedge-away.cnf".into()),
+        ..DatabaseConfig::local("away")
+    };
     let write = "printf '[client]\\nsocket=/nonexistent/socket\\n' >/tmp/kedge-away.cnf";
     bench.host.run(bench.command(&["sh", "-c", write])).await.unwrap();
     let scope = Scope { task: "away".into(), step: "s".into() };
@@ -289,11 +338,17 @@ pub(super) async fn a_blocked_change_gives_up(bench: &Bench) {
     let login = bench.make("kt_blocked").await;
     bench.root("CREATE TABLE kt_blocked.t (a int); INSERT INTO kt_blocked.t VALUES (1);").await;
     // A long query of somebody holds the table's metadata lock; ours waits as long as it says and no longer.
-    let holder = bench.command(&["sh", "-c", r#"client=$(command -v mariadb || command -v mysql); exec $client"#]);
+    let holder =
+        bench.command(&["sh", "-c", r#"client=$(command -v mariadb || command -v mysql); exec $client"#]);
     let holder = holder.input("START TRANSACTION; SELECT SLEEP(600) FROM kt_blocked.t;");
     let host = bench.host.clone();
     let query = tokio::spawn(async move { host.run(holder).await });
-    while bench.root("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP(600)%';").await.trim() != "1" {
+    while bench
+        .root("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'SELECT SLEEP(600)%';")
+        .await
+        .trim()
+        != "1"
+    {
         assert!(!query.is_finished(), "{:?}", query.await);
     }
     let quick = bench.mysql().with_lock_wait(1);
