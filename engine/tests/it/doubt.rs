@@ -4,7 +4,7 @@ use kedge_engine::builder::PlanBuilder;
 use kedge_engine::event::Verdict;
 use kedge_engine::task::{StepStateView, TaskState};
 
-use crate::rig::Rig;
+use crate::rig::{Options, Rig};
 use crate::steps::{Act, Decide, Make, ProbeStyle, Tidy};
 use crate::world::{Behave, Effect, End, Kind};
 
@@ -151,6 +151,33 @@ fn a_run_that_can_simply_be_repeated_needs_no_probe_of_its_own_and_is_still_undo
     let task = rig.run();
     assert_eq!(rig.state(&task), TaskState::RolledBack);
     assert!(rig.world.resources().is_empty(), "{:?}", rig.world.resources());
+}
+
+#[test]
+fn what_was_found_half_done_is_not_forgotten_while_its_next_run_waits() {
+    for probe in [ProbeStyle::Repeat, ProbeStyle::Resumes] {
+        let options = Options::default()
+            .plan("plan", move |plan| {
+                plan.step("a", Make(Act::on("t/a").probe(probe).slot("dump")), &[]);
+                plan.step("b", Make(Act::on("t/b")), &[]);
+            })
+            .plan("other", |plan| {
+                plan.step("long", Make(Act::on("o/long").slot("dump")), &[]);
+            })
+            .limits(|limits| limits.per_slot = 1);
+        let rig = Rig::new(1, options);
+        rig.world.runs("a", [(Effect::Half, End::InDoubt)]);
+        rig.world.script("b", Kind::Run, [Behave { effect: Effect::None, end: End::Fatal, ms: 600 }]);
+        rig.world.script("long", Kind::Run, [Behave::slow(900)]);
+        let task = rig.submit("plan");
+        rig.until("a runs", || rig.world.count("a", Kind::Run) == 1);
+        let other = rig.submit("other");
+        rig.settle();
+        // The other task had the slot, so a was probed and waited; then b failed.
+        assert_eq!(rig.world.acts()[2..], ["run long", "probe a", "undo a", "undo b"]);
+        assert_eq!((rig.state(&task), rig.state(&other)), (TaskState::RolledBack, TaskState::Succeeded));
+        assert_eq!(rig.world.resources().keys().collect::<Vec<_>>(), ["o/long"]);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! and at the end the world has to be as the outcomes say. `KEDGE_SEED` repeats one run, `KEDGE_RUNS` makes more of them.
 
 mod judge;
+mod matrix;
 mod plan;
 mod run;
 

@@ -83,7 +83,7 @@ impl Draw<'_> {
             1 => ProbeStyle::Resumes,
             _ => ProbeStyle::Honest,
         };
-        if self.dice.percent(15) {
+        if self.dice.percent(30) {
             act.planned.slot = Some("dump".to_owned());
         }
         act
