@@ -41,22 +41,40 @@ impl Wanted {
 }
 
 impl VhostServer {
-    /// Tests and reloads once for all who ask meanwhile.
-    pub(super) async fn reload_server(&self) -> PortResult<()> {
+    /// Brings about that the server answers what a site's file says.
+    pub(super) async fn reload_for(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
+        let wanted = self.wanted(site, revision).await?;
+        match self.test_and_reload().await? {
+            ConfigTest::Valid => self.await_answer(site, &wanted).await,
+            // Undone before it was ever taken: what the server runs with is what is on disk, as far as this site goes.
+            ConfigTest::Invalid { culprit, .. }
+                if culprit.as_deref() != Some(self.file_of(site).as_str())
+                    && self.is_on_disk(site, &wanted).await?
+                    && self.is_answered(site, &wanted).await? =>
+            {
+                Ok(())
+            }
+            ConfigTest::Invalid { culprit, message } => {
+                let place = culprit.map(|file| format!(" (in {file})")).unwrap_or_default();
+                let what = self.what();
+                Err(PortError::Refused(format!(
+                    "{what} was not reloaded, its configuration is invalid{place}: {message}"
+                )))
+            }
+        }
+    }
+
+    /// Tests, and reloads what is valid: once for all who ask meanwhile.
+    async fn test_and_reload(&self) -> PortResult<ConfigTest> {
         self.shared
             .reloads
             .run(async || {
                 let _alone = self.shared.writing.write().await;
-                match self.test().await? {
-                    ConfigTest::Valid => self.reload_now().await,
-                    ConfigTest::Invalid { culprit, message } => {
-                        let place = culprit.map(|file| format!(" (in {file})")).unwrap_or_default();
-                        let what = self.what();
-                        Err(PortError::Refused(format!(
-                            "{what} was not reloaded, its configuration is invalid{place}: {message}"
-                        )))
-                    }
+                let test = self.test().await?;
+                if test == ConfigTest::Valid {
+                    self.reload_now().await?;
                 }
+                Ok(test)
             })
             .await
     }
@@ -110,22 +128,39 @@ impl VhostServer {
         Ok(())
     }
 
-    /// Waits until the revision is answered for a site on every fresh connection. Without one: until the file on disk is what is served,
-    /// by the revision in it, else by the absence of every revision of this site.
-    pub(super) async fn await_revision(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
-        let wanted = match revision {
-            Some(revision) => Wanted::Revision(revision.to_owned()),
-            None => {
-                match self.read(&self.file_of(site)).await?.and_then(|file| self.revision_in(&file.bytes)) {
-                    Some(revision) => Wanted::Revision(revision),
-                    None => Wanted::None,
-                }
-            }
+    /// What is to be answered. Without a revision: that of the file on disk if it has one, else none of this site's.
+    async fn wanted(&self, site: &SiteName, revision: Option<&str>) -> PortResult<Wanted> {
+        let revision = match revision {
+            Some(revision) => Some(revision.to_owned()),
+            None => self.revision_on_disk(site).await?,
         };
+        Ok(revision.map_or(Wanted::None, Wanted::Revision))
+    }
+
+    async fn revision_on_disk(&self, site: &SiteName) -> PortResult<Option<String>> {
+        let file = self.read(&self.file_of(site)).await?;
+        Ok(file.and_then(|file| self.revision_in(&file.bytes)))
+    }
+
+    async fn is_on_disk(&self, site: &SiteName, wanted: &Wanted) -> PortResult<bool> {
+        let on_disk = self.revision_on_disk(site).await?;
+        Ok(match wanted {
+            Wanted::Revision(revision) => on_disk.as_ref() == Some(revision),
+            Wanted::None => on_disk.is_none(),
+        })
+    }
+
+    async fn is_answered(&self, site: &SiteName, wanted: &Wanted) -> PortResult<bool> {
+        let said = self.curl().revisions(site, IN_A_ROW).await?;
+        Ok(said.len() == IN_A_ROW && said.iter().all(|said| wanted.is_met(site, said)))
+    }
+
+    /// Waits until it is answered on every fresh connection.
+    async fn await_answer(&self, site: &SiteName, wanted: &Wanted) -> PortResult<()> {
         let mut last = None;
-        match timeout(self.shared.config.revision_limit, self.poll(site, &wanted, &mut last)).await {
+        match timeout(self.shared.config.revision_limit, self.poll(site, wanted, &mut last)).await {
             Ok(result) => result,
-            Err(_) => Err(PortError::Unavailable(self.diagnosis(site, &wanted, last).await)),
+            Err(_) => Err(PortError::Unavailable(self.diagnosis(site, wanted, last).await)),
         }
     }
 

@@ -33,7 +33,7 @@ pub struct WebServerShared {
     pub(super) dialect: &'static dyn Dialect,
     tools: OnceCell<Tools>,
     /// Reloads of the whole server, one at a time, each for all who wait.
-    pub(super) reloads: Coalesce<PortResult<()>>,
+    pub(super) reloads: Coalesce<PortResult<ConfigTest>>,
     /// Writers of vhost files hold it shared; a test and the reload behind it hold it alone: what is reloaded is what was tested.
     pub(super) writing: RwLock<()>,
 }
@@ -154,8 +154,7 @@ impl WebServer for VhostServer {
     }
 
     async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
-        self.reload_server().await?;
-        self.await_revision(site, revision).await
+        self.reload_for(site, revision).await
     }
 
     async fn get(&self, request: &Get) -> PortResult<Answer> {

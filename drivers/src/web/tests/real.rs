@@ -75,7 +75,7 @@ pub(super) async fn bench(kind: WebServerKind) -> Option<Bench> {
     let php_fpm = PhpFpm::parse("unix:/run/php/php-fpm.sock").expect("a socket");
     let mut config = WebServerConfig::new("web1", kind, dir, php_fpm);
     config.listen_port = port;
-    config.revision_limit = Duration::from_secs(10);
+    config.revision_limit = Duration::from_secs(20);
     let shared = WebServerShared::new(config).expect("a usable configuration");
     let host = Arc::new(Counting { inner, reloads: AtomicUsize::new(0) });
     Some(Bench { kind, machine, host, shared, attempts: AtomicUsize::new(0), env })

@@ -361,3 +361,58 @@ async fn what_may_pass_is_told_from_what_will_not() {
         "HTTP/0.9",
     );
 }
+
+#[tokio::test]
+async fn problems_are_told_before_a_task_meets_them() {
+    let healthy = |words: &str, input: &str| match words {
+        words if words.starts_with("sh -c for program") => {
+            (0, "/usr/bin/curl\n/usr/sbin/nginx\n/usr/sbin/apache2ctl\n".into())
+        }
+        words if words.starts_with("test -") => (0, String::new()),
+        "apache2ctl -M" => {
+            (0, modules(&["alias", "authz_core", "dir", "env", "headers", "proxy_fcgi", "rewrite"]))
+        }
+        words if words.starts_with("apache2ctl -t") => {
+            (0, "VirtualHost configuration:\n*:80  is a NameVirtualHost\n".into())
+        }
+        words => nginx(words, input),
+    };
+    for kind in [WebServerKind::Nginx, WebServerKind::Apache] {
+        let host = Scripted::new(healthy);
+        assert_eq!(server(kind, &host).problems().await, Ok(vec![]), "{kind}");
+    }
+
+    let host = Scripted::new(move |words, input| match words {
+        "test -d /etc/vhosts" | "test -S /run/fpm.sock" => (1, String::new()),
+        "apache2ctl -M" => (0, modules(&["alias", "authz_core", "dir", "env", "rewrite"])),
+        words if words.starts_with("apache2ctl -t") => {
+            (0, "VirtualHost configuration:\n192.0.2.7:80  b.test (/etc/vhosts/b.conf:1)\n".into())
+        }
+        "curl --disable --config -" => (7, series(input, || ("", 0))),
+        words => healthy(words, input),
+    });
+    let problems = server(WebServerKind::Apache, &host).problems().await.unwrap();
+    let expected = [
+        "vhost_dir /etc/vhosts is no",
+        "php_fpm /run/fpm.sock",
+        "a2enmod headers proxy_fcgi",
+        "listen on 192.0.2.7",
+        "start it",
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, words) in problems.iter().zip(expected) {
+        assert!(problem.contains(words), "{problem} should tell {words}");
+    }
+
+    let bare = Scripted::new(|_, _| (0, String::new()));
+    let problems = server(WebServerKind::Nginx, &bare).problems().await.unwrap();
+    assert!(
+        problems.len() == 2 && problems[0].contains("install curl") && problems[1].contains("install nginx"),
+        "{problems:?}"
+    );
+}
+
+/// As `apache2ctl -M` lists them.
+fn modules(names: &[&str]) -> String {
+    names.iter().map(|name| format!(" {name}_module (shared)\n")).collect()
+}
