@@ -185,7 +185,11 @@ impl App for WordPress {
         // Not by `remove_tree`: a site may move in at this moment.
         let rmdir = ["rmdir", "--ignore-fail-on-non-empty", "--", &sites];
         if self.files.stat(&sites).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
-            self.php.host.run(Command::new(&self.php.scope, rmdir)).await?.success(&format!("removing {sites}"))?;
+            self.php
+                .host
+                .run(Command::new(&self.php.scope, rmdir))
+                .await?
+                .success(&format!("removing {sites}"))?;
         }
         Ok(())
     }

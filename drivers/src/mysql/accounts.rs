@@ -9,10 +9,11 @@ use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{Existing, Mark, PortError, PortResult, Secret};
 use sha1::{Digest, Sha1};
 
-use super::client::{Client, Flavour, Select};
+use super::client::{Client, Select};
 use super::marks;
 use super::quote;
 use super::schema::field;
+use super::tools::Flavour;
 
 /// Longest user name on MySQL.
 const MAX_MYSQL_USER: usize = 32;

@@ -6,8 +6,9 @@ use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{Existing, Mark, PortError, PortResult};
 use sha2::{Digest, Sha256};
 
-use super::client::{Client, Flavour, Select};
+use super::client::{Client, Select};
 use super::quote;
+use super::tools::Flavour;
 
 /// The table that carries the mark on MySQL. Left out of dumps, facts and fingerprints.
 pub(super) const MARK_TABLE: &str = "_kedge_mark";

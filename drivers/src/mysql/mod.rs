@@ -14,6 +14,7 @@ mod sql_head;
 mod sql_unqualify;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod transfer;
 
 use std::collections::BTreeSet;

@@ -3,9 +3,10 @@
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{Charset, DatabaseFacts, Existing, Mark, PortError, PortResult, SchemaFacts};
 
-use super::client::{Client, Flavour, Row, Select};
+use super::client::{Client, Row, Select};
 use super::marks::{self, MARK_TABLE};
 use super::quote;
+use super::tools::Flavour;
 
 /// Most objects dropped by one statement: keeps statements short.
 const DROP_BATCH: usize = 100;

@@ -9,12 +9,13 @@ use futures::{Stream, StreamExt};
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{ByteStream, ImportReport, Mark, PortError, PortResult, Secret};
 
-use super::client::{Client, Flavour};
+use super::client::Client;
 use super::errors::{Effect, Failure, classify};
 use super::marks::MARK_TABLE;
 use super::quote;
 use super::schema;
 use super::sql_filter::SqlFilter;
+use super::tools::Flavour;
 use crate::host::Input;
 
 /// Options of every dump.

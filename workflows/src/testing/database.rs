@@ -1,5 +1,7 @@
 //! A database server in memory. Keeps the promises of the port; its SQL is the small part that its own dumps need.
 
+mod print;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +15,7 @@ use super::database_sql::{FakeTables, Statement, dump, parse};
 use crate::names::DatabaseName;
 use crate::ports::{
     ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport,
-    Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets, VolatileRows,
+    Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
 };
 
 /// Bytes of a chunk of a dump: small, so that tests see chunk borders everywhere.
@@ -395,7 +397,9 @@ impl Database for FakeDatabase {
     }
 
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint> {
-        self.query("database.fingerprint", request.schema.as_str(), |server| Ok(fingerprint(server, request)))
+        self.query("database.fingerprint", request.schema.as_str(), |server| {
+            Ok(print::fingerprint(server, request))
+        })
     }
 }
 
@@ -424,189 +428,5 @@ fn apply(tables: &mut FakeTables, statement: Statement) -> PortResult<()> {
     Ok(())
 }
 
-fn fingerprint(server: &Server, request: &DatabaseFingerprint) -> Fingerprint {
-    let mut entries = Vec::new();
-    match server.schemas.get(request.schema.as_str()) {
-        None => entries.push(("schema".to_owned(), "absent".to_owned())),
-        Some(schema) => {
-            entries.push(("schema".to_owned(), schema.charset.collation.clone()));
-            for (name, table) in &schema.tables {
-                entries.push((format!("base table:{name}"), table.columns.join(" ")));
-                let rules: Vec<&VolatileRows> =
-                    request.volatile.iter().filter(|rule| name.ends_with(&rule.table_suffix)).collect();
-                if rules.iter().any(|rule| rule.like.is_empty()) {
-                    continue;
-                }
-                let counts = |cells: &&Vec<Option<String>>| {
-                    !rules.iter().any(|rule| is_volatile(rule, &table.columns, cells))
-                };
-                entries
-                    .push((format!("rows:{name}"), table.rows.values().filter(counts).count().to_string()));
-                if rules.is_empty() {
-                    entries.push((format!("auto_increment:{name}"), table.next.to_string()));
-                }
-                if request.full {
-                    let rows: Vec<_> = table.rows.iter().filter(|(_, cells)| counts(cells)).collect();
-                    entries
-                        .push((format!("content:{name}"), hex::encode(Sha256::digest(format!("{rows:?}")))));
-                }
-            }
-        }
-    }
-    if let Some(name) = &request.user {
-        entries.push(match server.users.get(name.as_str()) {
-            None => (format!("user:{name}"), "absent".to_owned()),
-            Some(user) => {
-                let login = hex::encode(&Sha256::digest(format!("{name} {}", user.password.expose()))[..8]);
-                let locked = if user.locked { "locked" } else { "open" };
-                (
-                    format!("account:{name}@localhost"),
-                    format!("{locked}, login {login}, {}", user.schemas.join(" ")),
-                )
-            }
-        });
-    }
-    Fingerprint::of(entries)
-}
-
-fn is_volatile(rule: &VolatileRows, columns: &[String], cells: &[Option<String>]) -> bool {
-    let column = columns.iter().position(|column| *column == rule.column);
-    let value = column.and_then(|column| cells.get(column)).and_then(Option::as_deref);
-    value.is_some_and(|value| rule.like.iter().any(|pattern| like(pattern.as_bytes(), value.as_bytes())))
-}
-
-/// SQL's LIKE with backslash as escape.
-fn like(pattern: &[u8], value: &[u8]) -> bool {
-    match pattern {
-        [] => value.is_empty(),
-        [b'%', rest @ ..] => (0..=value.len()).any(|skip| like(rest, &value[skip..])),
-        [b'_', rest @ ..] => !value.is_empty() && like(rest, &value[1..]),
-        [b'\\', c, rest @ ..] | [c, rest @ ..] => value.first() == Some(c) && like(rest, &value[1..]),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use futures::FutureExt;
-    use futures::future::BoxFuture;
-
-    use super::super::{DatabaseBench, FakeSecrets, FakeTable, Moment, database_contract};
-    use super::*;
-
-    struct Bench {
-        database: FakeDatabase,
-        secrets: FakeSecrets,
-    }
-
-    /// A fake never waits for anything outside itself.
-    fn block_on<T>(future: impl Future<Output = T>) -> T {
-        future.now_or_never().expect("a fake never waits")
-    }
-
-    fn bench(faults: &Faults) -> Bench {
-        let secrets = FakeSecrets::new(faults.clone());
-        Bench { database: FakeDatabase::new(faults.clone(), Arc::new(secrets.clone())), secrets }
-    }
-
-    #[async_trait]
-    impl DatabaseBench for Bench {
-        fn database(&self) -> Arc<dyn Database> {
-            Arc::new(self.database.clone())
-        }
-
-        fn secrets(&self) -> Arc<dyn Secrets> {
-            Arc::new(self.secrets.clone())
-        }
-
-        async fn add_foreign(&self, name: &DatabaseName) {
-            let tables = FakeTables::from([("notes".to_owned(), FakeTable::new(&["text"]))]);
-            self.database.add_foreign(name, tables);
-        }
-
-        async fn remove_foreign(&self, name: &DatabaseName) {
-            let mut server = self.database.lock();
-            server.schemas.remove(name.as_str());
-            server.users.remove(name.as_str());
-        }
-
-        async fn make_table(&self, schema: &DatabaseName, user: &DatabaseName, password: &Secret) {
-            self.database
-                .as_site(user.as_str(), password.expose(), schema.as_str(), |tables| {
-                    tables.insert("kc_options".to_owned(), FakeTable::new(&["name", "value"]));
-                })
-                .unwrap();
-        }
-
-        async fn add_option(
-            &self,
-            schema: &DatabaseName,
-            login: (&DatabaseName, &Secret),
-            name: &str,
-            value: &str,
-        ) -> bool {
-            let add = |tables: &mut FakeTables| tables.get_mut("kc_options").unwrap().insert(&[name, value]);
-            self.database.as_site(login.0.as_str(), login.1.expose(), schema.as_str(), add).is_ok()
-        }
-
-        async fn options(&self, schema: &DatabaseName) -> Vec<(String, String)> {
-            let read = |tables: &mut FakeTables| {
-                tables["kc_options"]
-                    .rows
-                    .values()
-                    .map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap()))
-                    .collect()
-            };
-            self.database.with_tables(schema, read).unwrap()
-        }
-
-        async fn open_session(&self, _user: &DatabaseName, _password: &Secret) -> BoxFuture<'static, ()> {
-            futures::future::ready(()).boxed()
-        }
-    }
-
-    #[test]
-    fn the_fake_keeps_the_contract() {
-        let bench = bench(&Faults::new());
-        let empty = bench.database.state();
-        block_on(database_contract(&bench));
-        assert_eq!(bench.database.state(), empty, "the suite cleans up");
-    }
-
-    #[test]
-    fn an_import_can_stop_in_the_middle() {
-        let (faults, name) = (Faults::new(), DatabaseName::parse("half").unwrap());
-        let bench = bench(&faults);
-        let mark = Mark { task: "t".into(), site: "a.test".into() };
-        let login = Login { user: name.clone(), password: SecretRef("half".into()) };
-        let tables =
-            FakeTables::from([("a".to_owned(), FakeTable::new(&[])), ("b".to_owned(), FakeTable::new(&[]))]);
-        let sql = dump(&tables);
-        let stream = || -> ByteStream { Box::pin(futures::stream::iter([Ok(Bytes::from(sql.clone()))])) };
-        block_on(async {
-            bench.database.create_schema(&name, &mark, None).await.unwrap();
-            bench.database.create_user(&name, &name, &login.password, &mark).await.unwrap();
-            faults.fail_next(Moment::Before, "database.import_rest", PortError::Lost("gone".into()));
-            assert!(bench.database.import(&name, &mark, &login, stream()).await.is_err());
-            assert_eq!(bench.database.with_tables(&name, |tables| tables.len()), Some(1));
-            assert!(bench.database.import(&name, &mark, &login, stream()).await.is_err(), "not empty");
-            bench.database.empty_schema(&name, &mark).await.unwrap();
-            bench.database.import(&name, &mark, &login, stream()).await.unwrap();
-        });
-    }
-
-    #[test]
-    fn like_is_that_of_sql() {
-        for (pattern, value, expected) in [
-            (r"\_transient%", "_transient_x", true),
-            (r"\_transient%", "xtransient_x", false),
-            ("cron", "cron", true),
-            ("cron", "crons", false),
-            ("a_c%", "abc", true),
-            ("%x%", "aax", true),
-            (r"100\%", "100%", true),
-            (r"100\%", "100x", false),
-        ] {
-            assert_eq!(like(pattern.as_bytes(), value.as_bytes()), expected, "{pattern} {value}");
-        }
-    }
-}
+mod tests;

@@ -32,22 +32,10 @@ pub(super) async fn a_plain_site_is_what_its_configuration_says(bench: &Bench) {
     let secrets = Arc::new(bench.secrets.clone());
     let app =
         Plain::new(config, bench.host.clone(), bench.files(), secrets, bench.scope(), "www-data").unwrap();
-    let (root, schema) = ("/srv/kedge-plain", DatabaseName::parse("plain").unwrap());
+    let root = "/srv/kedge-plain";
     let make = "mkdir -p /srv/kedge-plain/skeleton/docroot; echo welcome >/srv/kedge-plain/skeleton/docroot/index.html; echo 1.2 >/srv/kedge-plain/VERSION; mkdir -p /srv/kedge-plain/sites/.stage";
     bench.sh_ok(make, &[], b"").await;
-    let site = AppSite {
-        name: SiteName::parse("plain.example.test").unwrap(),
-        platform_root: root.into(),
-        live_dir: format!("{root}/sites/plain.example.test"),
-        dir: format!("{root}/sites/.stage"),
-        database: AppDatabase {
-            server: "db1".into(),
-            address: "localhost".into(),
-            name: schema.clone(),
-            user: schema,
-            password: SecretRef("tests/plain".into()),
-        },
-    };
+    let site = staged(root);
     let secret = bench.secrets.ensure(&site.database.password).await.unwrap();
     let facts = app.platform_facts(root).await.unwrap();
     assert_eq!((facts.version.as_str(), facts.prepared), ("1.2", true));
@@ -83,4 +71,21 @@ pub(super) async fn a_plain_site_is_what_its_configuration_says(bench: &Bench) {
     app.write_settings(&site).await.unwrap();
     assert_eq!(bench.files().read(&format!("{}/site.env", site.dir)).await.unwrap().unwrap().bytes, own);
     bench.sh_ok("rm -r /srv/kedge-plain", &[], b"").await;
+}
+
+fn staged(root: &str) -> AppSite {
+    let schema = DatabaseName::parse("plain").unwrap();
+    AppSite {
+        name: SiteName::parse("plain.example.test").unwrap(),
+        platform_root: root.into(),
+        live_dir: format!("{root}/sites/plain.example.test"),
+        dir: format!("{root}/sites/.stage"),
+        database: AppDatabase {
+            server: "db1".into(),
+            address: "localhost".into(),
+            name: schema.clone(),
+            user: schema,
+            password: SecretRef("tests/plain".into()),
+        },
+    }
 }

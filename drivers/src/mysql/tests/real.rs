@@ -279,7 +279,7 @@ pub(super) async fn an_interrupted_creation_can_be_repeated_and_undone(bench: &B
     if bench.is_mysql().await {
         // Every prefix of the statements that create a schema.
         let sql = super::super::marks::create(
-            super::super::client::Flavour::Mysql,
+            super::super::tools::Flavour::Mysql,
             &name,
             &mark(),
             "CHARACTER SET utf8mb4",
