@@ -7,9 +7,14 @@ default:
 demo:
     scripts/demo
 
-# Every test, with containers
+# The tests, with whole tasks on real servers in containers
 test:
     scripts/test
+
+# The drivers' and the test environment's own suites, on real servers in containers
+contracts:
+    cargo run --quiet -p kedge-testenv --example prepare
+    KEDGE_DOCKER_TESTS=1 cargo test -p kedge-drivers -p kedge-testenv
 
 # The tests that need no Docker
 check:
@@ -24,15 +29,14 @@ lint:
     cargo fmt --all -- --check
     cargo clippy --workspace --all-targets -- -D warnings
 
-# Simulates tasks from random seeds; SEED reproduces one, RUNS sets how many
-sim SEED="" RUNS="1000000":
-    KEDGE_SEED={{SEED}} KEDGE_RUNS={{RUNS}} cargo test --release -p kedge-engine --test simulation -- --nocapture
+# Simulates tasks from random seeds; KEDGE_SEED reproduces one, KEDGE_RUNS sets how many
+sim RUNS="200000":
+    KEDGE_RUNS={{RUNS}} cargo test --release -p kedge-engine --test it sim -- --nocapture
 
 # Benchmarks, each beside its raw limit in the same run
 bench:
     cargo run --release -q -p kedge-stores --example commit_bench
-    cargo run --release -q -p kedge-stores --example engine_bench
-    cargo run --release -q -p kedge-it --bin kedge-bench
+    cargo run --release -q -p kedge-workflows --example rewrite_bench
 
 # A test host to play with; Ctrl-C ends it
 host:

@@ -103,7 +103,7 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Exit
             }
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, app, &service.endpoints),
+            _ = hangup.recv() => reload(file, app),
         }
     }
     tracing::info!("stopping; a second signal ends at once");
@@ -115,14 +115,13 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Exit
 }
 
 /// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
-fn reload(file: &Path, app: &App, endpoints: &Endpoints) {
+fn reload(file: &Path, app: &App) {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
     };
-    let replaced = app
-        .replace(Access { tokens: config.tokens, hooks: config.hooks })
-        .and_then(|()| endpoints.replace(config.endpoints));
+    let access = Access { tokens: config.tokens, hooks: config.hooks };
+    let replaced = app.reload(access, config.endpoints);
     match replaced {
         Ok(()) => tracing::info!(
             "tokens, hooks and endpoints are reloaded; hosts, servers and platforms need a restart"
