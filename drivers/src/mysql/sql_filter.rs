@@ -3,6 +3,9 @@
 //! says that the dump is whole, stays). Reads SQL as tokens, so that text inside literals and comments is never
 //! touched, wherever the chunks are cut. Never judges whether the SQL is right.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use kedge_workflows::ports::{PortError, PortResult};
 
@@ -38,7 +41,7 @@ pub(super) struct SqlFilter {
     at_start: bool,
     trailer: bool,
     statement_bytes: u64,
-    largest_statement: u64,
+    largest_statement: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,7 @@ impl SqlFilter {
             at_start: true,
             trailer: false,
             statement_bytes: 0,
-            largest_statement: 0,
+            largest_statement: Arc::default(),
         }
     }
 
@@ -119,9 +122,10 @@ impl SqlFilter {
             && matches!(self.mode, Mode::Code | Mode::LineComment | Mode::DroppedComment)
     }
 
-    /// Bytes of the largest statement so far.
-    pub(super) fn largest_statement(&self) -> u64 {
-        self.largest_statement.max(self.statement_bytes)
+    /// Keeps the bytes of the largest statement so far here, where they are seen while the stream is under way.
+    pub(super) fn report_largest(mut self, largest: Arc<AtomicU64>) -> Self {
+        self.largest_statement = largest;
+        self
     }
 
     fn work(&mut self, end: bool) -> PortResult<()> {
@@ -341,6 +345,7 @@ impl SqlFilter {
 
     fn emit(&mut self, bytes: &[u8]) {
         self.statement_bytes += bytes.len() as u64;
+        self.largest_statement.fetch_max(self.statement_bytes, Ordering::Relaxed);
         match &mut self.statement {
             Statement::Head(head) => head.add(bytes),
             Statement::Unqualify(statement) => statement.add(bytes),
@@ -391,7 +396,6 @@ impl SqlFilter {
     }
 
     fn end_statement(&mut self) {
-        self.largest_statement = self.largest_statement.max(self.statement_bytes);
         self.statement_bytes = 0;
         self.statement = Statement::Start;
     }

@@ -10,7 +10,7 @@ use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{ByteStream, ImportReport, Mark, PortError, PortResult, Secret};
 
 use super::client::Client;
-use super::errors::{Effect, Failure, classify};
+use super::errors::{self, Effect, Failure, classify};
 use super::marks::MARK_TABLE;
 use super::quote;
 use super::schema;
@@ -99,13 +99,8 @@ pub(super) async fn import(
             bytes.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Ordering::Relaxed);
         }
     });
-    let input = filtered(counted, SqlFilter::new(), {
-        let largest = largest.clone();
-        move |filter| {
-            largest.store(filter.largest_statement(), Ordering::Relaxed);
-            Ok(())
-        }
-    });
+    let filter = SqlFilter::new().report_largest(largest.clone());
+    let input = filtered(counted, filter, |_| Ok(()));
     let login = login(user, password)?;
     // The dump's own header says the same; SQL from elsewhere may not.
     let speed = Bytes::from_static(b"SET SESSION foreign_key_checks=0, unique_checks=0; ");
@@ -113,6 +108,14 @@ pub(super) async fn import(
     let finished = client.host().run(client.login_command(&login, name.as_str(), input).await?).await?;
     if finished.status != 0 {
         let stderr = String::from_utf8_lossy(&finished.stderr).replace(password.expose(), "***");
+        // Some servers hang up on a statement that is too large instead of saying so.
+        let (largest, limit) =
+            (largest.load(Ordering::Relaxed), schema::facts(client).await?.max_allowed_packet);
+        if largest >= limit && matches!(errors::code(&stderr), Some(2006 | 2013 | 1153)) {
+            return Err(PortError::Refused(format!(
+                "{what}: a statement of {largest} bytes is larger than the server's max_allowed_packet of {limit}: raise it"
+            )));
+        }
         return Err(classify(&what, Failure { status: finished.status, stderr: &stderr }, Effect::Change));
     }
     let tables = schema::schema_facts(client, name).await?.tables;

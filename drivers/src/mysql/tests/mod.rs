@@ -24,6 +24,13 @@ async fn real_servers() {
         scenario!(bench, odd::odd_schemas_survive_a_dump_and_an_import);
         scenario!(bench, odd::every_kind_of_change_is_seen);
         scenario!(bench, odd::a_dump_is_plain_sql_for_any_server);
+        scenario!(bench, odd::a_row_beyond_the_packet_is_refused);
+    }
+    for from in &benches.all {
+        for to in &benches.all {
+            println!("from {} to {}", from.container, to.container);
+            odd::a_dump_moves_between_servers(from, to).await;
+        }
     }
     benches.close().await;
 }

@@ -1,7 +1,7 @@
 //! Odd schemas survive a dump and an import: everything that real sites were seen to have.
 
 use futures::StreamExt;
-use kedge_workflows::ports::{Database, DatabaseFingerprint, Fingerprint, Login};
+use kedge_workflows::ports::{Database, DatabaseFingerprint, Fingerprint, Login, PortError};
 
 use super::real::{Bench, mark};
 
@@ -206,4 +206,39 @@ pub(super) async fn a_dump_is_plain_sql_for_any_server(bench: &Bench) {
     );
     bench.remove(&login).await;
     bench.remove(&to).await;
+}
+
+/// A site that moves between servers: from each to each, with what both know.
+pub(super) async fn a_dump_moves_between_servers(from: &Bench, to: &Bench) {
+    let (source, target) = (from.make("kt_here").await, to.make("kt_there").await);
+    let sql = "CREATE TABLE posts (id int AUTO_INCREMENT PRIMARY KEY, t longtext, b longblob) COLLATE utf8mb4_unicode_520_ci;\n\
+               INSERT INTO posts (t, b) VALUES ('it''s 🚢 \\n', X'00FF0A0D1A27225C'), (NULL, '');\n\
+               CREATE VIEW v AS SELECT id FROM posts;\n";
+    from.root(&sql_in("kt_here", sql)).await;
+    let dump = from.mysql().dump(&source.user).await.unwrap();
+    to.mysql().import(&target.user, &mark(), &target, dump).await.unwrap();
+    let (before, after) = (fingerprint(from, &source).await, fingerprint(to, &target).await);
+    // Definitions are printed differently by different servers; rows and counters are not.
+    let rows = |print: &Fingerprint| -> Vec<(String, String)> {
+        let data =
+            |key: &str| ["content:", "rows:", "auto_increment:"].iter().any(|start| key.starts_with(start));
+        print.entries.iter().filter(|(key, _)| data(key)).cloned().collect()
+    };
+    assert_eq!(rows(&after), rows(&before));
+    assert_eq!(rows(&after).len(), 3);
+    from.remove(&source).await;
+    to.remove(&target).await;
+}
+
+/// A row that the server does not take is an error that says what to do, not a lost connection that is tried again.
+pub(super) async fn a_row_beyond_the_packet_is_refused(bench: &Bench) {
+    let login = bench.make("kt_packet").await;
+    let limit = bench.mysql().facts().await.unwrap().max_allowed_packet;
+    let row = "x".repeat(usize::try_from(limit).unwrap() + 1000);
+    let sql = format!("CREATE TABLE t (a longtext);\nINSERT INTO t VALUES ('{row}');\n");
+    let chunks: Vec<_> = sql.into_bytes().chunks(65_536).map(|chunk| Ok(chunk.to_vec().into())).collect();
+    let stream = Box::pin(futures::stream::iter(chunks));
+    let error = bench.mysql().import(&login.user, &mark(), &login, stream).await.unwrap_err();
+    assert!(matches!(&error, PortError::Refused(what) if what.contains("max_allowed_packet")), "{error:?}");
+    bench.remove(&login).await;
 }
