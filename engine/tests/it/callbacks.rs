@@ -54,7 +54,7 @@ fn callbacks_are_due_at_once_in_order_and_say_what_happened() {
     assert_eq!(outbox.callback("msg_nothing").unwrap(), None);
     let newest: Vec<String> =
         outbox.callbacks(None, 1).unwrap().into_iter().map(|callback| callback.id).collect();
-    assert_eq!(newest, [last.id.clone()]);
+    assert_eq!(newest, std::slice::from_ref(&last.id));
     assert_eq!(outbox.callbacks(Some(&last.id), 10).unwrap(), [due[0].clone()]);
 }
 

@@ -111,12 +111,7 @@ fn one_end(rig: &Rig, task: &TaskId) {
 }
 
 /// Succeeded: everything is there that was not left by a person.
-fn all_done<'a>(
-    run: &Run,
-    task: &TaskId,
-    records: &[Record],
-    shared: &mut BTreeMap<&'a str, Option<String>>,
-) {
+fn all_done(run: &Run, task: &TaskId, records: &[Record], shared: &mut BTreeMap<&str, Option<String>>) {
     for (_, spec) in plan_of(records).steps() {
         let act = act(spec);
         if spec.class == Class::Query {

@@ -92,12 +92,7 @@ fn judge(rig: &Rig, task: &TaskId, what: &str) {
             assert!(made.iter().all(|key| is(key, "made")) && is("site", "new"), "{what}: {left:?}");
         }
         TaskState::RolledBack => {
-            assert_eq!(
-                view.outcome.as_ref().unwrap().verified.unwrap_or(true),
-                true,
-                "{what}: {:?}",
-                view.outcome
-            );
+            assert!(view.outcome.as_ref().unwrap().verified.unwrap_or(true), "{what}: {:?}", view.outcome);
             assert!(is("site", "old"), "{what}: {left:?}");
             let rest: Vec<&str> =
                 left.iter().map(|(key, _)| key.as_str()).filter(|key| *key != "site").collect();
