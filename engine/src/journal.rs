@@ -1,5 +1,5 @@
-//! The journal's form: keys, records and heads over a [`Store`]. Encodes and decodes, chains hashes, spills what is too large for
-//! a value into blobs. It knows no step and decides nothing.
+//! The journal's form: keys, records and heads over a [`Store`]. Encodes and decodes, chains hashes, spreads what is too large for
+//! a value over several, or spills it into a blob. It knows no step and decides nothing.
 
 pub mod keys;
 
@@ -20,8 +20,11 @@ const FORMAT: u32 = 1;
 /// Records read at a time.
 const PAGE: usize = 256;
 
-/// How the value of a spilled record begins. A record begins with its version.
-const SPILLED: &[u8] = b"{\"blob\":";
+/// Most values over which a record is spread. A blob would cost two syncs of its own; this much goes with the group commit, and
+/// most plans fit.
+const MAX_PARTS: usize = 16;
+/// How a value begins that is a record. One that says where the record is begins otherwise.
+const RECORD: &[u8] = b"{\"v\":";
 
 /// One event as journaled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,8 +64,12 @@ const ACCEPTED: &str = "{\"type\":\"accepted\",";
 
 /// What stands in the value when a record is too large for it.
 #[derive(Serialize, Deserialize)]
-struct Spilled {
-    blob: BlobId,
+#[serde(rename_all = "snake_case")]
+enum Elsewhere {
+    /// In this many values beside it.
+    Parts(usize),
+    /// In a blob.
+    Blob(BlobId),
 }
 
 /// A task's head: an index over its events, written with each of them. Never a source of truth, but a guard: a task whose events
@@ -142,7 +149,9 @@ pub struct Journal {
 pub struct Encoded {
     /// The value under the event's key.
     pub value: Vec<u8>,
-    /// The blob, when the record was too large for a value.
+    /// The values beside it, when the record was too large for one.
+    pub parts: Vec<Vec<u8>>,
+    /// The blob, when the record was too large for those.
     pub blob: Option<Vec<u8>>,
     /// The record's hash, for its successor's `prev`.
     pub hash: String,
@@ -251,6 +260,9 @@ impl Journal {
             if let Some(blob) = encoded.blob {
                 self.store.put_blob(blob).await?;
             }
+            for (number, part) in encoded.parts.into_iter().enumerate() {
+                batch.put(keys::part(task, record.sequence, number), part);
+            }
             batch.put(keys::event(task, record.sequence), encoded.value);
             prev = encoded.hash;
         }
@@ -259,14 +271,24 @@ impl Journal {
 
     fn decode(&self, task: &TaskId, sequence: u64, value: &[u8]) -> Result<(Record, String), JournalError> {
         let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
-        if value.starts_with(SPILLED) {
-            let spilled: Spilled = serde_json::from_slice(value).map_err(bad)?;
-            let bytes = self.store.get_blob(&spilled.blob)?;
-            let bytes = bytes
-                .ok_or_else(|| damaged(task, sequence, format!("its blob {:?} is missing", spilled.blob)))?;
-            return Ok((decode(&bytes).map_err(bad)?, hash(&bytes)));
+        if value.starts_with(RECORD) {
+            return Ok((decode(value).map_err(bad)?, hash(value)));
         }
-        Ok((decode(value).map_err(bad)?, hash(value)))
+        let bytes = match serde_json::from_slice(value).map_err(bad)? {
+            Elsewhere::Parts(count) => {
+                let parts = self.store.scan(&keys::parts(task, sequence), None, MAX_PARTS)?;
+                if parts.len() != count {
+                    let why = format!("{} of its {count} parts are there", parts.len());
+                    return Err(damaged(task, sequence, why));
+                }
+                parts.into_iter().flat_map(|(_, part)| part).collect()
+            }
+            Elsewhere::Blob(blob) => {
+                let bytes = self.store.get_blob(&blob)?;
+                bytes.ok_or_else(|| damaged(task, sequence, format!("its blob {blob:?} is missing")))?
+            }
+        };
+        Ok((decode(&bytes).map_err(bad)?, hash(&bytes)))
     }
 }
 
@@ -283,12 +305,16 @@ pub fn record(sequence: u64, epoch: u64, at: Millis, event: Event) -> Record {
 pub fn encode(record: &Record) -> Result<Encoded, String> {
     let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
     let hash = hash(&bytes);
+    let elsewhere = |elsewhere: Elsewhere| serde_json::to_vec(&elsewhere).map_err(|error| error.to_string());
     if bytes.len() <= MAX_VALUE {
-        return Ok(Encoded { value: bytes, blob: None, hash });
+        return Ok(Encoded { value: bytes, parts: Vec::new(), blob: None, hash });
     }
-    let spilled = Spilled { blob: BlobId::of(&bytes) };
-    let value = serde_json::to_vec(&spilled).map_err(|error| error.to_string())?;
-    Ok(Encoded { value, blob: Some(bytes), hash })
+    if bytes.len() <= MAX_PARTS * MAX_VALUE {
+        let parts: Vec<Vec<u8>> = bytes.chunks(MAX_VALUE).map(<[u8]>::to_vec).collect();
+        return Ok(Encoded { value: elsewhere(Elsewhere::Parts(parts.len()))?, parts, blob: None, hash });
+    }
+    let value = elsewhere(Elsewhere::Blob(BlobId::of(&bytes)))?;
+    Ok(Encoded { value, parts: Vec::new(), blob: Some(bytes), hash })
 }
 
 /// A record from its stored bytes.

@@ -41,6 +41,18 @@ pub fn event(task: &TaskId, sequence: u64) -> Vec<u8> {
     join(&[&events(task), &sequence.to_be_bytes()])
 }
 
+/// The values over which an event is spread: `p/<task>/<sequence>`.
+#[must_use]
+pub fn parts(task: &TaskId, sequence: u64) -> Vec<u8> {
+    join(&[b"p/", task.as_str().as_bytes(), b"/", &sequence.to_be_bytes()])
+}
+
+/// One of them.
+#[must_use]
+pub fn part(task: &TaskId, sequence: u64, number: usize) -> Vec<u8> {
+    join(&[&parts(task, sequence), &(number as u64).to_be_bytes()])
+}
+
 /// The tasks of a site.
 #[must_use]
 pub fn site(site: &str) -> Vec<u8> {

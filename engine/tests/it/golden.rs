@@ -179,7 +179,8 @@ fn undo() -> (&'static str, TaskState, Vec<Record>) {
 
 fn encoded(record: &Record) -> String {
     let encoded = journal::encode(record).unwrap();
-    String::from_utf8(encoded.blob.unwrap_or(encoded.value)).unwrap()
+    let bytes = if encoded.parts.is_empty() { encoded.value } else { encoded.parts.concat() };
+    String::from_utf8(encoded.blob.unwrap_or(bytes)).unwrap()
 }
 
 /// One record a line, each exactly as it is stored.

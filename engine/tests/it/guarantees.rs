@@ -340,6 +340,46 @@ fn g9_a_damaged_task_is_quarantined_and_named_and_all_others_go_on() {
 }
 
 #[test]
+fn g9_a_plan_that_is_not_whole_is_damage() {
+    let mut rig = Rig::of(|plan| {
+        for n in 0..20 {
+            plan.step(&format!("a{n}"), Make(Act::on(format!("t/{n}/{}", "x".repeat(200)))), &[]);
+        }
+    });
+    rig.world.script("a0", Kind::Run, [Behave::slow(500); 9]);
+    let tasks = [rig.submit("plan"), rig.submit("plan"), rig.submit("plan")];
+    rig.until("all run", || rig.world.count("a0", Kind::Run) == 3);
+    rig.crash();
+    let parts = rig.store.scan(&keys::parts(&tasks[0], 1), None, 100).unwrap();
+    assert!(parts.len() > 2, "the first event is spread over several values");
+    rig.store.tamper(&parts[1].0, None);
+    let mut swapped = rig.store.get(&keys::part(&tasks[1], 1, 2)).unwrap().unwrap();
+    let place = swapped.iter().position(|byte| *byte == b'x').unwrap();
+    swapped[place] = b'y';
+    rig.store.tamper(&keys::part(&tasks[1], 1, 2), Some(swapped));
+    let recovery = rig.boot().unwrap();
+    assert_eq!(recovery.resumed, [tasks[2].clone()]);
+    assert!(recovery.quarantined[0].1.contains("parts are there"), "{:?}", recovery.quarantined);
+    assert!(recovery.quarantined[1].1.contains("the hash chain is broken"), "{:?}", recovery.quarantined);
+    rig.runtime.settle();
+    assert_eq!(rig.state(&tasks[2]), TaskState::Succeeded);
+}
+
+#[test]
+fn a_record_of_any_size_is_kept_whole() {
+    for note in [0, 3000, 20_000, 70_000, 1_000_000] {
+        let mut rig = Rig::of(move |plan| {
+            plan.note("n".repeat(note));
+            plan.step("a", Make(Act::on("t/a")), &[]);
+        });
+        let task = rig.run();
+        rig.restart();
+        assert_eq!(rig.state(&task), TaskState::Succeeded);
+        assert_eq!(fsck(Arc::new(rig.store.clone())).unwrap().problems, [] as [&str; 0]);
+    }
+}
+
+#[test]
 fn g9_a_head_that_is_none_is_quarantined_too() {
     let mut rig = Rig::of(two);
     let (bad, good) = (rig.submit("plan"), rig.submit("plan"));

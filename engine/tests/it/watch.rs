@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kedge_engine::event::{Event, FingerprintPhase, Outcome, Then, Verdict};
-use kedge_engine::journal::{self, Record, keys};
+use kedge_engine::journal::{self, Journal, Record, keys};
 use kedge_engine::plan::{Class, Plan, UndoSpec};
 use kedge_engine::retry::Policy;
 use kedge_engine::service::ResolveVerb;
@@ -170,8 +170,9 @@ impl Watch {
                 fresh.tasks.insert(task.clone(), Task::new(known.plan, first));
                 keys::event(&task, 1)
             });
-            for (_, value) in store.scan(&keys::events(&task), from.as_deref(), usize::MAX).unwrap() {
-                let Some(record) = decode(store, &value) else { break };
+            for (key, value) in store.scan(&keys::events(&task), from.as_deref(), usize::MAX).unwrap() {
+                let sequence = u64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
+                let Some(record) = decode(store, &task, sequence, &value) else { break };
                 fresh.fold(&task, &record, None);
             }
         }
@@ -201,7 +202,8 @@ impl Watch {
                 let task = String::from_utf8_lossy(&key[2..2 + 37]).into_owned();
                 let task = TaskId::try_from(task).unwrap();
                 seen.events += 1;
-                match decode(store, value) {
+                let sequence = u64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
+                match decode(store, &task, sequence, value) {
                     Some(record) => seen.fold(&task, &record, Some(batch)),
                     None => seen.broken.push(format!("{task} has a record that does not read")),
                 }
@@ -210,13 +212,12 @@ impl Watch {
     }
 }
 
-fn decode(store: &MemoryStore, value: &[u8]) -> Option<Record> {
-    if !value.starts_with(b"{\"blob\"") {
+fn decode(store: &MemoryStore, task: &TaskId, sequence: u64, value: &[u8]) -> Option<Record> {
+    if value.starts_with(b"{\"v\"") {
         return journal::decode(value).ok();
     }
-    let blob: serde_json::Value = serde_json::from_slice(value).ok()?;
-    let id: BlobId = serde_json::from_value(blob["blob"].clone()).ok()?;
-    journal::decode(&store.get_blob(&id).ok()??).ok()
+    let journal = Journal::new(Arc::new(store.clone()));
+    journal.records(task, sequence - 1, 1).ok()?.pop()
 }
 
 impl Seen {
