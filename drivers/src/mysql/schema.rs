@@ -215,7 +215,11 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
                 "FROM (SELECT TABLE_COLLATION AS c FROM information_schema.TABLES \
                  WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME <> '{MARK_TABLE}' \
                  UNION SELECT COLLATION_NAME FROM information_schema.COLUMNS \
-                 WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME <> '{MARK_TABLE}') AS used \
+                 WHERE TABLE_SCHEMA = {schema} AND TABLE_NAME <> '{MARK_TABLE}' \
+                 UNION SELECT COLLATION_CONNECTION FROM information_schema.VIEWS WHERE TABLE_SCHEMA = {schema} \
+                 UNION SELECT COLLATION_CONNECTION FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {schema} \
+                 UNION SELECT COLLATION_CONNECTION FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {schema} \
+                 UNION SELECT COLLATION_CONNECTION FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {schema}) AS used \
                  WHERE c IS NOT NULL ORDER BY c"
             ),
         ),

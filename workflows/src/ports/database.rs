@@ -134,7 +134,8 @@ pub struct SchemaFacts {
     pub bytes: u64,
     /// Tables and views.
     pub tables: u64,
-    /// Collations in use by its tables.
+    /// Collations in use by its tables, and those that its views, triggers, routines and events were made under: a server that
+    /// lacks one cannot take the schema.
     pub collations: Vec<String>,
 }
 

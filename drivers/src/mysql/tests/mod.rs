@@ -14,6 +14,12 @@ macro_rules! scenario {
 #[tokio::test]
 async fn real_servers() {
     let benches = real::Benches::open().await;
+    for from in &benches.all {
+        for to in &benches.all {
+            println!("from {} to {}", from.container, to.container);
+            odd::a_dump_moves_between_servers(from, to).await;
+        }
+    }
     for bench in &benches.all {
         scenario!(bench, real::the_contract_is_kept);
         scenario!(bench, real::secrets_are_in_no_argument_error_or_fingerprint);
@@ -25,12 +31,6 @@ async fn real_servers() {
         scenario!(bench, odd::every_kind_of_change_is_seen);
         scenario!(bench, odd::a_dump_is_plain_sql_for_any_server);
         scenario!(bench, odd::a_row_beyond_the_packet_is_refused);
-    }
-    for from in &benches.all {
-        for to in &benches.all {
-            println!("from {} to {}", from.container, to.container);
-            odd::a_dump_moves_between_servers(from, to).await;
-        }
     }
     benches.close().await;
 }

@@ -213,8 +213,14 @@ pub(super) async fn a_dump_moves_between_servers(from: &Bench, to: &Bench) {
     let (source, target) = (from.make("kt_here").await, to.make("kt_there").await);
     let sql = "CREATE TABLE posts (id int AUTO_INCREMENT PRIMARY KEY, t longtext, b longblob) COLLATE utf8mb4_unicode_520_ci;\n\
                INSERT INTO posts (t, b) VALUES ('it''s 🚢 \\n', X'00FF0A0D1A27225C'), (NULL, '');\n\
-               CREATE VIEW v AS SELECT id FROM posts;\n";
+               SET NAMES utf8mb4 COLLATE utf8mb4_unicode_520_ci;\nCREATE VIEW v AS SELECT id FROM posts;\n";
     from.root(&sql_in("kt_here", sql)).await;
+    let facts = from.mysql().schema_facts(&source.user).await.unwrap();
+    assert_eq!(
+        facts.collations,
+        ["utf8mb4_unicode_520_ci"],
+        "whether the target can take it is known beforehand"
+    );
     let dump = from.mysql().dump(&source.user).await.unwrap();
     to.mysql().import(&target.user, &mark(), &target, dump).await.unwrap();
     let (before, after) = (fingerprint(from, &source).await, fingerprint(to, &target).await);
