@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ use kedge_engine::ports::{Clock, Random, Spawner};
 use kedge_engine::service::{Submission, Submitted, Tasks as _};
 use kedge_engine::step::{Compensable, Compensate, Ref, Step, StepError, StepKinds};
 use kedge_engine::store::{Batch, BlobId, CommitError, Health, Pairs, ReadError, Store, Write};
-use kedge_engine::task::{Actor, Millis, TaskState, TaskView};
+use kedge_engine::task::{Actor, Millis, TaskId, TaskState, TaskView};
 use kedge_engine::testing::fakes::{FakeCustody, MemoryLogs};
 use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
 use kedge_stores::{Options, SledStore};
@@ -96,11 +96,13 @@ struct Bench {
     engine: Engine<World>,
     world: Arc<World>,
     store: Arc<Recorded>,
+    ended: Arc<Ended>,
 }
 
 impl Bench {
     fn new(runtime: &tokio::runtime::Runtime, store: Arc<Recorded>) -> Self {
         let world = Arc::new(World { began: Instant::now(), steps: Mutex::default() });
+        let ended = Arc::new(Ended::default());
         let tokio = Arc::new(Tokio { handle: runtime.handle().clone(), ids: AtomicU64::new(1) });
         let engine = Engine::new(Parts {
             store: store.clone(),
@@ -109,7 +111,7 @@ impl Bench {
             random: tokio,
             logs: Arc::new(MemoryLogs::default()),
             custody: Arc::new(FakeCustody::default()),
-            composer: Arc::new(Final),
+            composer: ended.clone(),
             facts: Arc::new(Nothing),
             kinds: StepKinds::new().with::<Null>(),
             workflows: vec![Box::new(Chain)],
@@ -117,7 +119,7 @@ impl Bench {
             limits: Limits::default(),
         });
         engine.recover().expect("an empty journal");
-        Self { engine, world, store }
+        Self { engine, world, store, ended }
     }
 
     /// Submits, then lets all of them run; seconds from the first submission to the last end.
@@ -125,7 +127,8 @@ impl Bench {
         self.store.take();
         let began = Instant::now();
         runtime.block_on(async {
-            join_all((0..TASKS).map(|_| self.run(STEPS))).await;
+            let tasks = join_all((0..TASKS).map(|_| self.submit(STEPS))).await;
+            self.ends(&tasks).await;
         });
         (began.elapsed().as_secs_f64(), self.store.take())
     }
@@ -134,13 +137,16 @@ impl Bench {
     fn alone(&self, runtime: &tokio::runtime::Runtime) -> (Vec<f64>, Batches) {
         self.store.take();
         std::mem::take(&mut *self.world.steps.lock().expect("no step panics"));
-        runtime.block_on(self.run(ALONE));
+        runtime.block_on(async {
+            let task = self.submit(ALONE).await;
+            self.ends(&[task]).await;
+        });
         let steps = std::mem::take(&mut *self.world.steps.lock().expect("no step panics"));
         let gaps = steps.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1000.0).collect();
         (gaps, self.store.take())
     }
 
-    async fn run(&self, steps: usize) {
+    async fn submit(&self, steps: usize) -> TaskId {
         let submission = Submission {
             workflow: "chain".to_owned(),
             params: json!({ "steps": steps }),
@@ -151,14 +157,26 @@ impl Bench {
             dedupe: Vec::new(),
             if_plan: None,
         };
-        let Ok(Submitted::Created(mut view)) = self.engine.submit(submission).await else {
-            unreachable!("no key, so no duplicate")
-        };
-        while !view.state.is_final() {
-            self.engine.changed(&view.id, view.sequence, 0).await;
-            view = self.engine.task(&view.id).expect("the store can be read").expect("the task is there");
+        match self.engine.submit(submission).await {
+            Ok(Submitted::Created(view)) => view.id,
+            other => unreachable!("no key, so no duplicate: {other:?}"),
         }
-        assert_eq!(view.state, TaskState::Succeeded);
+    }
+
+    /// Returns when all have ended, durably.
+    async fn ends(&self, tasks: &[TaskId]) {
+        while self.ended.count.load(Ordering::SeqCst) < tasks.len() {
+            self.ended.more.notified().await;
+        }
+        self.ended.count.store(0, Ordering::SeqCst);
+        for task in tasks {
+            let mut view = self.engine.task(task).expect("the store can be read").expect("the task is there");
+            while !view.state.is_final() {
+                self.engine.changed(task, view.sequence, 0).await;
+                view = self.engine.task(task).expect("the store can be read").expect("the task is there");
+            }
+            assert_eq!(view.state, TaskState::Succeeded);
+        }
     }
 }
 
@@ -229,14 +247,20 @@ impl Workflow for Chain {
     }
 }
 
-/// A callback for the end, as every endpoint gets one.
-struct Final;
+/// A callback for the end, as every endpoint gets one; and how many ends are about to be written.
+#[derive(Default)]
+struct Ended {
+    count: AtomicUsize,
+    more: tokio::sync::Notify,
+}
 
-impl Composer for Final {
+impl Composer for Ended {
     fn compose(&self, task: &TaskView, _: Option<&Value>) -> Vec<NewCallback> {
         if !task.state.is_final() {
             return Vec::new();
         }
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.more.notify_one();
         let event = format!("task.{}", task.state.as_str());
         let body = json!({ "type": event, "data": { "task_id": task.id } }).to_string();
         vec![NewCallback { endpoint: "ci".to_owned(), event, body }]
