@@ -41,9 +41,7 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
         let mut found = Recovery::default();
         let mut drivers = Vec::new();
         let mut unread = Vec::new();
-        let open = self.0.open_tasks()?;
-        self.0.hold_journaled_locks(&open)?;
-        for task in open {
+        for task in self.0.open_tasks()? {
             match self.0.resume(&task) {
                 Ok(driver) => {
                     found.resumed.push(task);
@@ -58,6 +56,8 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
                 }
             }
         }
+        let unknown: BTreeSet<TaskId> = found.quarantined.iter().map(|(task, _)| task.clone()).collect();
+        self.0.hold_locks_of(&unknown)?;
         self.0.change(|state| state.quarantined.extend(found.quarantined.iter().cloned()));
         self.0.queue_up(&drivers);
         for driver in drivers {
@@ -88,17 +88,16 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         Ok(open)
     }
 
-    /// Takes the locks that the journal says are held, also those of tasks that cannot be replayed: what they were doing to a site
-    /// nobody knows, so nobody else may touch it.
-    fn hold_journaled_locks(&self, open: &[TaskId]) -> Result<(), ReadError> {
-        let open: BTreeSet<&TaskId> = open.iter().collect();
+    /// Takes the locks of tasks that cannot be replayed, as the journal's lock rows have them: what they were doing to a site nobody
+    /// knows, so nobody else may touch it.
+    fn hold_locks_of(&self, tasks: &BTreeSet<TaskId>) -> Result<(), ReadError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let page = self.journal.store().scan(keys::LOCKS, after.as_deref(), PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             after = Some(last.clone());
             for (key, value) in &page {
-                let parts = keys::lock_parts(key).filter(|(_, task)| open.contains(task));
+                let parts = keys::lock_parts(key).filter(|(_, task)| tasks.contains(task));
                 let Some((resource, task)) = parts else { continue };
                 let shared = Lock { resource: String::new(), shared: true }.value() == value.as_slice();
                 self.shared.tables().locks.hold(&task, &[Lock { resource, shared }]);

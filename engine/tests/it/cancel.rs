@@ -119,6 +119,21 @@ fn it_is_refused_from_the_pivot_on_with_the_reason() {
 }
 
 #[test]
+fn it_is_refused_while_the_pivot_waits_for_a_retry_or_is_in_doubt() {
+    let rig = Rig::of(plan);
+    rig.world.runs("pivot", [(Effect::None, End::Retryable), (Effect::Whole, End::InDoubt)]);
+    let task = rig.submit("plan");
+    rig.until("it waits", || rig.state(&task) == TaskState::Waiting);
+    assert!(conflict(rig.cancel(&task)).contains("point of no return"));
+    rig.until("it is in doubt", || {
+        rig.view(&task).steps.iter().any(|step| step.state == kedge_engine::task::StepStateView::InDoubt)
+    });
+    assert!(conflict(rig.cancel(&task)).contains("point of no return"));
+    rig.settle();
+    assert_eq!(rig.state(&task), TaskState::Succeeded);
+}
+
+#[test]
 fn it_is_refused_while_the_task_goes_back() {
     let rig = Rig::of(plan);
     rig.world.runs("look", [(Effect::None, End::Fatal)]);
@@ -131,17 +146,31 @@ fn it_is_refused_while_the_task_goes_back() {
 }
 
 #[test]
-fn a_pivot_that_has_not_decided_can_be_canceled_again() {
-    let rig = Rig::of(plan);
-    rig.world.runs("pivot", [(Effect::None, End::InDoubt)]);
-    let task = rig.submit("plan");
-    rig.until("the pivot is not decided", || {
-        rig.events(&task).iter().any(|event| {
-            event.kind == "probed" || event.data["step"] == "pivot" && event.data["attempt"] == 2
+fn a_pivot_that_has_certainly_not_decided_can_be_canceled_again() {
+    // Its effect is not there, and its next run waits for a slot.
+    let options = Options::default()
+        .plan("plan", |plan| {
+            let a = plan.step("a", Make(Act::on("t/a")), &[]);
+            plan.step("pivot", Decide::on(Act::on("site").slot("dump")), &[&a]);
         })
+        .plan("other", |plan| {
+            plan.step("long", Make(Act::on("o/long").slot("dump")), &[]);
+        })
+        .limits(|limits| limits.per_slot = 1);
+    let rig = Rig::new(1, options);
+    rig.world.runs("pivot", [(Effect::None, End::InDoubt)]);
+    rig.world.script("long", Kind::Run, [Behave::slow(900)]);
+    let task = rig.submit("plan");
+    rig.until("the pivot runs", || rig.world.count("pivot", Kind::Run) == 1);
+    rig.submit("other");
+    rig.until("it waits for the slot", || {
+        rig.events(&task).iter().any(|event| event.kind == "probed")
+            && rig.view(&task).blocked_on.is_some_and(|blocked| blocked.kind == "slot")
     });
+    rig.cancel(&task).unwrap();
     rig.settle();
-    assert_eq!(rig.state(&task), TaskState::Succeeded);
+    assert_eq!(rig.state(&task), TaskState::Canceled);
+    assert_eq!(rig.world.get("t/a"), None);
 }
 
 #[test]

@@ -238,3 +238,28 @@ fn verdicts_and_states_are_told() {
     let verdict: Verdict = serde_json::from_value(probed.data["verdict"].clone()).unwrap();
     assert_eq!(verdict, Verdict::Partial { what: "~made".to_owned() });
 }
+
+#[test]
+fn the_machine_never_takes_a_pivot_in_doubt_for_failed() {
+    use kedge_engine::event::{Event, Then};
+    use kedge_engine::machine::Machine;
+    use kedge_engine::step::StepError;
+    // No driver writes that; a journal that says so is still not a reason to undo under a decision.
+    let rig = Rig::of(chain(ProbeStyle::Honest));
+    let task = rig.run();
+    let records = rig.watch.records(&task);
+    let started = records
+        .iter()
+        .position(|record| matches!(&record.event, Event::AttemptStarted { step, .. } if step == "pivot"));
+    let mut machine = Machine::begin(&records[0]).unwrap();
+    records[1..=started.unwrap()].iter().for_each(|record| machine.apply(record).unwrap());
+    let event = Event::AttemptFailed {
+        step: "pivot".to_owned(),
+        attempt: 1,
+        error: StepError::in_doubt("the answer was lost"),
+        then: Then::GiveUp,
+    };
+    machine.apply(&kedge_engine::journal::record(machine.sequence() + 1, 1, 0, event)).unwrap();
+    assert!(!machine.goes_back());
+    assert_eq!(machine.state(0), TaskState::Stuck);
+}

@@ -536,7 +536,8 @@ impl Task {
         let (class, _, scope) = self.spec(name);
         let waits = self.neighbours(name, false);
         let outlives = class == Class::Retriable && scope.is_some() && self.committed(scope.as_deref());
-        if step.running || step.undoing || step.doubt || step.done || attempt != step.attempt + 1 {
+        if step.running || step.undoing || step.doubt || step.done || step.redo || attempt != step.attempt + 1
+        {
             Some(format!("{name} starts while {step:?}"))
         } else if let Some(before) =
             waits.iter().find(|before| !self.steps[*before].done && !self.steps[*before].abandoned)

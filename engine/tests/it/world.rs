@@ -310,11 +310,14 @@ impl World {
     pub async fn probe(&self, cx: &Cx<'_, World>, act: &Act) -> Result<Probe<Made>, StepError> {
         let guard = self.enter(cx, Kind::Probe);
         let behave = self.behaviour(cx.step, Kind::Probe);
+        let process = self.custody.started(cx.task, cx.step);
         self.sleep(behave.ms).await;
         if behave.end == End::Unknown {
+            process.ended();
             return Ok(Probe::Unknown("two of them are there".to_owned()));
         }
         self.end(behave.end, cx.step).await?;
+        process.ended();
         drop(guard);
         let there = self.get(&act.key);
         let half = format!("~{}", act.value);

@@ -266,6 +266,10 @@ impl Run {
             self.rig.retry(task).unwrap();
             return;
         }
+        if self.dice.percent(30) && self.rig.cancel(task).is_ok() {
+            self.say(&format!("a person cancels {task}"));
+            return;
+        }
         let incident = self.rig.view(task).incident.unwrap();
         let place = usize::try_from(self.dice.below(incident.steps.len() as u64)).unwrap();
         let step = &incident.steps[place].step;
