@@ -27,6 +27,8 @@ struct Seen {
     tasks: BTreeMap<TaskId, Task>,
     /// Lock rows: resource, then holders and whether they share.
     locks: BTreeMap<String, BTreeMap<TaskId, bool>>,
+    /// Claimed records: given once.
+    claims: BTreeMap<Vec<u8>, Vec<u8>>,
     broken: Vec<String>,
     events: u64,
     /// Tasks that have ended, in that order.
@@ -179,6 +181,7 @@ impl Watch {
         for (key, value) in store.scan(keys::LOCKS, None, usize::MAX).unwrap() {
             fresh.lock(&key, Some(&value));
         }
+        fresh.claims = store.scan(&keys::records("slot"), None, usize::MAX).unwrap().into_iter().collect();
         old.broken.append(&mut fresh.broken);
         (fresh.broken, fresh.events) = (old.broken, old.events);
         let new: Vec<TaskId> = fresh.ends.into_iter().filter(|task| !old.ends.contains(task)).collect();
@@ -193,6 +196,13 @@ impl Watch {
             match write {
                 Write::Put(key, value) if key.starts_with(keys::LOCKS) => seen.lock(key, Some(value)),
                 Write::Delete(key) if key.starts_with(keys::LOCKS) => seen.lock(key, None),
+                Write::Put(key, value) if key.starts_with(&keys::records("slot")) => {
+                    let before = seen.claims.insert(key.clone(), value.clone());
+                    if before.is_some_and(|before| before != *value) {
+                        let key = String::from_utf8_lossy(key).into_owned();
+                        seen.broken.push(format!("{key} is claimed twice"));
+                    }
+                }
                 Write::Put(..) | Write::Delete(_) => {}
             }
         }

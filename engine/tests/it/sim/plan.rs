@@ -127,7 +127,13 @@ impl Draw<'_> {
             let key = format!("{}{name}", own(&self.task));
             let needs =
                 if self.dice.percent(40) { folders.first().map(|(step, _)| step.clone()) } else { None };
-            let act = self.act(key.clone()).needs(&needs.iter().collect::<Vec<_>>());
+            let mut act = self.act(key.clone()).needs(&needs.iter().collect::<Vec<_>>());
+            if self.dice.percent(10) {
+                act = act.claim(["n1", "n2"][usize::from(self.dice.percent(50))]);
+            }
+            if self.dice.percent(20) {
+                act = act.record(&format!("{name}-{}", self.task));
+            }
             let step = self.plan.step(&name, Make(act), &after);
             self.steps.push((step, Some(key)));
         }

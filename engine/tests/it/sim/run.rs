@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use kedge_engine::ports::Clock as _;
 use kedge_engine::service::{ResolveVerb, Submission, Submitted, Tasks as _};
+use kedge_engine::step::{StepError, StepKinds};
 use kedge_engine::task::{TaskId, TaskState};
 use kedge_engine::testing::memory_store::{Crash, Fault, Moment};
 use kedge_engine::testing::runtime::{Dice, Stop};
@@ -12,7 +13,12 @@ use serde_json::json;
 use super::judge;
 use super::plan::plan;
 use crate::rig::{Options, Rig, actor, keyed};
-use crate::world::Chaos;
+use crate::steps::{Decide, Fill, Look, Print, Tidy, kinds};
+use crate::world::{Chaos, World};
+
+fn without_make() -> StepKinds<World> {
+    StepKinds::new().with::<Look>().with::<Fill>().with::<Decide>().with::<Tidy>().with::<Print>()
+}
 
 /// What happened, summed over runs.
 #[derive(Clone, Debug, Default)]
@@ -88,8 +94,7 @@ pub fn run(seed: u64, loud: bool) -> Tally {
         run.live(life);
         run.strike();
     }
-    run.ask_again();
-    run.settle();
+    run.last_life();
     run.finish();
     judge::judge(&mut run);
     run.rig.runtime.crash();
@@ -161,10 +166,41 @@ impl Run {
         self.rig.sound();
     }
 
+    /// The process ends; the next one may meet a disk that does not read at first, a host that does not answer, a clock that was set,
+    /// or be of a version that lacks a kind of step.
     fn strike(&mut self) {
         self.tally.crashes += 1;
+        if self.dice.percent(10) {
+            let engine = self.rig.engine.clone();
+            self.rig.runtime.spawn_here(async move { engine.drain().await });
+            self.rig.runtime.run(self.dice.below(100), || false);
+        }
+        self.rig.crash();
+        if self.dice.percent(10) {
+            let by = self.dice.below(2000);
+            let now = self.rig.runtime.now();
+            self.rig.runtime.set_clock(if self.dice.percent(50) { now + by } else { now - by });
+        }
+        for _ in 0..self.dice.below(3) * u64::from(self.dice.percent(20)) {
+            self.rig.custody.fail_next(StepError::retryable("the host does not answer"));
+        }
+        self.rig.kinds(if self.dice.percent(5) { without_make } else { kinds });
+        let failing = if self.dice.percent(10) { u32::try_from(self.dice.below(3)).unwrap() } else { 0 };
+        *self.rig.reads_fail.lock().unwrap() = failing;
+        let recovery = self.rig.boot().unwrap();
+        let unread = recovery.quarantined.len();
+        assert!(unread <= failing as usize, "{recovery:?}");
+        *self.rig.reads_fail.lock().unwrap() = 0;
+        self.say(&format!("the next life: {} tasks resumed, {unread} not read", recovery.resumed.len()));
+    }
+
+    /// All kinds are known, and nothing strikes any more.
+    fn last_life(&mut self) {
+        self.rig.kinds(kinds);
         let recovery = self.rig.restart();
         assert!(recovery.quarantined.is_empty(), "{recovery:?}");
+        self.ask_again();
+        self.settle();
     }
 
     /// Clients that were not told ask, each at its time.
