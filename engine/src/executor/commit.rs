@@ -122,7 +122,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         let mut batch = Batch::new();
         let hash = self.inner.journal.append(&mut batch, task, &self.head_hash, &mut draft.records).await?;
         let machine = &draft.machine;
-        let state = machine.state(draft.now);
+        let state = machine.state();
         let head = Head::of(machine, hash.clone(), state).encode()?;
         batch.require_equals(keys::head(task), self.head.clone());
         batch.put(keys::head(task), head.clone());

@@ -118,10 +118,9 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         let result = AssertUnwindSafe(self.turns()).catch_unwind().await;
         let task = self.live.task.clone();
         let (inner, live, ended) = (self.inner.clone(), self.live.clone(), self.machine.outcome().is_some());
-        // What is still in flight ends here; a destructor that panics must not keep the rest from being told.
-        if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(|| drop(self))) {
-            tracing::error!(why = panic_text(&*panic), "a step's destructor panicked");
-        }
+        // What is still in flight ends here: nobody listens to it any more.
+        self.aborts.values().for_each(AbortHandle::abort);
+        drop(self);
         let halted = match result {
             Ok(Ok(())) => None,
             Ok(Err(Halt::Task(why))) => Some(why),
@@ -197,7 +196,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
     }
 
     fn launch(&mut self, launch: Launch) -> Result<(), Halt> {
-        let Launch { flight, attempt, slot } = launch;
+        let Launch { flight, attempt: number, slot } = launch;
         let spec = match flight {
             Flight::Run(step) | Flight::Probe(step) | Flight::Undo(step) => {
                 Some(self.machine.plan().step(step))
@@ -217,12 +216,17 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
             machine: self.machine.clone(),
             survivors: self.survivors.clone(),
             flight,
-            attempt,
+            attempt: number,
         };
-        self.flights.push(match step {
+        let flying = match step {
             Some(step) => attempt.fly(step, registration, slot),
             None => attempt.clear(),
-        });
+        };
+        // On its own: steps run beside each other and beside the writing of events.
+        let (sender, landed) = oneshot::channel();
+        self.inner.spawner.spawn(flying.map(|landed| drop(sender.send(landed))).boxed());
+        self.flights
+            .push(landed.map(move |landed| landed.unwrap_or_else(|_| Landed::lost(flight, number))).boxed());
         Ok(())
     }
 

@@ -52,6 +52,14 @@ pub(super) struct Landed {
     pub(super) interrupted: bool,
 }
 
+impl Landed {
+    /// A flight that was dropped before it landed: what it has done nobody knows.
+    pub(super) fn lost(flight: Flight, attempt: u32) -> Self {
+        let result = Err(StepError::in_doubt("the attempt was dropped"));
+        Self { flight, attempt, result, writes: Vec::new(), interrupted: false }
+    }
+}
+
 /// What a flight brought.
 pub(super) enum Done {
     Output(Value),

@@ -133,7 +133,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             self.shared.tables().locks.hold(task, &machine.plan().rest().locks);
         }
         let (live, mailbox, pokes) = Live::new(machine.clone());
-        let of_life = Survivors::of_earlier_life();
+        // Where nothing was ever begun, nothing can be left.
+        let of_life = if machine.began() { Survivors::of_earlier_life() } else { Survivors::default() };
         let stored = (bytes, head.hash, head.state);
         let mut driver = Driver::new(self.clone(), live, stored, of_life, mailbox, pokes);
         let (run_deaths, undo_deaths) = (self.limits.run_deaths, self.limits.undo_deaths);

@@ -72,7 +72,7 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
                     at: record.at,
                     kind: record.event.kind().to_owned(),
                     data,
-                    state: machine.state(record.at),
+                    state: machine.state(),
                 });
             }
         }

@@ -217,7 +217,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         let hash = self.journal.append(&mut batch, &task, "", &mut records).await?;
         let machine =
             Machine::begin(&records[0]).map_err(|illegal| AppendError::Encode(illegal.to_string()))?;
-        let state = machine.state(now);
+        let state = machine.state();
         let head = Head::of(&machine, hash.clone(), state).encode()?;
         batch.require_absent(keys::head(&task));
         batch.put(keys::head(&task), head.clone());

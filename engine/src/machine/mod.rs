@@ -229,6 +229,11 @@ impl Machine {
         self.record(step).attempts
     }
 
+    /// Whether anything was ever begun.
+    pub(crate) fn began(&self) -> bool {
+        self.started_at.is_some()
+    }
+
     /// Whether anything but looking was ever begun.
     pub(crate) fn touched(&self) -> bool {
         self.plan().steps().any(|(step, spec)| spec.class != Class::Query && self.record(step).attempts > 0)

@@ -143,6 +143,12 @@ impl Tries {
         }
     }
 
+    /// The process ended during a try; how often so far.
+    pub(super) fn died(&mut self) -> u32 {
+        self.deaths += 1;
+        self.deaths
+    }
+
     pub(super) fn counted(&self) -> (u32, Millis) {
         (self.failures, self.first_began)
     }

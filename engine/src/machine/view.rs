@@ -14,7 +14,7 @@ use crate::task::{
 impl Machine {
     /// Where the task stands. The time plays no part: what waits for its time waits until an event says that it went on.
     #[must_use]
-    pub fn state(&self, _now: Millis) -> TaskState {
+    pub fn state(&self) -> TaskState {
         match self.outcome() {
             Some(Outcome::Succeeded) => return TaskState::Succeeded,
             Some(Outcome::RolledBack) => return TaskState::RolledBack,
@@ -112,7 +112,7 @@ impl Machine {
             id: accepted.task.clone(),
             workflow: accepted.workflow.clone(),
             site: rest.site.clone(),
-            state: self.state(now),
+            state: self.state(),
             params: accepted.params.clone(),
             steps: self.plan().steps().map(|(index, spec)| self.step_view(index, spec)).collect(),
             outcome: self

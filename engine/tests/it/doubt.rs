@@ -174,7 +174,9 @@ fn what_was_found_half_done_is_not_forgotten_while_its_next_run_waits() {
         let other = rig.submit("other");
         rig.settle();
         // The other task had the slot, so a was probed and waited; then b failed.
-        assert_eq!(rig.world.acts()[2..], ["run long", "probe a", "undo a", "undo b"]);
+        let mut acts = rig.world.acts().split_off(2);
+        acts[2..].sort();
+        assert_eq!(acts, ["run long", "probe a", "undo a", "undo b"]);
         assert_eq!((rig.state(&task), rig.state(&other)), (TaskState::RolledBack, TaskState::Succeeded));
         assert_eq!(rig.world.resources().keys().collect::<Vec<_>>(), ["o/long"]);
     }
@@ -261,5 +263,5 @@ fn the_machine_never_takes_a_pivot_in_doubt_for_failed() {
     };
     machine.apply(&kedge_engine::journal::record(machine.sequence() + 1, 1, 0, event)).unwrap();
     assert!(!machine.goes_back());
-    assert_eq!(machine.state(0), TaskState::Stuck);
+    assert_eq!(machine.state(), TaskState::Stuck);
 }

@@ -263,7 +263,7 @@ fn g8_a_step_that_kills_the_process_is_given_up() {
     let task = rig.submit("plan");
     rig.until("a runs", || rig.world.count("a", Kind::Run) == 1);
     rig.restart();
-    assert_eq!(poison(&mut rig, "a", Kind::Probe, 20), 5);
+    assert_eq!(poison(&mut rig, "a", Kind::Probe, 20), 6);
     assert_eq!(rig.state(&task), TaskState::RolledBack);
 
     // A fingerprint.

@@ -183,7 +183,7 @@ fn plant(rig: &Rig, records: &[journal::Record], machine: &Machine) {
                 sequence: head.sequence(),
                 hash,
                 epoch: head.epoch(),
-                state: head.state(0),
+                state: head.state(),
                 workflow: head.accepted().workflow.clone(),
                 site: None,
                 created_at: head.created_at(),

@@ -34,10 +34,9 @@ impl Machine {
                 Phase::InDoubt(due) if due <= at => self.survived_run(step, patience, at),
                 Phase::Undoing => {
                     let record = self.enter(step, Phase::UndoWaiting(at), at);
-                    record.undos.deaths += 1;
-                    if record.undos.deaths > patience.undo {
-                        let died =
-                            format!("the process ended {} times during this undo", record.undos.deaths);
+                    let deaths = record.undos.died();
+                    if deaths > patience.undo {
+                        let died = format!("the process ended {deaths} times during this undo");
                         record.phase = stuck(Stage::Undo, &died, None);
                     }
                 }
@@ -62,11 +61,12 @@ impl Machine {
         let phase = if class == Class::Query { Phase::Pending } else { Phase::InDoubt(at) };
         let ran = self.record(step).phase == Phase::Running;
         let record = self.enter(step, phase, at);
-        if ran {
+        let deaths = if ran {
             record.probes = Tries { first_began: at, ..Tries::default() };
-        }
-        record.runs.deaths += 1;
-        let deaths = record.runs.deaths;
+            record.runs.died()
+        } else {
+            record.probes.died()
+        };
         let died = format!("the process ended {deaths} times during this step");
         if class == Class::Pivot || self.committed() {
             if deaths > patience.undo {
@@ -87,9 +87,8 @@ impl Machine {
                 continue;
             }
             record.phase = FingerprintState::Pending;
-            record.tries.deaths += 1;
-            if record.tries.deaths > patience.run {
-                let deaths = record.tries.deaths;
+            let deaths = record.tries.died();
+            if deaths > patience.run {
                 let error =
                     StepError::fatal(format!("the process ended {deaths} times during the fingerprint"));
                 record.phase = FingerprintState::Failed;

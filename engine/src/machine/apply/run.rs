@@ -119,6 +119,8 @@ impl Machine {
         };
         let record = self.enter(step, phase, at);
         record.probes.failures += 1;
+        // It came back, so it did not kill anybody.
+        record.probes.deaths = 0;
         record.error = Some(Arc::new(error.clone()));
     }
 
