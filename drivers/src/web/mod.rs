@@ -12,6 +12,7 @@ mod curl;
 mod dialect;
 mod nginx;
 mod reload;
+mod replace;
 mod rules;
 mod scan;
 mod served;

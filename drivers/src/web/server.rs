@@ -17,9 +17,9 @@ use super::config::WebServerConfig;
 use super::curl::Curl;
 use super::dialect::{self, Dialect, Survey, Suspect};
 use super::scan::{read_all, vhost_files};
-use super::served::{Claim, Served, by_any, by_name};
+use super::served::{by_any, by_name};
 use super::tools::{Tools, look};
-use super::vhost::{Origin, file_of, names, origin, rendered, validate};
+use super::vhost::{Origin, file_of, origin, rendered, validate};
 use crate::host::{Command, Finished, Host};
 
 /// A configuration test may look up names of upstream servers.
@@ -127,7 +127,7 @@ impl WebServer for VhostServer {
         let current = self.files.read(&path).await?;
         if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
             self.may_replace(&path, current.as_ref(), vhost).await?;
-            self.names_are_free(&path, vhost).await?;
+            self.names_are_free(&path, current.as_ref(), vhost).await?;
         }
         let access = Access { mode: 0o644, user: Some("root".into()), group: Some("root".into()) };
         let _writing = self.shared.writing.read().await;
@@ -260,53 +260,5 @@ impl VhostServer {
         };
         survey.served.extend(files.iter().flat_map(|(file, text)| dialect.served(file, text)));
         Ok(survey)
-    }
-
-    /// Whether the file at the site's path may be replaced as far as its content goes; `put` looks at its hash.
-    async fn may_replace(&self, path: &str, current: Option<&SavedFile>, vhost: &Vhost) -> PortResult<()> {
-        let Some(current) = current else { return Ok(()) };
-        match origin(&current.bytes) {
-            Origin::Ours(_) => Ok(()),
-            Origin::Edited => Err(PortError::NotOurs(format!(
-                "{path} was changed by hand since Kedge wrote it; keep your changes in a file of their own or drop them, \
-                 and remove its first two lines to have it replaced"
-            ))),
-            Origin::Foreign => {
-                // Through a link, too: then the bytes are the link's own.
-                let text =
-                    read_all(&*self.host, &self.scope, &[path.to_owned()]).await?.pop().unwrap_or_default().1;
-                if self.holds_just(path, &text, vhost) {
-                    return Ok(());
-                }
-                Err(PortError::NotOurs(format!(
-                    "{path} was not written by Kedge and does not hold just {} on port {}; move what else it holds to another file",
-                    vhost.site, self.shared.config.listen_port
-                )))
-            }
-        }
-    }
-
-    /// Whether a file serves names of this vhost, and nothing else, on our port only.
-    fn holds_just(&self, path: &str, text: &str, vhost: &Vhost) -> bool {
-        let own = |claim: &Claim| matches!(claim, Claim::Name(name) if names(vhost).iter().any(|own| own.as_str() == name));
-        let port = self.shared.config.listen_port;
-        let served = self.shared.dialect.served(path, text);
-        let just = |s: &Served| {
-            own(&s.claim) && s.ports.as_ref().is_none_or(|ports| ports.iter().all(|p| *p == port))
-        };
-        !served.is_empty() && served.iter().all(just)
-    }
-
-    async fn names_are_free(&self, path: &str, vhost: &Vhost) -> PortResult<()> {
-        let survey = self.survey().await?;
-        for name in names(vhost) {
-            let others: Vec<_> = survey.served.iter().filter(|served| served.file != path).cloned().collect();
-            if let Some(file) = by_name(&others, name, self.shared.config.listen_port) {
-                return Err(PortError::Refused(format!(
-                    "{name} is served by {file} already; remove it there first"
-                )));
-            }
-        }
-        Ok(())
     }
 }

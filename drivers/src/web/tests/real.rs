@@ -165,6 +165,8 @@ impl WebServerBench for Bench {
     }
 
     async fn visit(&self, host: &SiteName, path: &str) -> Answer {
+        // A hundred visits a second are enough, and leave the machine to the servers.
+        tokio::time::sleep(Duration::from_millis(10)).await;
         let page = visit(self.port(), &Visit::to(host.as_str(), path)).await;
         Answer {
             status: page.status,
