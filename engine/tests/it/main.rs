@@ -22,6 +22,7 @@ mod guarantees;
 mod locking;
 mod proof;
 mod recovery;
+mod scale;
 mod sim;
 mod stuck;
 mod submit;
