@@ -12,7 +12,7 @@ use kedge_stores::{Options, SledStore};
 use kedge_workflows::ports::{ConfigTest, PortResult, Scope, World as _};
 use serde_json::json;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Platform};
 use crate::world::LiveWorld;
 
 /// Tools that the drivers use on a host, and the Debian package each comes in.
@@ -26,6 +26,9 @@ const HOST_TOOLS: [(&str, &str); 6] = [
 ];
 /// More of them on hosts with a web server.
 const WEB_TOOLS: [(&str, &str); 2] = [("curl", "curl"), ("php", "php-cli")];
+
+/// What is asked of a host first.
+const REACHED: &str = "reached, as root";
 
 /// One thing looked at.
 struct Finding {
@@ -43,10 +46,17 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
     let world = LiveWorld::new(config.clone(), "check")?;
     let mut findings = vec![Finding { what: format!("configuration {}", file.display()), wrong: None }];
     let scope = Scope { task: "check".to_owned(), step: "check".to_owned() };
-    for host in world.hosts().values() {
-        findings.extend(check_host(&config, &**host, &scope).await);
+    // What lives on a host that cannot be reached is not looked at: the host's own line says what to do.
+    let mut unreached = Vec::new();
+    for (name, host) in world.hosts() {
+        let found = check_host(&config, &**host, &scope).await;
+        if found.iter().any(|finding| finding.wrong.is_some() && finding.what.ends_with(REACHED)) {
+            unreached.push(name.clone());
+        }
+        findings.extend(found);
     }
-    for name in config.web_servers.keys() {
+    let reached = |host: &String| !unreached.contains(host);
+    for name in config.web_servers.iter().filter(|(_, server)| reached(&server.host)).map(|(name, _)| name) {
         let tested = async { world.web_server(name, &scope)?.test().await }.await;
         findings.push(finding(
             format!("web server {name}: its configuration"),
@@ -58,7 +68,8 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
             }),
         ));
     }
-    for name in config.database_servers.keys() {
+    let servers = config.database_servers.iter().filter(|(_, server)| reached(&server.host));
+    for (name, _) in servers {
         let facts = async { world.database(name, &scope)?.facts().await }.await;
         let read_only = "it refuses writes (read_only)".to_owned();
         findings.push(finding(
@@ -66,7 +77,10 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
             facts.map(|facts| facts.read_only.then_some(read_only)),
         ));
     }
-    for (name, platform) in &config.platforms {
+    let on_reached = |platform: &Platform| {
+        config.web_servers.get(&platform.web_server).is_some_and(|server| reached(&server.host))
+    };
+    for (name, platform) in config.platforms.iter().filter(|(_, platform)| on_reached(platform)) {
         let facts = async {
             world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await
         };
@@ -90,7 +104,7 @@ async fn check_host(config: &Config, host: &dyn Host, scope: &Scope) -> Vec<Find
         (!root).then(|| "commands do not run as root; log in as root or set sudo = true".to_owned())
     });
     let reached = root.is_ok();
-    let mut findings = vec![finding(format!("host {name}: reached, as root"), root)];
+    let mut findings = vec![finding(format!("host {name}: {REACHED}"), root)];
     if !reached {
         return findings;
     }

@@ -34,9 +34,9 @@ pub(crate) enum Command {
     /// Ask for rollback; refused after the point of no return.
     Cancel(ReasonArgs),
     /// Try the stuck steps again, or a rolled back task anew.
-    Retry(IdArgs),
+    Retry(VerbArgs),
     /// Take a finished task back, within its hold.
-    Undo(IdArgs),
+    Undo(VerbArgs),
     /// Settle a stuck step.
     Resolve(ResolveArgs),
     /// List sites.
@@ -52,6 +52,18 @@ pub(crate) enum Command {
     /// Look into the journal.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Print completions for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    Man,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Where the configuration is.
@@ -136,11 +148,21 @@ pub(crate) struct IdArgs {
     pub(crate) id: String,
 }
 
-/// A task's id and a reason.
+/// The task that a verb is for.
 #[derive(Debug, Args)]
-pub(crate) struct ReasonArgs {
+pub(crate) struct VerbArgs {
     /// The task's id, or the end of it.
     pub(crate) id: String,
+    /// Wait for the end, watching.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+/// A task and a reason.
+#[derive(Debug, Args)]
+pub(crate) struct ReasonArgs {
+    #[command(flatten)]
+    pub(crate) task: VerbArgs,
     /// Why; kept in the journal.
     #[arg(long, default_value = "")]
     pub(crate) reason: String,
@@ -149,8 +171,8 @@ pub(crate) struct ReasonArgs {
 /// Arguments of `resolve`.
 #[derive(Debug, Args)]
 pub(crate) struct ResolveArgs {
-    /// The task's id, or the end of it.
-    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) task: VerbArgs,
     /// The stuck step.
     pub(crate) step: String,
     /// What to do with it.

@@ -15,7 +15,7 @@ mod world;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
 use cli::{Cli, Command, JournalCommand};
@@ -58,10 +58,11 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => client::show(&Api::from_env()?, out, &args.id).await,
         Command::Watch(args) => client::watch(&Api::from_env()?, out, &args.id).await,
         Command::Cancel(args) => {
-            client::verb(&Api::from_env()?, out, &args.id, "cancel", &json!({ "reason": args.reason })).await
+            client::verb(&Api::from_env()?, out, &args.task, "cancel", &json!({ "reason": args.reason }))
+                .await
         }
-        Command::Retry(args) => client::verb(&Api::from_env()?, out, &args.id, "retry", &json!({})).await,
-        Command::Undo(args) => client::verb(&Api::from_env()?, out, &args.id, "undo", &json!({})).await,
+        Command::Retry(args) => client::verb(&Api::from_env()?, out, args, "retry", &json!({})).await,
+        Command::Undo(args) => client::verb(&Api::from_env()?, out, args, "undo", &json!({})).await,
         Command::Resolve(args) => client::resolve(&Api::from_env()?, out, args).await,
         Command::Sites => {
             let fields = ["name", "platform", "database_server", "schema", "state"];
@@ -77,5 +78,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),
         Command::Journal(JournalCommand::Fsck(args)) => check::fsck(&args.config, cli.json),
+        Command::Completions(args) => {
+            clap_complete::generate(args.shell, &mut Cli::command(), "kedge", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout())?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }

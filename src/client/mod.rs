@@ -1,21 +1,18 @@
 //! The client commands: they ask a running Kedge over HTTP and print its answers. They touch no site, host or journal.
 
 mod api;
+mod live;
 mod render;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{ResolveArgs, TaskArgs, TasksArgs};
+use crate::cli::{ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use api::{Api, ApiError};
 use render::Style;
-
-/// How often a terminal is drawn anew while a task is watched.
-const REDRAW: Duration = Duration::from_millis(250);
 
 /// How a command prints.
 #[derive(Clone, Copy)]
@@ -78,7 +75,7 @@ pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCod
     headers.extend(args.if_plan.as_deref().map(|hash| ("if-plan", hash)));
     let task = api.post("/v1/tasks", &body, &headers).await?;
     if args.wait {
-        return watch(api, out, task["id"].as_str().unwrap_or_default()).await;
+        return Ok(exit_of(&live::watch(api, out, task).await?));
     }
     out.value(&task, render::task)?;
     Ok(ExitCode::SUCCESS)
@@ -135,68 +132,21 @@ pub(crate) async fn show(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
     Ok(exit_of(&task))
 }
 
-/// `kedge watch`: draws the task until it ends or gets stuck. Without a terminal a line for each change.
+/// `kedge watch`: follows the task until it ends or gets stuck.
 pub(crate) async fn watch(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
-    let live = std::io::stdout().is_terminal() && !out.json;
-    let mut task = api.find(id).await?;
-    let id = task["id"].as_str().unwrap_or_default().to_owned();
-    let mut drawn = 0;
-    let mut seen = Vec::new();
-    loop {
-        if live {
-            drawn = redraw(&render::task(&task, out.style), drawn)?;
-        } else if !out.json {
-            seen = changes(&task, seen, out)?;
-        }
-        if matches!(task["state"].as_str(), Some("succeeded" | "rolled_back" | "stuck" | "canceled")) {
-            break;
-        }
-        tokio::time::sleep(REDRAW).await;
-        task = api.get(&format!("/v1/tasks/{id}")).await?;
-    }
-    if !live {
-        out.value(&task, render::task)?;
-    }
+    let task = api.find(id).await?;
+    let task = live::watch(api, out, task).await?;
     Ok(exit_of(&task))
 }
 
-/// Draws lines over the ones drawn before.
-fn redraw(lines: &[String], drawn: usize) -> Result<usize> {
-    let text = lines.join("\n");
-    let mut out = std::io::stdout().lock();
-    if drawn > 0 {
-        write!(out, "\u{1b}[{drawn}A")?;
-    }
-    for line in text.lines() {
-        writeln!(out, "\r\u{1b}[2K{line}")?;
-    }
-    write!(out, "\u{1b}[J")?;
-    out.flush().context("standard output is closed")?;
-    Ok(text.lines().count())
-}
-
-/// Prints the steps whose state has changed.
-fn changes(task: &Value, seen: Vec<(String, String)>, out: Out) -> Result<Vec<(String, String)>> {
-    let steps = task["steps"].as_array().into_iter().flatten();
-    let now: Vec<(String, String)> = steps
-        .map(|step| {
-            (
-                step["name"].as_str().unwrap_or_default().to_owned(),
-                step["state"].as_str().unwrap_or_default().to_owned(),
-            )
-        })
-        .collect();
-    let fresh = now.iter().filter(|step| !seen.contains(step) && step.1 != "pending");
-    let lines: Vec<String> = fresh.map(|(name, state)| format!("{state:<10} {name}")).collect();
-    out.lines(&lines)?;
-    Ok(now)
-}
-
 /// `kedge cancel`, `retry`, `undo`.
-pub(crate) async fn verb(api: &Api, out: Out, id: &str, verb: &str, body: &Value) -> Result<ExitCode> {
-    let task = api.find(id).await?;
+pub(crate) async fn verb(api: &Api, out: Out, args: &VerbArgs, verb: &str, body: &Value) -> Result<ExitCode> {
+    let task = api.find(&args.id).await?;
     let id = task["id"].as_str().unwrap_or_default();
     let task = api.post(&format!("/v1/tasks/{id}/{verb}"), body, &[]).await?;
+    if args.wait {
+        return Ok(exit_of(&live::watch(api, out, task).await?));
+    }
     out.value(&task, render::task)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -204,7 +154,7 @@ pub(crate) async fn verb(api: &Api, out: Out, id: &str, verb: &str, body: &Value
 /// `kedge resolve`.
 pub(crate) async fn resolve(api: &Api, out: Out, args: &ResolveArgs) -> Result<ExitCode> {
     let body = json!({ "step": args.step, "verb": args.verb.word(), "reason": args.reason });
-    verb(api, out, &args.id, "resolve", &body).await
+    verb(api, out, &args.task, "resolve", &body).await
 }
 
 /// `kedge sites`, `platforms`, `backups`.

@@ -58,18 +58,77 @@ pub(crate) fn task(task: &Value, style: Style) -> Vec<String> {
         style.paint(state_color(state), state),
         style.dim(text("id"))
     )];
-    lines.extend(task["steps"].as_array().into_iter().flatten().map(|step| step_line(step, style)));
+    let decides = deciding(task);
+    lines.extend(steps(task).map(|step| step_line(step, decides, style)));
     lines.extend(ending(task, style));
     lines
 }
 
-fn step_line(step: &Value, style: Style) -> String {
+/// A task's page in at most this many lines (six at least): what is over and what is still to come is only counted.
+pub(crate) fn short(task: &Value, lines: usize, style: Style) -> Vec<String> {
+    let state = |step: &&Value| step["state"].as_str().unwrap_or_default().to_owned();
+    let count = |wanted: &str| steps(task).filter(|step| state(step) == wanted).count();
+    let (done, pending, undone) = (count("succeeded"), count("pending"), count("undone"));
+    let mut page = self::task(task, style);
+    page.truncate(1);
+    for (number, sign, color, words) in
+        [(done, "✓", "32", "steps are done"), (undone, "↺", "33", "steps are undone")]
+    {
+        if number > 0 {
+            page.push(format!("  {} {number} {words}", style.paint(color, sign)));
+        }
+    }
+    let active = |step: &&Value| !matches!(state(step).as_str(), "succeeded" | "pending" | "undone");
+    let decides = deciding(task);
+    let room = lines.max(6) - page.len() - 1;
+    page.extend(steps(task).filter(active).take(room).map(|step| step_line(step, decides, style)));
+    if pending > 0 {
+        page.push(style.dim(&format!("  · {pending} steps to come")));
+    }
+    page
+}
+
+/// A line cut to this many columns; escape sequences take none.
+pub(crate) fn fit(line: &str, width: usize) -> String {
+    let mut fitting = String::new();
+    let (mut columns, mut escape) = (0, false);
+    for c in line.chars() {
+        if escape || c == '\u{1b}' {
+            escape = c != 'm';
+            fitting.push(c);
+            continue;
+        }
+        columns += 1;
+        if columns == width && line.len() > fitting.len() + c.len_utf8() {
+            fitting.push('…');
+        } else if columns <= width {
+            fitting.push(c);
+        }
+    }
+    fitting
+}
+
+fn steps(task: &Value) -> impl Iterator<Item = &Value> {
+    task["steps"].as_array().into_iter().flatten()
+}
+
+/// The pivot that decides the task: the last one. What an earlier one wrote (a safety backup) stays, and the task can still go back.
+fn deciding(task: &Value) -> Option<&str> {
+    steps(task).filter(|step| step["class"] == "pivot").last()?["name"].as_str()
+}
+
+fn step_line(step: &Value, decides: Option<&str>, style: Style) -> String {
     let text = |field: &str| step[field].as_str().unwrap_or_default();
     let state = text("state");
     let (sign, color) = sign(state);
     let mut line = format!("  {} {:<18} {}", style.paint(color, sign), text("name"), text("title"));
     if step["class"] == "pivot" {
-        line.push_str(&style.dim("  (point of no return)"));
+        let last = step["name"].as_str() == decides;
+        line.push_str(&style.dim(if last {
+            "  (point of no return)"
+        } else {
+            "  (stays, whatever happens)"
+        }));
     }
     if state == "running"
         && let Some(progress) = progress(&step["progress"])
@@ -236,6 +295,37 @@ mod tests {
             assert!(text.contains(words), "{words:?} is not in:\n{text}");
         }
         assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_line_is_cut_to_its_width_and_keeps_its_colours() {
+        assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(fit("abcd", 3), "ab…");
+        assert_eq!(fit("\u{1b}[32m✓✓✓✓\u{1b}[0m", 3), "\u{1b}[32m✓✓…\u{1b}[0m");
+        assert_eq!(fit("", 3), "");
+    }
+
+    #[test]
+    fn a_long_task_fits_a_small_terminal() {
+        let step = |name: usize, state: &str| json!({ "name": format!("s{name}"), "class": "compensable", "state": state });
+        let states = (0..40).map(|n| step(n, ["succeeded", "running", "pending", "undone"][n / 10]));
+        let value = json!({ "workflow": "migrate", "state": "running", "steps": states.collect::<Vec<_>>() });
+        let lines = short(&value, 9, Style { color: false });
+        assert_eq!(lines.len(), 9);
+        assert_eq!(lines[1].trim(), "✓ 10 steps are done");
+        assert!(lines[3].contains("▶ s10"), "{lines:?}");
+        assert_eq!(lines[8].trim(), "· 10 steps to come");
+    }
+
+    #[test]
+    fn only_the_last_pivot_is_the_point_of_no_return() {
+        let pivot = |name: &str| json!({ "name": name, "class": "pivot", "state": "pending" });
+        let text =
+            task(&json!({ "steps": [pivot("catalog_backup"), pivot("commit")] }), Style { color: false });
+        assert!(
+            text[1].contains("stays, whatever happens") && text[2].contains("point of no return"),
+            "{text:?}"
+        );
     }
 
     #[test]

@@ -72,12 +72,15 @@ impl Check<'_> {
             );
             std::net::SocketAddr::from(([127, 0, 0, 1], 7480))
         });
+        // A name that is there counts, also when its part has mistakes of its own: one mistake, one line.
+        let host_names: Vec<String> = file.hosts.keys().cloned().collect();
+        let web_server_names: Vec<String> = file.web_servers.keys().cloned().collect();
         let hosts = self.parts::<raw::Host>("hosts", file.hosts);
         let hosts: BTreeMap<String, HostConfig> =
             hosts.into_iter().map(|(name, (_, host))| (name, host)).collect();
-        let web_servers = self.web_servers(file.web_servers, &hosts);
-        let database_servers = self.database_servers(file.database_servers, &hosts);
-        let platforms = self.platforms(file.platforms, &web_servers);
+        let web_servers = self.web_servers(file.web_servers, &host_names);
+        let database_servers = self.database_servers(file.database_servers, &host_names);
+        let platforms = self.platforms(file.platforms, &web_server_names);
         Config {
             data_dir,
             backup_dir,
@@ -106,12 +109,12 @@ impl Check<'_> {
     fn web_servers(
         &mut self,
         parts: BTreeMap<String, Spanned<toml::Value>>,
-        hosts: &BTreeMap<String, HostConfig>,
+        hosts: &[String],
     ) -> BTreeMap<String, WebServer> {
         let mut servers = BTreeMap::new();
         for (name, (line, raw)) in self.parts::<raw::WebServer>("web_servers", parts) {
             let part = format!("web_servers.{name}");
-            self.known(line, &part, "host", &raw.host, hosts.keys());
+            self.known(line, &part, "host", &raw.host, hosts);
             let php_fpm = match PhpFpm::try_from(raw.php_fpm.clone()) {
                 Ok(php_fpm) => php_fpm,
                 Err(why) => {
@@ -136,12 +139,12 @@ impl Check<'_> {
     fn database_servers(
         &mut self,
         parts: BTreeMap<String, Spanned<toml::Value>>,
-        hosts: &BTreeMap<String, HostConfig>,
+        hosts: &[String],
     ) -> BTreeMap<String, DatabaseServer> {
         let mut servers = BTreeMap::new();
         for (name, (line, raw)) in self.parts::<raw::DatabaseServer>("database_servers", parts) {
             let part = format!("database_servers.{name}");
-            self.known(line, &part, "host", &raw.host, hosts.keys());
+            self.known(line, &part, "host", &raw.host, hosts);
             if raw.kind != "mysql" {
                 self.problem(
                     line,
@@ -164,12 +167,12 @@ impl Check<'_> {
     fn platforms(
         &mut self,
         parts: BTreeMap<String, Spanned<toml::Value>>,
-        web_servers: &BTreeMap<String, WebServer>,
+        web_servers: &[String],
     ) -> BTreeMap<String, Platform> {
         let mut platforms = BTreeMap::new();
         for (name, (line, raw)) in self.parts::<raw::Platform>("platforms", parts) {
             let part = format!("platforms.{name}");
-            self.known(line, &part, "web_server", &raw.web_server, web_servers.keys());
+            self.known(line, &part, "web_server", &raw.web_server, web_servers);
             let bad =
                 |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
             if !raw.root.starts_with('/')
@@ -292,19 +295,11 @@ impl Check<'_> {
         }
     }
 
-    fn known<'n>(
-        &mut self,
-        line: usize,
-        part: &str,
-        field: &str,
-        name: &str,
-        mut names: impl Iterator<Item = &'n String> + Clone,
-    ) {
-        if names.clone().any(|known| known == name) {
+    fn known(&mut self, line: usize, part: &str, field: &str, name: &str, names: &[String]) {
+        if names.iter().any(|known| known == name) {
             return;
         }
-        let known: Vec<&str> = names.by_ref().map(String::as_str).collect();
-        let known = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
         self.problem(line, part, format!("{field} = {name:?} is not configured; there are: {known}"));
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::error::ValidationErrorKind;
-use jsonschema::{PatternOptions, ValidationError, Validator};
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{JsonType, PatternOptions, ValidationError, Validator};
 use kedge_engine::service::WorkflowInfo;
 use serde_json::Value;
 
@@ -85,8 +85,30 @@ fn in_words(error: &ValidationError<'_>, properties: &[String]) -> Vec<Fault> {
             };
             vec![Fault::new(place, detail)]
         }
+        ValidationErrorKind::Type { kind } => {
+            vec![Fault::new(place, format!("has to be {}", types_in_words(kind)))]
+        }
         _ => vec![Fault::new(place.clone(), error.masked_with("this").to_string())],
     }
+}
+
+/// Nothing at all (`null`) is left out where something else may stand as well: nobody writes it.
+fn types_in_words(kind: &TypeKind) -> String {
+    let types: Vec<JsonType> = match kind {
+        TypeKind::Single(one) => vec![*one],
+        TypeKind::Multiple(many) => many.iter().collect(),
+    };
+    let several = types.len() > 1;
+    let words = types.into_iter().filter(|one| !several || *one != JsonType::Null).map(|one| match one {
+        JsonType::Null => "null",
+        JsonType::Boolean => "true or false",
+        JsonType::Integer => "a whole number",
+        JsonType::Number => "a number",
+        JsonType::String => "text",
+        JsonType::Array => "a list",
+        JsonType::Object => "an object",
+    });
+    words.collect::<Vec<_>>().join(" or ")
 }
 
 /// When every way out only lacks properties: their names.

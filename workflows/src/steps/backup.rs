@@ -38,7 +38,8 @@ impl Step for WriteBackup {
     const KIND: &'static str = "write_backup";
 
     fn title(&self) -> String {
-        format!("write the backup {}", self.name)
+        // Without the archive's name: it has the time in it, and a plan that is only looked at has none yet.
+        "pack files and database into an archive".to_owned()
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<BackupInfo, StepError> {

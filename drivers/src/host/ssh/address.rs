@@ -93,9 +93,11 @@ impl Client {
         })
     }
 
-    /// User and host, for messages.
+    /// User, host and port as `ssh` takes them, for messages and for a person to type.
     pub(super) fn shown(&self) -> String {
-        self.user.as_ref().map_or_else(|| self.host.clone(), |user| format!("{user}@{}", self.host))
+        let place =
+            self.user.as_ref().map_or_else(|| self.host.clone(), |user| format!("{user}@{}", self.host));
+        self.port.map_or_else(|| place.clone(), |port| format!("{place} -p {port}"))
     }
 
     /// An `ssh` process up to the host's name: what follows is the remote command. It holds the shared connection behind this
