@@ -1,6 +1,7 @@
 //! What the end-to-end tests and the demonstration share: a running `kedge`, signed requests, a receiver of callbacks, a client
 //! that polls a site all along, and a comparison of a site from outside. Uses Kedge only by its public face.
 
+pub mod argv;
 pub mod face;
 pub mod kedge;
 pub mod outside;

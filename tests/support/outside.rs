@@ -43,6 +43,28 @@ impl Outside {
         Ok(Self(seen))
     }
 
+    /// The part that a migrate and its undo together leave as it was: the site's files, settings, vhosts, rows and page. Trash, the
+    /// databases of the side that was left, and what made the other platform ready are not in it.
+    #[must_use]
+    pub fn without_trash(&self, before: &Self) -> Self {
+        let mut seen = self.0.clone();
+        for subject in ["users", "grants", "databases", "names in platforms"] {
+            seen.remove(subject);
+        }
+        let known = before.0.get("rows").map(String::as_str).unwrap_or_default();
+        let of_before = |line: &&str| {
+            let database = line.split(' ').next().unwrap_or_default();
+            known.lines().any(|line| line.split(' ').next() == Some(database))
+        };
+        let keep = |text: &mut String, wanted: &dyn Fn(&&str) -> bool| {
+            *text = text.lines().filter(wanted).collect::<Vec<_>>().join("\n");
+        };
+        seen.entry("rows".to_owned()).and_modify(|text| keep(text, &of_before));
+        let no_trash = |line: &&str| !line.contains("/sites/.kedge-trash-");
+        seen.entry("files".to_owned()).and_modify(|text| keep(text, &no_trash));
+        Self(seen)
+    }
+
     /// The subjects in which two looks differ, with both texts cut short.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {
