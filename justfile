@@ -33,10 +33,12 @@ lint:
 sim RUNS="200000":
     KEDGE_RUNS={{RUNS}} cargo test --release -p kedge-engine --test it sim -- --nocapture
 
-# Benchmarks, each beside its raw limit in the same run
+# Benchmarks, each beside its raw limit in the same run, with targets; fails when one is missed
 bench:
+    cargo build --release -q --example bench
     cargo run --release -q -p kedge-stores --example commit_bench
     cargo run --release -q -p kedge-workflows --example rewrite_bench
+    cargo run --release -q --example bench
 
 # A test host to play with; Ctrl-C ends it
 host:

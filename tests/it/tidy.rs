@@ -105,7 +105,7 @@ fn is_test(path: &Path) -> bool {
 
 fn all_sources() -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
-    for folder in ["src", "engine", "workflows", "drivers", "webhooks", "testenv", "tests"] {
+    for folder in ["src", "examples", "engine", "workflows", "drivers", "webhooks", "testenv", "tests"] {
         found.extend(sources(&root().join(folder))?);
     }
     Ok(found)
