@@ -182,6 +182,7 @@ pub mod ports;
 pub mod proof;
 pub mod retry;
 pub mod service;
+mod slots;
 pub mod step;
 pub mod store;
 pub mod task;

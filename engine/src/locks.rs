@@ -1,18 +1,32 @@
-//! Locks and slots: who may go on, first come first served. All locks of a task are granted at once, so there is no deadlock.
-//! In memory only; what is durable of them is written by the executor together with the events.
+//! Locks: who may go on, first come first served. All locks of a task are granted at once, so there is no deadlock. A release costs
+//! what its own resources' queues do, however many tasks wait elsewhere. In memory only; what is durable of locks is written by the
+//! executor together with the events.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::Lock;
 use crate::service::LockView;
 use crate::task::{BlockedOn, Millis, TaskId};
 
+/// Place in the order of arrival.
+type Ticket = u64;
+
 /// The lock table.
 #[derive(Debug, Default)]
 pub(crate) struct LockTable {
-    held: BTreeMap<String, Vec<(TaskId, bool)>>,
-    /// By arrival.
-    waiting: Vec<Waiting>,
+    resources: BTreeMap<String, Resource>,
+    /// What each task holds.
+    held: BTreeMap<TaskId, BTreeSet<String>>,
+    waiting: BTreeMap<Ticket, Waiting>,
+    tickets: BTreeMap<TaskId, Ticket>,
+    next_ticket: Ticket,
+}
+
+/// Who holds a resource and who waits for it, and whether they share it. Dropped when nobody does either.
+#[derive(Debug, Default)]
+struct Resource {
+    holders: Vec<(TaskId, bool)>,
+    queue: BTreeMap<Ticket, bool>,
 }
 
 #[derive(Debug)]
@@ -28,75 +42,97 @@ impl LockTable {
         if self.holds(task, locks) {
             return true;
         }
-        let place = self.waiting.iter().position(|waiting| waiting.task == *task);
-        let earlier = &self.waiting[..place.unwrap_or(self.waiting.len())];
-        if self.blocker(task, locks, earlier).is_none() {
-            if let Some(place) = place {
-                self.waiting.remove(place);
-            }
+        let ticket = self.tickets.get(task).copied();
+        if self.blocker(task, locks, ticket.unwrap_or(self.next_ticket)).is_none() {
+            self.leave_queue(task);
             self.hold(task, locks);
             return true;
         }
-        if place.is_none() {
-            self.waiting.push(Waiting { task: task.clone(), locks: locks.to_vec(), since: now });
+        if ticket.is_none() {
+            self.enqueue(task, locks, now);
         }
         false
     }
 
     fn holds(&self, task: &TaskId, locks: &[Lock]) -> bool {
-        locks.iter().all(|lock| {
-            let holders = self.held.get(&lock.resource);
-            holders.is_some_and(|holders| holders.iter().any(|(holder, _)| holder == task))
-        })
+        let held = self.held.get(task);
+        locks.iter().all(|lock| held.is_some_and(|held| held.contains(&lock.resource)))
+    }
+
+    fn enqueue(&mut self, task: &TaskId, locks: &[Lock], now: Millis) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        for lock in locks {
+            self.resources.entry(lock.resource.clone()).or_default().queue.insert(ticket, lock.shared);
+        }
+        self.waiting.insert(ticket, Waiting { task: task.clone(), locks: locks.to_vec(), since: now });
+        self.tickets.insert(task.clone(), ticket);
+    }
+
+    /// Takes a task out of the queues; the resources that it waited for.
+    fn leave_queue(&mut self, task: &TaskId) -> BTreeSet<String> {
+        let waiting =
+            self.tickets.remove(task).and_then(|ticket| Some((ticket, self.waiting.remove(&ticket)?)));
+        let Some((ticket, waiting)) = waiting else { return BTreeSet::new() };
+        for lock in &waiting.locks {
+            self.change(&lock.resource, |resource| {
+                resource.queue.remove(&ticket);
+            });
+        }
+        waiting.locks.into_iter().map(|lock| lock.resource).collect()
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Resource)) {
+        if let Some(resource) = self.resources.get_mut(name) {
+            change(resource);
+            if resource.holders.is_empty() && resource.queue.is_empty() {
+                self.resources.remove(name);
+            }
+        }
     }
 
     /// Takes locks that the journal says are held.
     pub(crate) fn hold(&mut self, task: &TaskId, locks: &[Lock]) {
         for lock in locks {
-            let holders = self.held.entry(lock.resource.clone()).or_default();
-            if !holders.iter().any(|(holder, _)| holder == task) {
-                holders.push((task.clone(), lock.shared));
+            if self.held.entry(task.clone()).or_default().insert(lock.resource.clone()) {
+                let resource = self.resources.entry(lock.resource.clone()).or_default();
+                resource.holders.push((task.clone(), lock.shared));
             }
         }
     }
 
     /// Gives everything of a task back, its place in the queue too; the tasks that get their locks when they ask now, in order.
     pub(crate) fn release(&mut self, task: &TaskId) -> Vec<TaskId> {
-        self.waiting.retain(|waiting| waiting.task != *task);
-        self.held.retain(|_, holders| {
-            holders.retain(|(holder, _)| holder != task);
-            !holders.is_empty()
-        });
-        self.ready()
+        let mut free = self.leave_queue(task);
+        for name in self.held.remove(task).unwrap_or_default() {
+            self.change(&name, |resource| resource.holders.retain(|(holder, _)| holder != task));
+            free.insert(name);
+        }
+        self.ready(&free)
     }
 
-    /// The waiting tasks whose locks are free and were not asked for earlier by others.
-    fn ready(&self) -> Vec<TaskId> {
-        let mut ahead: BTreeMap<&str, bool> = BTreeMap::new();
-        let mut ready = Vec::new();
-        for waiting in &self.waiting {
-            let free = waiting.locks.iter().all(|lock| {
-                let holders = self.held.get(&lock.resource).into_iter().flatten();
-                let held = holders.into_iter().any(|(_, shared)| !(*shared && lock.shared));
-                let wanted =
-                    ahead.get(lock.resource.as_str()).is_some_and(|shared| !(*shared && lock.shared));
-                !held && !wanted
-            });
-            if free {
-                ready.push(waiting.task.clone());
-            }
-            for lock in &waiting.locks {
-                *ahead.entry(&lock.resource).or_insert(true) &= lock.shared;
-            }
-        }
-        ready
+    /// The tasks that wait for one of these and whose locks are all free and were not asked for earlier by others.
+    fn ready(&self, free: &BTreeSet<String>) -> Vec<TaskId> {
+        let queues = free.iter().filter_map(|name| Some(&self.resources.get(name)?.queue));
+        // Whoever comes after somebody who wants it alone is not next; and who wants it alone is next only at the head.
+        let heads = queues.flat_map(|queue| {
+            let alone = queue.iter().find(|(_, shared)| !**shared).map(|(ticket, _)| *ticket);
+            let first = queue.keys().next().copied();
+            let sharing = queue.keys().copied().take_while(move |ticket| Some(*ticket) != alone);
+            sharing.chain(first.filter(move |first| Some(*first) == alone))
+        });
+        let heads: BTreeSet<Ticket> = heads.collect();
+        let heads = heads.iter().filter_map(|ticket| Some((*ticket, self.waiting.get(ticket)?)));
+        let ready =
+            heads.filter(|(ticket, waiting)| self.blocker(&waiting.task, &waiting.locks, *ticket).is_none());
+        ready.map(|(_, waiting)| waiting.task.clone()).collect()
     }
 
     /// What a waiting task waits for.
     pub(crate) fn blocked_on(&self, task: &TaskId) -> Option<BlockedOn> {
-        let place = self.waiting.iter().position(|waiting| waiting.task == *task)?;
-        let waiting = &self.waiting[place];
-        let (resource, holder) = self.blocker(task, &waiting.locks, &self.waiting[..place])?;
+        let ticket = *self.tickets.get(task)?;
+        let waiting = self.waiting.get(&ticket)?;
+        let (resource, holder) = self.blocker(task, &waiting.locks, ticket)?;
         Some(BlockedOn {
             kind: "lock".to_owned(),
             what: format!("the lock on {resource}, held or awaited by {holder}"),
@@ -108,108 +144,38 @@ impl LockTable {
 
     /// The table, for people.
     pub(crate) fn view(&self) -> Vec<LockView> {
-        let mut views: BTreeMap<&str, LockView> = BTreeMap::new();
-        let empty = |resource: &str, shared| LockView {
-            resource: resource.to_owned(),
-            shared,
-            holders: Vec::new(),
-            waiting: Vec::new(),
+        let view = |(name, resource): (&String, &Resource)| LockView {
+            resource: name.clone(),
+            shared: match resource.holders.is_empty() {
+                false => resource.holders.iter().all(|(_, shared)| *shared),
+                true => resource.queue.values().next().is_some_and(|shared| *shared),
+            },
+            holders: resource.holders.iter().map(|(task, _)| task.clone()).collect(),
+            waiting: resource
+                .queue
+                .keys()
+                .filter_map(|ticket| Some(self.waiting.get(ticket)?.task.clone()))
+                .collect(),
         };
-        for (resource, holders) in &self.held {
-            let shared = holders.iter().all(|(_, shared)| *shared);
-            let view = views.entry(resource).or_insert_with(|| empty(resource, shared));
-            view.holders.extend(holders.iter().map(|(task, _)| task.clone()));
-        }
-        for waiting in &self.waiting {
-            for lock in &waiting.locks {
-                let view = views.entry(&lock.resource).or_insert_with(|| empty(&lock.resource, lock.shared));
-                view.waiting.push(waiting.task.clone());
-            }
-        }
-        views.into_values().collect()
+        self.resources.iter().map(view).collect()
     }
 
-    /// The first thing in the way of these locks: a holder, or somebody who asked earlier.
-    fn blocker(&self, task: &TaskId, locks: &[Lock], earlier: &[Waiting]) -> Option<(String, TaskId)> {
+    /// The first thing in the way of these locks: a holder, or somebody who asked before `ticket`.
+    fn blocker(&self, task: &TaskId, locks: &[Lock], ticket: Ticket) -> Option<(String, TaskId)> {
         for lock in locks {
-            let holders = self.held.get(&lock.resource).into_iter().flatten();
-            if let Some((holder, _)) =
-                holders.into_iter().find(|(holder, shared)| holder != task && !(*shared && lock.shared))
-            {
+            let Some(resource) = self.resources.get(&lock.resource) else { continue };
+            let together = |shared: bool| shared && lock.shared;
+            let holder =
+                resource.holders.iter().find(|(holder, shared)| holder != task && !together(*shared));
+            if let Some((holder, _)) = holder {
                 return Some((lock.resource.clone(), holder.clone()));
             }
-            let before = earlier.iter().find(|waiting| {
-                let mut wanted = waiting.locks.iter().filter(|wanted| wanted.resource == lock.resource);
-                wanted.any(|wanted| !(wanted.shared && lock.shared))
-            });
-            if let Some(before) = before {
+            let before = resource.queue.range(..ticket).find(|(_, shared)| !together(**shared));
+            if let Some(before) = before.and_then(|(ticket, _)| self.waiting.get(ticket)) {
                 return Some((lock.resource.clone(), before.task.clone()));
             }
         }
         None
-    }
-}
-
-/// Slots: how many steps may use a server's resource at the same time.
-#[derive(Debug)]
-pub(crate) struct Slots {
-    capacity: usize,
-    used: BTreeMap<String, usize>,
-    waiting: Vec<(String, TaskId)>,
-}
-
-impl Slots {
-    /// The same number for each slot.
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity: capacity.max(1), used: BTreeMap::new(), waiting: Vec::new() }
-    }
-
-    /// Takes one, or queues the task behind those who asked earlier.
-    pub(crate) fn take(&mut self, slot: &str, task: &TaskId) -> bool {
-        let used = self.used.get(slot).copied().unwrap_or_default();
-        let mut queue = self.waiting.iter().filter(|(wanted, _)| wanted == slot);
-        let place = queue.position(|(_, waiting)| waiting == task);
-        let ahead = place.unwrap_or_else(|| self.waiting.iter().filter(|(wanted, _)| wanted == slot).count());
-        if used + ahead < self.capacity {
-            *self.used.entry(slot.to_owned()).or_default() += 1;
-            self.waiting.retain(|(wanted, waiting)| !(wanted == slot && waiting == task));
-            return true;
-        }
-        if place.is_none() {
-            self.waiting.push((slot.to_owned(), task.clone()));
-        }
-        false
-    }
-
-    /// Gives one back; the tasks that get it when they ask now, in order.
-    pub(crate) fn give(&mut self, slot: &str) -> Vec<TaskId> {
-        if let Some(used) = self.used.get_mut(slot) {
-            *used = used.saturating_sub(1);
-            if *used == 0 {
-                self.used.remove(slot);
-            }
-        }
-        self.ready(slot)
-    }
-
-    /// Takes a task out of the queues of all slots but these; the tasks that get one when they ask now.
-    pub(crate) fn only_wants(&mut self, task: &TaskId, slots: &[String]) -> Vec<TaskId> {
-        let gone = |(wanted, waiting): &(String, TaskId)| waiting == task && !slots.contains(wanted);
-        let left: Vec<String> =
-            self.waiting.iter().filter(|row| gone(row)).map(|(slot, _)| slot.clone()).collect();
-        self.waiting.retain(|row| !gone(row));
-        left.iter().flat_map(|slot| self.ready(slot)).collect()
-    }
-
-    fn ready(&self, slot: &str) -> Vec<TaskId> {
-        let free = self.capacity.saturating_sub(self.used.get(slot).copied().unwrap_or_default());
-        let queue = self.waiting.iter().filter(|(wanted, _)| wanted == slot);
-        queue.take(free).map(|(_, task)| task.clone()).collect()
-    }
-
-    /// The slot that a task waits for.
-    pub(crate) fn awaited(&self, task: &TaskId) -> Option<&str> {
-        self.waiting.iter().find(|(_, waiting)| waiting == task).map(|(slot, _)| slot.as_str())
     }
 }
 
@@ -270,20 +236,83 @@ mod tests {
         assert_eq!(table.release(&task(1)), [task(2), task(3)], "5 comes after the exclusive 4");
     }
 
+    /// The rules in their plainest form: a list in order of arrival, looked through from its beginning.
+    #[derive(Default)]
+    struct Plain {
+        held: Vec<(TaskId, Lock)>,
+        waiting: Vec<(TaskId, Vec<Lock>)>,
+    }
+
+    impl Plain {
+        fn clash(one: &Lock, other: &Lock) -> bool {
+            one.resource == other.resource && !(one.shared && other.shared)
+        }
+
+        fn free(&self, place: usize, locks: &[Lock]) -> bool {
+            let earlier = self.waiting[..place].iter().flat_map(|(_, locks)| locks);
+            let mut taken = self.held.iter().map(|(_, lock)| lock).chain(earlier);
+            !taken.any(|taken| locks.iter().any(|lock| Self::clash(taken, lock)))
+        }
+
+        fn request(&mut self, task: &TaskId, locks: &[Lock]) -> bool {
+            let place = self.waiting.iter().position(|(waiting, _)| waiting == task);
+            let free = self.free(place.unwrap_or(self.waiting.len()), locks);
+            match (free, place) {
+                (true, _) => {
+                    self.waiting.retain(|(waiting, _)| waiting != task);
+                    self.held.extend(locks.iter().map(|lock| (task.clone(), lock.clone())));
+                }
+                (false, None) => self.waiting.push((task.clone(), locks.to_vec())),
+                (false, Some(_)) => {}
+            }
+            free
+        }
+
+        fn release(&mut self, task: &TaskId) -> Vec<TaskId> {
+            self.held.retain(|(holder, _)| holder != task);
+            self.waiting.retain(|(waiting, _)| waiting != task);
+            let ready =
+                self.waiting.iter().enumerate().filter(|(place, (_, locks))| self.free(*place, locks));
+            ready.map(|(_, (task, _))| task.clone()).collect()
+        }
+    }
+
     #[test]
-    fn slots_go_round_first_come_first_served() {
-        let mut slots = Slots::new(1);
-        assert!(slots.take("dump", &task(1)));
-        assert!(!slots.take("dump", &task(2)));
-        assert!(!slots.take("dump", &task(3)));
-        assert_eq!(slots.awaited(&task(3)), Some("dump"));
-        assert!(slots.take("pack", &task(3)), "another slot");
-        assert_eq!(slots.give("dump"), [task(2)]);
-        assert!(!slots.take("dump", &task(1)), "it just had it, and 2 waits longer");
-        assert!(!slots.take("dump", &task(3)), "still behind 2");
-        assert!(slots.take("dump", &task(2)));
-        assert_eq!(slots.give("dump"), [task(3)]);
-        assert_eq!(slots.only_wants(&task(3), &[]), [task(1)], "3 has turned round");
-        assert!(slots.take("dump", &task(1)));
+    fn the_table_does_what_the_plain_rules_say() {
+        let mut dice = crate::testing::runtime::Dice::new(7);
+        for _ in 0..300 {
+            let (mut table, mut plain) = (LockTable::default(), Plain::default());
+            let mut wants: BTreeMap<TaskId, Vec<Lock>> = BTreeMap::new();
+            for step in 0..60 {
+                let task = task(u8::try_from(dice.below(12)).unwrap());
+                let holds = plain.held.iter().any(|(holder, _)| *holder == task);
+                if holds || dice.percent(20) {
+                    let ready = table.release(&task);
+                    assert_eq!(ready, plain.release(&task), "step {step}");
+                    for task in &ready {
+                        assert!(table.request(task, &wants[task], 0) && plain.request(task, &wants[task]));
+                    }
+                    wants.remove(&task);
+                } else {
+                    let locks = wants.entry(task.clone()).or_insert_with(|| {
+                        let mut list = vec![(["a", "b", "c"][step % 3], dice.percent(50))];
+                        for name in ["d", "e"] {
+                            if dice.percent(40) {
+                                list.push((name, dice.percent(50)));
+                            }
+                        }
+                        super::tests::locks(&list)
+                    });
+                    assert_eq!(table.request(&task, locks, 0), plain.request(&task, locks), "step {step}");
+                }
+            }
+            for task in (0..12).map(task) {
+                table.release(&task);
+            }
+            assert!(
+                table.view().is_empty() && table.waiting.is_empty() && table.held.is_empty(),
+                "{table:?}"
+            );
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::live::Live;
 use super::{EngineState, Shared};
-use crate::locks::{LockTable, Slots};
+use crate::locks::LockTable;
+use crate::slots::Slots;
 use crate::task::TaskId;
 
 /// Locks and slots, changed together.
