@@ -25,6 +25,10 @@ pub(crate) const DIRECTORY_PREFIX: &str = "kedge-testenv.";
 pub(crate) const OWNER_FILE: &str = "owner";
 /// What a `Drop` waits for at most before it leaves the rest to the next sweep.
 const DROP_LIMIT: Duration = Duration::from_secs(30);
+/// How long another sweep is given to remove a container that both have found.
+const OTHER_SWEEP: Duration = Duration::from_secs(60);
+/// Pause between two looks at whether it has.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Things in Docker, by name.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -93,9 +97,8 @@ impl Docker {
     pub(crate) async fn remove(&self, things: &Things) -> Result<()> {
         let mut results = Vec::new();
         for name in &things.containers {
-            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-            let result = self.api.remove_container(name, Some(options)).await;
-            results.push(gone(result).map_err(Error::docker(format!("removing the container {name}"))));
+            let removed = self.remove_container(name).await;
+            results.push(removed.map_err(Error::docker(format!("removing the container {name}"))));
         }
         for name in &things.networks {
             let result = self.api.remove_network(name).await;
@@ -107,17 +110,29 @@ impl Docker {
         }
         results.into_iter().collect()
     }
+
+    /// Removes a container. One that another sweep is removing is waited for: its network and volumes are in use until then.
+    async fn remove_container(&self, name: &str) -> Result<(), Api> {
+        let end = tokio::time::Instant::now() + OTHER_SWEEP;
+        loop {
+            let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+            let removed = self.api.remove_container(name, Some(options)).await;
+            let waits = matches!(
+                &removed,
+                Err(Api::DockerResponseServerError { status_code: 409, message }) if message.contains("already in progress")
+            );
+            if !waits || tokio::time::Instant::now() > end {
+                return gone(removed);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
 }
 
-/// Absent is what was wanted; and a removal that somebody else has begun will end without us.
+/// Absent is what was wanted.
 fn gone(result: Result<(), Api>) -> Result<(), Api> {
     match result {
         Err(Api::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
-        Err(Api::DockerResponseServerError { status_code: 409, message })
-            if message.contains("already in progress") =>
-        {
-            Ok(())
-        }
         other => other,
     }
 }

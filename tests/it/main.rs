@@ -1,5 +1,7 @@
 //! The integration tests: one binary. What needs Docker runs when `KEDGE_DOCKER_TESTS=1`; `scripts/test` sets it.
 
+mod failures;
+mod hosts;
 mod kills;
 mod scene;
 mod sites;

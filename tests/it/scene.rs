@@ -24,6 +24,7 @@ pub(crate) struct Scene {
     pub(crate) kedge: Kedge,
     pub(crate) receiver: Receiver,
     pub(crate) server: Service,
+    pub(crate) transport: Transport,
     /// The platforms of the old and of the new version.
     pub(crate) platforms: [&'static str; 2],
     pub(crate) host: Host,
@@ -43,7 +44,7 @@ impl Scene {
             Service::Apache => ["apache-61", "apache-68"],
             _ => ["wordpress-61", "wordpress-68"],
         };
-        let scene = Self { face, kedge, receiver, server, platforms, host, env };
+        let scene = Self { face, kedge, receiver, server, transport, platforms, host, env };
         for site in [SITE, NEIGHBOUR] {
             let params = json!({ "site": site, "platform": platforms[0], "database_server": "db1" });
             let task = scene.run("install", &params).await?;

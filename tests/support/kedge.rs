@@ -77,6 +77,15 @@ impl Kedge {
         Ok(kedge)
     }
 
+    /// Adds parts to the configuration, which has to be done before the start.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, parts: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), format!("{text}\n{parts}"))?)
+    }
+
     /// The configuration file.
     #[must_use]
     pub fn config(&self) -> PathBuf {

@@ -13,7 +13,7 @@ use super::errors::Effect;
 use super::fingerprint_reader::Reader;
 use super::marks::MARK_TABLE;
 use super::quote;
-use super::schema::{Object, field, objects};
+use super::schema::{Object, field, objects, open_tables};
 use crate::host::Stdin;
 
 /// A table's columns: name and whether it can be NULL.
@@ -34,6 +34,7 @@ async fn schema_entries(client: &Client, request: &DatabaseFingerprint) -> PortR
     let Some(defaults) = defaults(client, name, &what).await? else {
         return Ok(vec![("schema".to_owned(), "absent".to_owned())]);
     };
+    open_tables(client, name).await?;
     let before = objects(client, name).await?;
     let columns = columns(client, name, &what).await?;
     let sql = script(name, &before, &columns, request)?;

@@ -156,6 +156,29 @@ pub(super) struct Object {
     pub(super) definer: Option<String>,
 }
 
+/// Opens every table that keeps its rows outside transactions. After a crash the server repairs such a table when it is first opened,
+/// but not inside a transaction that has read others, where dumps and fingerprints read: there it would stay "marked as crashed".
+///
+/// # Errors
+/// Names the table that the server cannot repair by itself.
+pub(super) async fn open_tables(client: &Client, name: &DatabaseName) -> PortResult<()> {
+    let what = format!("opening the tables of schema {name}");
+    // A crashed table's engine is not told before it is repaired.
+    let from = format!(
+        "FROM information_schema.TABLES WHERE TABLE_SCHEMA = {} AND TABLE_TYPE = 'BASE TABLE' AND COALESCE(ENGINE, '') <> 'InnoDB'",
+        quote::text(name.as_str())?
+    );
+    let tables = client.select_one(&what, Select::new(["TABLE_NAME"], from)).await?;
+    if tables.is_empty() {
+        return Ok(());
+    }
+    let mut sql = format!("USE {};\n", quote::identifier(name.as_str())?);
+    for table in &tables {
+        sql += &format!("SELECT 1 FROM {} LIMIT 0;\n", quote::identifier(field(table, 0))?);
+    }
+    client.show(&what, &sql).await.map(|_| ())
+}
+
 /// Everything in a schema but our mark.
 pub(super) async fn objects(client: &Client, name: &DatabaseName) -> PortResult<Vec<Object>> {
     let schema = quote::text(name.as_str())?;

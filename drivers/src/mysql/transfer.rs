@@ -41,6 +41,7 @@ const OPTIONS: [&str; 11] = [
 pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<ByteStream> {
     let what = format!("dumping schema {name}");
     let tools = client.tools().await?;
+    schema::open_tables(client, name).await?;
     let objects = schema::objects(client, name).await?;
     let mut options: Vec<String> = OPTIONS.map(str::to_owned).into();
     for option in ["--column-statistics=0", "--set-gtid-purged=OFF"] {
