@@ -194,11 +194,11 @@ impl Kedge {
         self.dir.path().join("kedge.log")
     }
 
-    /// The last lines of the log.
+    /// The last lines of the log, without the requests that it answered.
     #[must_use]
     pub fn log_end(&self, lines: usize) -> String {
         let text = fs::read_to_string(self.log_file()).unwrap_or_default();
-        let all: Vec<&str> = text.lines().collect();
+        let all: Vec<&str> = text.lines().filter(|line| !line.contains("kedge::http")).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 

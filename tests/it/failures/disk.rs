@@ -11,7 +11,7 @@ const UPLOADS: &str = "/srv/platforms/wordpress-6.1/sites/shop.example.test/wp-c
 /// Every kind of file that a tree can have arrives as it was.
 pub(super) async fn odd_files(scene: &mut Scene) -> Result<()> {
     let make = format!(
-        r#"mkdir -p {UPLOADS}/odd && cd {UPLOADS}/odd &&
+        r#"mkdir -p {UPLOADS}/case && cd {UPLOADS}/case &&
         printf x > "$(printf 'new\nline')" && printf x > "$(printf 'not\377utf8')" && printf x > ./-rf && printf x > ' lead' && printf x > 'trail ' &&
         printf x > "quote'\"\\" && printf x > "$(printf '%0255d' 0)" && mkdir -p d/e/e/p && printf deep > d/e/e/p/f && mkdir empty &&
         ln -s / root && ln -s ../../../../.. up && ln -s nowhere dangling && ln -s -- -rf rel && printf h > hard1 && ln hard1 hard2 &&
@@ -20,14 +20,14 @@ pub(super) async fn odd_files(scene: &mut Scene) -> Result<()> {
     );
     scene.shell(&make).await?;
     let before = scene.look().await?;
-    let list = "find odd -printf '%P %y %m %U:%G %l %s %T@ %n\\n' | sort | sha256sum; find odd -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; getfattr -d odd/secret 2>/dev/null; true";
+    let list = "find case -printf '%P %y %m %U:%G %l %s %T@ %n\\n' | sort | sha256sum; find case -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; getfattr -d case/secret 2>/dev/null; true";
     let old = scene.shell(&format!("cd {UPLOADS} && {list}")).await?;
     let task = scene.run("migrate", &to_the_other_platform(scene)).await?;
     ensure!(task["state"] == "succeeded", "{task}");
     let new = scene.shell(&format!("cd {} && {list}", UPLOADS.replace("6.1", "6.8"))).await?;
     ensure!(old == new, "the odd files differ:\n{old}\n{new}");
     super::returns(scene, &before, &task).await?;
-    scene.shell(&format!("rm -rf {UPLOADS}/odd")).await?;
+    scene.shell(&format!("rm -rf {UPLOADS}/case")).await?;
     Ok(())
 }
 
