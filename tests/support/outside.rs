@@ -33,7 +33,10 @@ impl Outside {
                 "vhosts",
                 "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*",
             ),
-            ("processes", "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -v grep; true"),
+            (
+                "processes",
+                "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -vE 'grep|kedge-service|kedge-testenv' | sort; true",
+            ),
         ] {
             seen.insert(subject.to_owned(), shell(host, script).await?);
         }

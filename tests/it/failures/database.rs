@@ -25,6 +25,7 @@ CREATE TABLE kedge_a (id INT PRIMARY KEY, b INT); CREATE TABLE kedge_b (id INT P
 ALTER TABLE kedge_a ADD CONSTRAINT ka FOREIGN KEY (b) REFERENCES kedge_b (id);
 INSERT INTO kedge_a VALUES (1,NULL); INSERT INTO kedge_b VALUES (1,1); UPDATE kedge_a SET b=1;
 CREATE TABLE kedge_old (id INT AUTO_INCREMENT PRIMARY KEY, t TEXT) ENGINE=MyISAM DEFAULT CHARSET=latin1; INSERT INTO kedge_old (t) VALUES (CONVERT(UNHEX('E4F6FC') USING latin1));
+CREATE USER `gone`@`nowhere`; GRANT ALL ON *.* TO `gone`@`nowhere`;
 CREATE DEFINER=`gone`@`nowhere` VIEW kedge_view AS SELECT `order` FROM `kedge select`; CREATE VIEW kedge_view2 AS SELECT * FROM kedge_view;
 DELIMITER //
 CREATE DEFINER=`gone`@`nowhere` TRIGGER kedge_t BEFORE INSERT ON kedge_old FOR EACH ROW BEGIN SET NEW.t = CONCAT(NEW.t, ';'); END //
@@ -32,6 +33,7 @@ CREATE DEFINER=`gone`@`nowhere` PROCEDURE kedge_p() BEGIN SELECT 1; END //
 CREATE FUNCTION kedge_f(x INT) RETURNS INT DETERMINISTIC RETURN x + 1 //
 CREATE EVENT kedge_e ON SCHEDULE EVERY 1 YEAR DO INSERT INTO kedge_old (t) VALUES ('event') //
 DELIMITER ;
+DROP USER `gone`@`nowhere`;
 "#;
 
 const DROP_ODD: &str = "SET FOREIGN_KEY_CHECKS=0; DROP VIEW IF EXISTS kedge_view2, kedge_view; DROP TABLE IF EXISTS `kedge select`, kedge_a, kedge_b, kedge_old; \
