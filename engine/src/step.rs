@@ -251,13 +251,26 @@ type Decode<P> = fn(&Value) -> Result<Box<dyn ErasedStep<P>>, serde_json::Error>
 /// The kinds of step that the running binary knows.
 pub struct StepKinds<P: ?Sized> {
     kinds: BTreeMap<&'static str, Decode<P>>,
+    #[cfg(any(test, feature = "testing"))]
+    meddler: Option<crate::testing::meddle::Meddler>,
 }
 
 impl<P: ?Sized + Send + Sync + 'static> StepKinds<P> {
     /// None yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { kinds: BTreeMap::new() }
+        Self {
+            kinds: BTreeMap::new(),
+            #[cfg(any(test, feature = "testing"))]
+            meddler: None,
+        }
+    }
+
+    /// The same kinds, whose calls are meddled with: for tests.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn meddled(self, meddler: crate::testing::meddle::Meddler) -> Self {
+        Self { meddler: Some(meddler), ..self }
     }
 
     /// Adds a kind.
@@ -278,8 +291,13 @@ impl<P: ?Sized + Send + Sync + 'static> StepKinds<P> {
     /// The step behind a stored one.
     pub(crate) fn decode(&self, kind: &str, params: &Value) -> Result<Box<dyn ErasedStep<P>>, String> {
         let decode = self.kinds.get(kind).ok_or_else(|| format!("unknown step kind {kind:?}"))?;
-        decode(params)
-            .map_err(|error| format!("step kind {kind:?} does not understand its parameters: {error}"))
+        let step = decode(params)
+            .map_err(|error| format!("step kind {kind:?} does not understand its parameters: {error}"))?;
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(meddler) = self.meddler.clone() {
+            return Ok(Box::new(crate::testing::meddle::Meddled { step, meddler }));
+        }
+        Ok(step)
     }
 
     /// The names of the kinds.

@@ -2,6 +2,7 @@
 //! runtime. Never used in production.
 
 pub mod fakes;
+pub mod meddle;
 pub mod memory_store;
 pub mod runtime;
 pub mod store_contract;
