@@ -33,6 +33,10 @@ lint:
 sim RUNS="200000":
     KEDGE_RUNS={{RUNS}} cargo test --release -p kedge-engine --test it sim -- --nocapture
 
+# Every workflow on fakes: every call, step and undo fails or runs twice, the process dies at every place, and at every place after that
+matrix:
+    KEDGE_MATRIX=whole cargo test --release -p kedge-workflows --test matrix -- --nocapture
+
 # Benchmarks, each beside its raw limit in the same run, with targets; fails when one is missed
 bench:
     cargo build --release -q --example bench

@@ -139,7 +139,11 @@ fn build(
     // The stage is made after the platform is prepared, so that it is gone before that is taken back.
     let mut before: Vec<Box<dyn Named>> = vec![Box::new(found.clone())];
     if !prepared {
-        before.push(Box::new(plan.step("prepare_platform", PreparePlatform { to: to.clone() }, &[&found])));
+        before.push(Box::new(plan.step(
+            "prepare_platform",
+            PreparePlatform { to: to.clone(), found: Some(found.clone()) },
+            &[&found],
+        )));
     }
     let before: Vec<&dyn Named> = before.iter().map(|step| &**step).collect();
     let stage = plan.step("make_stage", MakeStage { to: to.clone() }, &before);
@@ -211,7 +215,7 @@ fn open(
     let bypass = SecretRef(format!("bypass/{}", cx.task));
     let mut opened = plan.step(
         "open_hidden",
-        OpenHidden { to: to.clone(), over: None, bypass: bypass.clone(), redirect: None },
+        OpenHidden { to: to.clone(), over: None, bypass: bypass.clone(), redirect: None, gives: None },
         &[&published],
     );
     if params.method == Method::Profile {
@@ -230,10 +234,16 @@ fn names_are_free(facts: &dyn Facts, params: &Params) -> Result<(), PlanRefusal>
             params.site, there.platform
         )));
     }
+    if let Some(owner) = records::owner_of(facts, &params.site)? {
+        return Err(PlanRefusal::param("/site", format!("it is an alias of the site {owner}")));
+    }
     for (index, alias) in params.aliases.iter().enumerate() {
-        let twice = *alias == params.site || params.aliases[..index].contains(alias);
-        if twice || facts.record(records::SITE, alias.as_str())?.is_some() {
-            return Err(PlanRefusal::param(format!("/aliases/{index}"), "the name is in use already"));
+        let pointer = format!("/aliases/{index}");
+        if *alias == params.site || params.aliases[..index].contains(alias) {
+            return Err(PlanRefusal::param(pointer, "the name is given twice"));
+        }
+        if let Some(owner) = records::owner_of(facts, alias)? {
+            return Err(PlanRefusal::param(pointer, format!("it is a name of the site {owner} already")));
         }
     }
     Ok(())

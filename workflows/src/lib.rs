@@ -13,6 +13,7 @@ mod install;
 mod migrate;
 mod params;
 mod place;
+mod renaming;
 mod steps;
 
 use kedge_engine::step::StepKinds;

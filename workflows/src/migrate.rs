@@ -16,6 +16,7 @@ use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, PREPARED, SiteRecord, SiteState, TrashRecord};
+use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, Unfence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, SyncFiles, TrashDir};
@@ -23,7 +24,7 @@ use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitMove;
-use crate::steps::vhost::{CheckHidden, Close, GoLive, OpenHidden, RetireVhost, SaveVhost};
+use crate::steps::vhost::{CheckHidden, Close, Gives, GoLive, OpenHidden, RetireVhost, SaveVhost};
 
 /// The workflow.
 pub(crate) struct Migrate;
@@ -112,8 +113,12 @@ fn sides(
         return Err(PlanRefusal::param("/target_platform", "it is a platform of another application"));
     }
     let site = params.new_site.as_ref().unwrap_or(&record.name);
-    if *site != record.name && cx.facts.record(records::SITE, site.as_str())?.is_some() {
-        return Err(PlanRefusal::Refused(format!("the site {site} exists already")));
+    // A rename to an own alias makes the old name free.
+    let aliases = renaming::aliases(&record.name, &record.aliases, site);
+    for name in std::iter::once(site).chain(&aliases) {
+        if let Some(owner) = records::owner_of(cx.facts, name)?.filter(|owner| *owner != record.name) {
+            return Err(PlanRefusal::Refused(format!("{name} is a name of the site {owner} already")));
+        }
     }
     let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
     records::database_server(cx.facts, server, "/target_database_server")?;
@@ -124,8 +129,6 @@ fn sides(
         ));
     }
     let host = records::host_of(cx.facts, &new.web_server)?;
-    // A rename to an own alias makes the old name free; all others stay.
-    let aliases = record.aliases.iter().filter(|alias| *alias != site).cloned().collect();
     let to = Place { aliases, ..Place::on(site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
@@ -191,7 +194,11 @@ impl Move<'_> {
         let mut ready: Vec<&dyn Named> = vec![&found];
         let platform;
         if !prepared {
-            platform = plan.step("prepare_platform", PreparePlatform { to: self.to.clone() }, &[&found]);
+            platform = plan.step(
+                "prepare_platform",
+                PreparePlatform { to: self.to.clone(), found: Some(found.clone()) },
+                &[&found],
+            );
             ready.push(&platform);
         }
         let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &ready);
@@ -222,14 +229,18 @@ impl Move<'_> {
     fn build(&self, plan: &mut PlanBuilder, old: &Store, new: &Store, fenced: &dyn Named) -> Ref<()> {
         let synced =
             plan.step("sync_files", SyncFiles { from: self.from.clone(), to: self.to.clone() }, &[fenced]);
-        let renamed =
-            (self.from.site != self.to.site).then(|| (self.from.site.clone(), self.to.site.clone()));
+        let taken = |name: &SiteName| {
+            // A registry that cannot be read now could not be read a moment ago: no plan would have been made.
+            records::owner_of(self.cx.facts, name).ok().flatten().is_some_and(|owner| owner != self.from.site)
+        };
+        let mut renames = renaming::rewrites(&self.from.site, &self.to, taken).into_iter();
         let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
         let copy = CopyDatabase {
             site: self.to.site.clone(),
             from: old.clone(),
             to: new.clone(),
-            rename: renamed,
+            rename: renames.next(),
+            also: renames.collect(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
         };
         let copied = plan.step("copy_database", copy, &[fenced]);
@@ -269,10 +280,31 @@ impl Move<'_> {
     }
 
     fn hidden(&self, plan: &mut PlanBuilder, published: &dyn Named) -> Ref<()> {
+        self.hidden_over(plan, None, published)
+    }
+
+    /// The same with the redirect that is in the new vhost's place until then, if one is.
+    fn hidden_over(
+        &self,
+        plan: &mut PlanBuilder,
+        redirect: Option<Ref<Option<SavedFile>>>,
+        published: &dyn Named,
+    ) -> Ref<()> {
         let over = self.same_vhost().then(|| self.from.clone());
-        let hidden = OpenHidden { to: self.to.clone(), over, bypass: self.bypass(), redirect: None };
+        let left = self.left();
+        let keeps_all = left.as_ref().is_some_and(|left| left.aliases == self.from.aliases);
+        let gives = (!keeps_all).then(|| Gives { from: self.from.clone(), left });
+        let hidden = OpenHidden { to: self.to.clone(), over, bypass: self.bypass(), redirect, gives };
         let opened = plan.step("open_hidden", hidden, &[published]);
         plan.step("check_hidden", CheckHidden { to: self.to.clone(), bypass: self.bypass() }, &[&opened])
+    }
+
+    /// The side that is left, with the names that stay in its vhost; `None` when none does.
+    fn left(&self) -> Option<Place> {
+        if self.from.web_server == self.to.web_server && !self.same_vhost() {
+            return renaming::without_the_names_of(&self.from, &self.to);
+        }
+        Some(self.from.clone())
     }
 
     /// After the pivot: only forward.
@@ -280,10 +312,10 @@ impl Move<'_> {
         let live = plan.step("go_live", GoLive { to: self.to.clone(), bypass: self.bypass() }, &[committed]);
         let mut last: Vec<&dyn Named> = vec![&live];
         let retired;
-        if !self.same_vhost() {
+        if let Some(place) = self.left().filter(|_| !self.same_vhost()) {
             let renamed = self.from.site != self.to.site;
             let redirect = (self.redirect && renamed).then(|| self.to.site.clone());
-            retired = plan.step("retire_vhost", RetireVhost { place: self.from.clone(), redirect }, &[&live]);
+            retired = plan.step("retire_vhost", RetireVhost { place, redirect }, &[&live]);
             last.push(&retired);
         }
         if !self.same_dir() {
@@ -368,11 +400,7 @@ impl Move<'_> {
         let unlocked = plan.step("unfence", Unfence { store: old.clone() }, &[&published]);
         let redirect: Option<Ref<Option<SavedFile>>> =
             redirected.then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
-        let over = self.same_vhost().then(|| self.from.clone());
-        let hidden = OpenHidden { to: self.to.clone(), over, bypass: self.bypass(), redirect };
-        let opened = plan.step("open_hidden", hidden, &[&unlocked]);
-        let checked =
-            plan.step("check_hidden", CheckHidden { to: self.to.clone(), bypass: self.bypass() }, &[&opened]);
+        let checked = self.hidden_over(plan, redirect, &unlocked);
         let commit = CommitMove {
             old: self.record.clone(),
             old_trash: self.from.trash(self.task()),

@@ -154,6 +154,22 @@ pub fn site(facts: &dyn Facts, name: &SiteName, pointer: &str) -> Result<SiteRec
     })
 }
 
+/// The site that a host name belongs to, by its name or an alias.
+///
+/// # Errors
+/// When the registry cannot be read.
+pub fn owner_of(facts: &dyn Facts, name: &SiteName) -> Result<Option<SiteName>, PlanRefusal> {
+    if facts.record(SITE, name.as_str())?.is_some() {
+        return Ok(Some(name.clone()));
+    }
+    let sites = facts.records(SITE)?;
+    let has = |site: &serde_json::Value| {
+        site["aliases"].as_array().is_some_and(|aliases| aliases.iter().any(|alias| *alias == name.as_str()))
+    };
+    let owner = sites.into_iter().find(|(_, site)| has(site)).map(|(owner, _)| SiteName::parse(&owner));
+    owner.transpose().map_err(|bad| PlanRefusal::Refused(format!("a record of the registry: {bad}")))
+}
+
 /// A database server that has to exist.
 ///
 /// # Errors

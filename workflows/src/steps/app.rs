@@ -2,9 +2,10 @@
 
 use kedge_engine::context::Cx;
 use kedge_engine::retry::Policy;
-use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Probe, Step, StepError};
+use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Probe, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::preflight::Found;
 use crate::place::{Place, Store, app_site, scope};
 use crate::ports::{AppSite, InstallRequest, UpdateReport, World};
 use crate::records::PREPARED;
@@ -17,6 +18,9 @@ const APP_LIMIT_MS: u64 = 3_600_000;
 pub(crate) struct PreparePlatform {
     /// A side on the platform.
     pub(crate) to: Place,
+    /// How the platform was before; its lock keeps that true. Absent in old journals.
+    #[serde(default)]
+    pub(crate) found: Option<Ref<Found>>,
 }
 
 impl Step for PreparePlatform {
@@ -43,7 +47,12 @@ impl Compensate for PreparePlatform {
     }
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        if cx.own::<bool>()? != Some(false) {
+        // Not by our own answer: an attempt whose answer was lost has prepared it, and the next one finds it prepared.
+        let ours = match &self.found {
+            Some(found) => cx.maybe(found)?.and_then(|found| found.to_prepared) != Some(true),
+            None => cx.own::<bool>()? != Some(false),
+        };
+        if ours {
             let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
             app.unprepare_platform(&self.to.root).await?;
         }

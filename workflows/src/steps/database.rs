@@ -129,6 +129,9 @@ pub(crate) struct CopyDatabase {
     pub(crate) to: Store,
     /// The host name's change, if there is one.
     pub(crate) rename: Option<(SiteName, SiteName)>,
+    /// Other host names that change with it.
+    #[serde(default)]
+    pub(crate) also: Vec<(SiteName, SiteName)>,
     /// Paths that change.
     pub(crate) moves: Vec<(String, String)>,
 }
@@ -136,7 +139,8 @@ pub(crate) struct CopyDatabase {
 impl CopyDatabase {
     fn rewriter(&self) -> Result<SqlRewriter, StepError> {
         let bad = |error: crate::rewrite::BadPair| StepError::fatal(format!("the rewrite: {error}"));
-        let mut pairs: Vec<Pair> = self.rename.iter().map(|(from, to)| Pair::host(from, to)).collect();
+        let names = self.rename.iter().chain(&self.also);
+        let mut pairs: Vec<Pair> = names.map(|(from, to)| Pair::host(from, to)).collect();
         for (from, to) in &self.moves {
             pairs.push(Pair::path(from, to).map_err(bad)?);
         }

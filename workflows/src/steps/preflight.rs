@@ -40,6 +40,9 @@ pub(crate) struct Found {
     pub(crate) from_version: Option<String>,
     /// Version of the code it will run on.
     pub(crate) to_version: Option<String>,
+    /// Whether the new side's platform was ready to be shared before anything was done to it.
+    #[serde(default)]
+    pub(crate) to_prepared: Option<bool>,
 }
 
 impl Step for Preflight {
@@ -60,6 +63,7 @@ impl Step for Preflight {
             database_bytes: 0,
             from_version: None,
             to_version: None,
+            to_prepared: None,
         };
         let mut schema_version = None;
         if let Some((place, store)) = &self.from {
@@ -154,7 +158,9 @@ impl Preflight {
             let web = cx.ports.web_server(&place.web_server, &scope)?;
             // Names that the site has already are in its own vhost: fine.
             let own = |name| {
-                self.from.as_ref().is_some_and(|(from, _)| from.aliases.contains(name) || from.site == *name)
+                self.from.as_ref().is_some_and(|(from, _)| {
+                    from.web_server == place.web_server && (from.aliases.contains(name) || from.site == *name)
+                })
             };
             for name in std::iter::once(&place.site).chain(&place.aliases).filter(|name| !own(name)) {
                 if let Some(file) = web.server_of(name).await? {
@@ -176,6 +182,7 @@ impl Preflight {
             )));
         }
         found.to_version = Some(platform.version);
+        found.to_prepared = Some(platform.prepared);
         Ok(())
     }
 }

@@ -110,6 +110,35 @@ pub(crate) struct OpenHidden {
     pub(crate) bypass: SecretRef,
     /// The redirect that is in its place until then, if one is.
     pub(crate) redirect: Option<Ref<Option<SavedFile>>>,
+    /// What the closed side on the same web server gives to this one: a name can be in one vhost only.
+    #[serde(default)]
+    pub(crate) gives: Option<Gives>,
+}
+
+/// A closed side that gives names away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Gives {
+    /// As it is, with all its names.
+    pub(crate) from: Place,
+    /// As it is afterwards; `None`: its own name goes too, and with it its vhost.
+    pub(crate) left: Option<Place>,
+}
+
+impl Gives {
+    /// Gives the names; the server takes it with its next reload.
+    async fn give(&self, web: &dyn WebServer) -> PortResult<()> {
+        let closed = rendered(web, &self.from, CLOSED).sha256;
+        match &self.left {
+            Some(left) => web.put_vhost(&left.site, &left.vhost(CLOSED), Some(&closed)).await.map(drop),
+            None => web.restore_vhost(&self.from.site, None, &[closed]).await,
+        }
+    }
+
+    /// Takes them back; the server answers with it when this returns.
+    async fn take_back(&self, web: &dyn WebServer) -> PortResult<()> {
+        let left = self.left.as_ref().map(|left| rendered(web, left, CLOSED).sha256);
+        switch(web, &self.from, CLOSED, left.as_deref()).await
+    }
 }
 
 impl OpenHidden {
@@ -137,6 +166,10 @@ impl Step for OpenHidden {
         let token = cx.ports.secrets().ensure(&self.bypass).await?;
         let over = self.over.as_ref().map(|over| rendered(&*web, over, CLOSED).sha256);
         let before = over.or(self.replaced(cx)?.map(|redirect| redirect.sha256));
+        if let Some(gives) = &self.gives {
+            // Taken by the same reload as the new vhost: no moment in which nobody answers to these names.
+            gives.give(&*web).await?;
+        }
         Ok(switch(&*web, &self.to, hidden(token.expose()), before.as_deref()).await?)
     }
 }
@@ -161,8 +194,13 @@ impl Compensate for OpenHidden {
             None => {
                 let saved = self.replaced(cx)?;
                 web.restore_vhost(&self.to.site, saved.as_ref(), &Vec::from_iter(ours)).await?;
-                let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
-                web.reload(&self.to.site, revision.as_deref()).await?;
+                if let Some(gives) = &self.gives {
+                    // Its answer proves the reload for both: the new name itself may be one that goes back.
+                    gives.take_back(&*web).await?;
+                } else {
+                    let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
+                    web.reload(&self.to.site, revision.as_deref()).await?;
+                }
             }
         }
         // Last: without the token the vhost that has to go could not be recognised.

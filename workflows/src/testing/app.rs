@@ -49,6 +49,19 @@ impl FakeApp {
         Self { faults, disk, files, databases: Arc::new(databases), secrets, failure: Arc::default() }
     }
 
+    /// The same application on another disk with other database servers.
+    #[must_use]
+    pub fn fork(
+        &self,
+        faults: Faults,
+        disk: FakeDisk,
+        databases: BTreeMap<String, FakeDatabase>,
+        secrets: Arc<dyn Secrets>,
+    ) -> Self {
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { failure: Arc::new(Mutex::new(failure)), ..Self::new(faults, disk, databases, secrets) }
+    }
+
     /// Puts a platform on the disk.
     pub fn make_platform(&self, root: &str, version: &str, schema: u64) {
         self.disk.make_dir(&format!("{root}/sites"));

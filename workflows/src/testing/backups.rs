@@ -25,6 +25,7 @@ pub struct FakeBackups {
     dir: Arc<Mutex<Dir>>,
 }
 
+#[derive(Clone)]
 struct Dir {
     archives: BTreeMap<String, FakeArchive>,
     partial: BTreeSet<String>,
@@ -50,6 +51,12 @@ impl FakeBackups {
     pub fn new(faults: Faults) -> Self {
         let dir = Dir { archives: BTreeMap::new(), partial: BTreeSet::new(), free: 1 << 40 };
         Self { faults, dir: Arc::new(Mutex::new(dir)) }
+    }
+
+    /// Another directory with the same archives.
+    #[must_use]
+    pub fn fork(&self, faults: Faults) -> Self {
+        Self { faults, dir: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     /// Names of complete archives.

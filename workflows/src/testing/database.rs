@@ -30,7 +30,7 @@ pub struct FakeDatabase {
     server: Arc<Mutex<Server>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Server {
     schemas: BTreeMap<String, Schema>,
     users: BTreeMap<String, User>,
@@ -56,6 +56,12 @@ impl FakeDatabase {
     #[must_use]
     pub fn new(faults: Faults, secrets: Arc<dyn Secrets>) -> Self {
         Self { faults, secrets, server: Arc::default() }
+    }
+
+    /// Another server with the same schemas and users.
+    #[must_use]
+    pub fn fork(&self, faults: Faults, secrets: Arc<dyn Secrets>) -> Self {
+        Self { faults, secrets, server: Arc::new(Mutex::new(self.lock().clone())) }
     }
 
     /// Does something with a schema's tables, as an administrator; `None` when it does not exist.

@@ -11,7 +11,7 @@ use crate::ports::{PortError, PortResult};
 pub struct FakeDisk(Arc<Mutex<Disk>>);
 
 /// The nodes of a disk, by absolute path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Disk {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) free: u64,
@@ -68,6 +68,12 @@ impl FakeDisk {
         let root = disk.node(Body::Dir, 0o755);
         disk.nodes.insert("/".to_owned(), root);
         Self(Arc::new(Mutex::new(disk)))
+    }
+
+    /// Another disk with the same contents.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.lock().clone())))
     }
 
     /// Writes a file (0644, root), with the directories above it (0755, root).

@@ -21,6 +21,7 @@ struct State {
     log: Vec<Point>,
     by_number: Vec<(usize, PortError)>,
     by_name: Vec<(Moment, String, PortError)>,
+    down: Option<(usize, String, PortError)>,
     stop_at: Option<usize>,
     stopped: bool,
 }
@@ -80,6 +81,11 @@ impl Faults {
         self.lock().by_name.push((moment, op.to_owned(), error));
     }
 
+    /// From point `number` on, every call whose name begins so (`database.`) fails ahead of its effect, until [`Faults::resume`].
+    pub fn down_from(&self, number: usize, op: &str, error: PortError) {
+        self.lock().down = Some((number, op.to_owned(), error));
+    }
+
     /// Stops the world at point `number`: from then on every call fails with `Lost`, until [`Faults::resume`].
     pub fn stop_at(&self, number: usize) {
         self.lock().stop_at = Some(number);
@@ -98,6 +104,7 @@ impl Faults {
         state.stop_at = None;
         state.by_number.clear();
         state.by_name.clear();
+        state.down = None;
     }
 
     /// Points passed so far. A call refused because the world stands still passes none.
@@ -130,6 +137,11 @@ impl State {
         self.passed += 1;
         if self.log.len() < MAX_LOG {
             self.log.push(Point { number, moment, op: op.to_owned(), detail: detail.to_owned() });
+        }
+        if let Some((from, name, error)) = &self.down
+            && (number >= *from && moment == Moment::Before && op.starts_with(name.as_str()))
+        {
+            return Err(error.clone());
         }
         if let Some(i) = self.by_number.iter().position(|(n, _)| *n == number) {
             return Err(self.by_number.swap_remove(i).1);
@@ -174,6 +186,20 @@ mod tests {
         faults.before("files.put", "/a").unwrap();
         assert!(faults.after("files.put", "/a").is_err());
         faults.after("files.put", "/a").unwrap();
+    }
+
+    #[test]
+    fn what_is_down_stays_down_until_it_is_resumed() {
+        let (faults, mut done) = (Faults::new(), 0);
+        faults.down_from(2, "files.", PortError::Unavailable("down".into()));
+        effect(&faults, &mut done).unwrap();
+        for _ in 0..3 {
+            assert!(effect(&faults, &mut done).is_err());
+        }
+        faults.before("web_server.test", "").unwrap();
+        faults.resume();
+        effect(&faults, &mut done).unwrap();
+        assert_eq!(done, 2);
     }
 
     #[test]

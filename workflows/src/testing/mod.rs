@@ -18,6 +18,7 @@ mod tar;
 mod trees_contract;
 mod web_server;
 mod web_server_contract;
+mod world;
 
 pub use app::FakeApp;
 pub use app_contract::{AppBench, app_contract};
@@ -35,3 +36,4 @@ pub use secrets_contract::{SECRET_ALPHABET, secrets_contract};
 pub use tar::{TarMember, tar_archive, tar_members};
 pub use web_server::{FakeWebServer, Page};
 pub use web_server_contract::{WebServerBench, web_server_contract};
+pub use world::{FakeWorld, WorldState};

@@ -24,6 +24,19 @@ impl FakeSecrets {
         Self { faults, secrets: Arc::default(), made: Arc::default() }
     }
 
+    /// Another store with the same secrets.
+    #[must_use]
+    pub fn fork(&self, faults: Faults) -> Self {
+        let made = Arc::new(AtomicUsize::new(self.made.load(Ordering::Relaxed)));
+        Self { faults, secrets: Arc::new(Mutex::new(self.lock().clone())), made }
+    }
+
+    /// All secrets: these are no real ones.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<SecretRef, Secret> {
+        self.lock().clone()
+    }
+
     /// Names of all secrets, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<SecretRef> {

@@ -30,7 +30,7 @@ pub struct FakeWebServer {
     page: Page,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     files: BTreeMap<String, SavedFile>,
     running: BTreeMap<String, Loaded>,
@@ -75,6 +75,12 @@ impl FakeWebServer {
         Self { dir: dir.into(), state: Arc::default(), faults, page }
     }
 
+    /// Another server with the same files, running with the same configuration.
+    #[must_use]
+    pub fn fork(&self, faults: Faults, page: Page) -> Self {
+        Self { dir: self.dir.clone(), state: Arc::new(Mutex::new(self.state().clone())), faults, page }
+    }
+
     /// The bytes of a vhost that somebody else wrote: it answers everything with `body`.
     #[must_use]
     pub fn foreign_vhost(names: &[&str], body: &str) -> Vec<u8> {
@@ -112,6 +118,13 @@ impl FakeWebServer {
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, SavedFile> {
         self.state().files.clone()
+    }
+
+    /// What the server runs with, by file, in words to be compared.
+    #[must_use]
+    pub fn loaded(&self) -> BTreeMap<String, String> {
+        let told = |(path, loaded): (&String, &Loaded)| (path.clone(), format!("{loaded:?}"));
+        self.state().running.iter().map(told).collect()
     }
 
     /// The site's vhost that the server runs with, if it is one of ours.
@@ -185,6 +198,10 @@ impl State {
         let loaded = |(path, file): (&String, &SavedFile)| Some((path.clone(), Loaded::parse(&file.bytes)?));
         self.running = self.files.iter().filter_map(loaded).collect();
         self.loaded = self.version;
+    }
+
+    fn serving(&self, host: &SiteName) -> Option<Loaded> {
+        self.running.values().find(|loaded| loaded.serves(host.as_str())).cloned()
     }
 
     fn server_of(&self, name: &str) -> Option<&SavedFile> {
@@ -381,18 +398,35 @@ impl WebServer for FakeWebServer {
             if state.stopped {
                 return Err(PortError::Unavailable("the web server is not running".to_owned()));
             }
-            Ok(state.running.values().find(|loaded| loaded.serves(request.host.as_str())).cloned())
+            Ok(state.serving(&request.host))
         })?;
-        Ok(match served {
-            None => answer(404, "no such host"),
-            Some(Loaded::Foreign { body, .. }) => answer(200, &body),
-            Some(Loaded::Ours { revision, .. }) if request.path == REVISION_PATH => answer(200, &revision),
-            Some(Loaded::Ours { vhost, .. }) => self.visit(&vhost, request),
-        })
+        Ok(self.answer(served, request))
     }
 }
 
 impl FakeWebServer {
+    /// What a visitor gets, whatever faults there are; nothing from a stopped server.
+    #[must_use]
+    pub fn browse(&self, request: &Get) -> Option<Answer> {
+        let served = {
+            let state = self.state();
+            if state.stopped {
+                return None;
+            }
+            state.serving(&request.host)
+        };
+        Some(self.answer(served, request))
+    }
+
+    fn answer(&self, served: Option<Loaded>, request: &Get) -> Answer {
+        match served {
+            None => answer(404, "no such host"),
+            Some(Loaded::Foreign { body, .. }) => answer(200, &body),
+            Some(Loaded::Ours { revision, .. }) if request.path == REVISION_PATH => answer(200, &revision),
+            Some(Loaded::Ours { vhost, .. }) => self.visit(&vhost, request),
+        }
+    }
+
     fn visit(&self, vhost: &Vhost, request: &Get) -> Answer {
         match &vhost.mode {
             VhostMode::Live => (self.page)(vhost, request, false),

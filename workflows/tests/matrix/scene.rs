@@ -1,0 +1,125 @@
+//! What the matrix is played on. Every workflow takes part by its own example, in a world that has what examples speak of; the table
+//! below only adds other ways of using one. What can be taken back is, as a scene of its own.
+
+use kedge_workflows::names::DatabaseName;
+use kedge_workflows::testing::{FakeTable, FakeWorld, WorldState};
+use kedge_workflows::workflows;
+use serde_json::{Value, json};
+
+use crate::judge::whole;
+use crate::rig::{Ask, Base, Case, Rig, quietly};
+
+/// A task in a world.
+pub(crate) struct Scene {
+    pub(crate) name: String,
+    pub(crate) base: Base,
+    pub(crate) ask: Ask,
+    /// One case in so many is played when not all are.
+    pub(crate) share: u64,
+    /// What an undo has to bring back: everything as it was before the task that it takes back.
+    pub(crate) origin: Option<WorldState>,
+}
+
+const EXAMPLE: &str = "as in its example";
+const SHOP: &str = "shop.example.test";
+
+/// Other ways of using a workflow: its name, what is special, the parameters.
+fn variations() -> Vec<(&'static str, &'static str, Value)> {
+    let migrate = |what: &'static str, more: Value| {
+        let mut params = json!({ "site": SHOP });
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("migrate", what, params)
+    };
+    vec![
+        (
+            "install",
+            "on a platform that no site was on, with aliases",
+            json!({ "site": "new.example.test", "platform": "wordpress-68", "database_server": "db2",
+                    "aliases": ["www.new.example.test"], "client": "somebody" }),
+        ),
+        (
+            "install",
+            "empty",
+            json!({ "site": "new.example.test", "platform": "wordpress-61", "database_server": "db1", "method": "empty" }),
+        ),
+        (
+            "backup",
+            "for Aegir, without uploads",
+            json!({ "site": SHOP, "compression": "gzip", "exclude": ["wp-content/uploads"] }),
+        ),
+        migrate("to another name", json!({ "new_site": "store.example.test" })),
+        migrate(
+            "to another name, with a redirect",
+            json!({ "new_site": "store.example.test", "redirect_old": true }),
+        ),
+        migrate(
+            "to an alias of its own, with a redirect",
+            json!({ "new_site": "alias.example.test", "redirect_old": true }),
+        ),
+        migrate("to another database server", json!({ "target_database_server": "db2" })),
+        migrate("to another host", json!({ "target_platform": "wordpress-far" })),
+        migrate("to another web server on its host", json!({ "target_platform": "wordpress-beside" })),
+        migrate(
+            "to everything else at once",
+            json!({ "target_platform": "wordpress-far", "new_site": "store.example.test",
+                    "target_database_server": "db2", "redirect_old": true }),
+        ),
+    ]
+}
+
+/// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
+fn usual() -> Base {
+    let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1")];
+    let mut world = FakeWorld::new(&["db1", "db2"], &servers);
+    world.add_platform("wordpress-61", "web1", "/srv/platforms/61", "6.1", 1);
+    world.add_platform("wordpress-68", "web1", "/srv/platforms/68", "6.8", 2);
+    world.add_platform("wordpress-far", "web2", "/srv/platforms/far", "6.8", 2);
+    world.add_platform("wordpress-beside", "web3", "/srv/platforms/beside", "6.8", 2);
+    let empty = Base { world, journal: Default::default(), now: 1_795_363_200_000 };
+    let install = |base: &Base, site: &str, aliases: &[&str]| {
+        let params =
+            json!({ "site": site, "platform": "wordpress-61", "database_server": "db1", "aliases": aliases });
+        quietly(base, &Ask::Task { workflow: "install", params }).0
+    };
+    let base = install(&empty, "neighbour.example.test", &[]);
+    let base = install(&base, SHOP, &["www.shop.example.test", "alias.example.test"]);
+    furnish(&base.world);
+    base
+}
+
+/// The shop gets content.
+fn furnish(world: &FakeWorld) {
+    let dir = format!("/srv/platforms/61/sites/{SHOP}/wp-content/uploads");
+    let disk = world.disk("host1");
+    disk.write(&format!("{dir}/2026/a picture.jpg"), vec![0, 159, 146, 150]);
+    disk.write(&format!("{dir}/notes.txt"), format!("http://{SHOP}/ stays as it is in files\n"));
+    disk.link(&format!("{dir}/latest"), "2026/a picture.jpg");
+    let schema = DatabaseName::parse("shopexampletest").unwrap();
+    let filled = world.database_server("db1").with_tables(&schema, |tables| {
+        let mut orders = FakeTable::new(&["customer", "link"]);
+        orders.insert(&["O'Neil", &format!("http://{SHOP}/order/1")]);
+        orders.insert(&["Müller", &format!("http://www.{SHOP}/order/2 at {dir}")]);
+        orders.next = 17;
+        tables.insert("wp_orders".to_owned(), orders);
+    });
+    filled.expect("the shop's schema");
+}
+
+/// All scenes.
+pub(crate) fn scenes() -> Vec<Scene> {
+    let base = usual();
+    let origin = whole(&Rig::new(&base, &Case::default()));
+    let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
+    let mut scenes = Vec::new();
+    for (workflow, what, params) in examples.chain(variations()) {
+        let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 3 } else { 10 });
+        let ask = Ask::Task { workflow, params };
+        let (after, view) = quietly(&base, &ask);
+        if view.undo_until.is_some() {
+            let (name, ask) = (format!("undo of {name}"), Ask::Undo(view.id));
+            scenes.push(Scene { name, base: after, ask, share, origin: Some(origin.clone()) });
+        }
+        scenes.push(Scene { name, base: base.clone(), ask, share, origin: None });
+    }
+    scenes
+}
