@@ -270,5 +270,5 @@ pub(crate) fn taken_names(facts: &dyn Facts, server: &str) -> Result<Vec<Databas
 
 /// Where the password of a task's new database user is.
 pub(crate) fn database_password(cx: &PlanCx<'_>) -> SecretRef {
-    SecretRef(format!("database/{}", cx.task))
+    SecretRef(format!("{}{}", records::DATABASE_PASSWORDS, cx.task))
 }

@@ -9,12 +9,15 @@ pub mod rewrite;
 pub mod testing;
 
 mod backup;
+mod delete;
 mod install;
 mod migrate;
 mod params;
 mod place;
+mod purge;
 mod renaming;
 mod steps;
+mod switch;
 
 use kedge_engine::step::StepKinds;
 use kedge_engine::workflow::Workflow;
@@ -22,7 +25,16 @@ use kedge_engine::workflow::Workflow;
 /// The workflows: the one list. Route, schema, command and callbacks follow from it.
 #[must_use]
 pub fn workflows() -> Vec<Box<dyn Workflow>> {
-    vec![Box::new(install::Install), Box::new(backup::Backup), Box::new(migrate::Migrate)]
+    vec![
+        Box::new(install::Install),
+        Box::new(backup::Backup),
+        Box::new(migrate::Migrate),
+        Box::new(switch::Disable),
+        Box::new(switch::Enable),
+        Box::new(delete::Delete),
+        Box::new(delete::Undelete),
+        Box::new(purge::Purge),
+    ]
 }
 
 /// The kinds of step that the workflows' plans are made of.

@@ -319,7 +319,7 @@ impl Move<'_> {
             last.push(&retired);
         }
         if !self.same_dir() {
-            plan.step("trash_dir", TrashDir { place: self.from.clone() }, &last);
+            plan.step("trash_dir", TrashDir { place: self.from.clone(), may_be_missing: false }, &last);
         }
     }
 }
@@ -337,6 +337,9 @@ fn undo_plan(finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanR
     if record.task != finished.task.as_str() {
         let why = format!("{name} was changed since, by {}; undo that first", record.task);
         return Err(PlanRefusal::Refused(why));
+    }
+    if record.state == SiteState::Disabled {
+        return Err(PlanRefusal::Refused(format!("{name} is disabled; enable it first")));
     }
     let platform = records::platform(cx.facts, &record.platform, "")?;
     let from = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);

@@ -6,7 +6,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{DatabaseName, SiteName};
-use crate::ports::{AppKind, SecretRef};
+use crate::ports::{AppKind, Mark, SecretRef};
+
+/// Where the passwords of new database users are: behind this, the task that makes the user.
+pub const DATABASE_PASSWORDS: &str = "database/";
 
 /// Family of site records.
 pub const SITE: &str = "site";
@@ -50,10 +53,22 @@ pub struct SiteRecord {
     pub password: SecretRef,
     /// `enabled` or `disabled`.
     pub state: SiteState,
-    /// The task that changed this record last.
+    /// The site that this one was cloned from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_from: Option<SiteName>,
+    /// The task that put the site where it is: what it can be taken back by.
     pub task: String,
     /// When.
     pub changed_at: Millis,
+}
+
+impl SiteRecord {
+    /// The mark that the site's schema and user carry, if Kedge made them: by the task whose password they got.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        let task = self.password.0.strip_prefix(DATABASE_PASSWORDS)?.to_owned();
+        Some(Mark { task, site: self.name.to_string() })
+    }
 }
 
 /// Whether visitors are served.
@@ -114,6 +129,20 @@ pub struct TrashRecord {
     pub site: SiteRecord,
     /// Until when it is kept.
     pub until: Millis,
+    /// How it came there.
+    #[serde(default)]
+    pub why: TrashedBy,
+}
+
+/// How a side came into the trash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrashedBy {
+    /// The site moved away from it.
+    #[default]
+    Move,
+    /// The site was deleted.
+    Delete,
 }
 
 /// Reads a record.

@@ -20,6 +20,13 @@ impl Known {
         self
     }
 
+    fn named(site: &Value, name: &str, state: &str) -> Value {
+        let mut site = site.clone();
+        site["name"] = json!(name);
+        site["state"] = json!(state);
+        site
+    }
+
     fn usual() -> Self {
         let site = json!({
             "name": "shop.example.test", "platform": "wordpress-61", "dir": "/srv/61/sites/shop.example.test",
@@ -42,7 +49,18 @@ impl Known {
             .with("database_server", "db1", json!({}))
             .with("database_server", "db2", json!({}))
             .with("prepared", "wordpress-61", json!({}))
-            .with("site", "shop.example.test", site)
+            .with("site", "shop.example.test", site.clone())
+            .with("site", "closed.example.test", Self::named(&site, "closed.example.test", "disabled"))
+            .with(
+                "trash",
+                "task_2",
+                json!({ "site": Self::named(&site, "deleted.example.test", "disabled"), "until": 1_895_363_200_000_u64, "why": "delete" }),
+            )
+            .with(
+                "trash",
+                "task_3",
+                json!({ "site": Self::named(&site, "old.example.test", "enabled"), "until": 1_795_363_200_000_u64 }),
+            )
     }
 }
 
@@ -213,4 +231,40 @@ fn a_plan_is_the_same_for_the_same_input() {
     assert_eq!(one.hash(), two.hash());
     let stored = serde_json::to_vec(&one).unwrap();
     assert_eq!(serde_json::from_slice::<Plan>(&stored).unwrap(), one);
+}
+
+#[test]
+fn a_site_is_deleted_only_when_it_is_disabled_and_comes_back_within_its_hold() {
+    let known = Known::usual();
+    let refused = plan("delete", json!({ "site": "shop.example.test" }), &known).unwrap_err();
+    assert!(refused.to_string().contains("disable it first"), "{refused}");
+    let delete = plan("delete", json!({ "site": "closed.example.test", "hold": "7d" }), &known).unwrap();
+    assert!(
+        comes_before(&delete, "catalog_backup", "commit") && comes_before(&delete, "commit", "trash_dir")
+    );
+    assert_eq!(delete.rest().hold_ms, Some(7 * 86_400_000));
+    let forced = plan("delete", json!({ "site": "closed.example.test", "force": true }), &known).unwrap();
+    assert!(forced.find("write_backup").is_none() && forced.find("survey").is_some());
+    for site in ["shop.example.test", "old.example.test"] {
+        let refused = plan("undelete", json!({ "site": site }), &known).unwrap_err();
+        assert!(matches!(refused, PlanRefusal::BadParams(_)), "{site}: {refused}");
+    }
+    let there = known.with("site", "deleted.example.test", json!({}));
+    assert!(plan("undelete", json!({ "site": "deleted.example.test" }), &there).is_err());
+}
+
+#[test]
+fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
+    let backup = |at: u64| {
+        json!({ "name": format!("b{at}"), "site": "shop.example.test", "platform": "wordpress-61", "database_server": "db1",
+                "description": "", "bytes": 1, "sha256": "", "task": "task_1", "created_at": at })
+    };
+    let known = Known::usual().with("backup", "b1", backup(1)).with("backup", "b2", backup(2));
+    let purge = plan("purge", json!({ "older_than": "1d" }), &known).unwrap();
+    let titles: Vec<String> = purge.steps().map(|(_, step)| step.title.clone()).collect();
+    let text = titles.join("; ");
+    assert!(text.contains("remove the backup b1") && !text.contains("b2"), "{text}");
+    assert!(text.contains("shopexampletest") && titles.len() == 4, "{text}");
+    let later = plan("purge", json!({ "site": "deleted.example.test" }), &known).unwrap_err();
+    assert!(later.to_string().contains("nothing to purge"), "{later}");
 }

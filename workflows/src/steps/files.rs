@@ -281,6 +281,9 @@ impl Compensate for Publish {
 pub(crate) struct TrashDir {
     /// The side that is left.
     pub(crate) place: Place,
+    /// Whether it may be missing: then there is nothing to move.
+    #[serde(default)]
+    pub(crate) may_be_missing: bool,
 }
 
 impl Step for TrashDir {
@@ -294,6 +297,12 @@ impl Step for TrashDir {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        if self.may_be_missing {
+            let files = cx.ports.files(&self.place.web_server, &scope(cx))?;
+            if files.stat(&self.place.dir).await?.is_none() {
+                return Ok(());
+            }
+        }
         renamed(cx, &self.place, &self.place.dir, &self.place.trash(cx.task.as_str())).await
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod names;
 pub(crate) mod preflight;
 pub(crate) mod registry;
+pub(crate) mod removal;
 pub(crate) mod vhost;
 
 use kedge_engine::step::StepKinds;
@@ -49,4 +50,16 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<backup::CatalogBackup>()
         .with::<registry::CommitInstall>()
         .with::<registry::CommitMove>()
+        .with::<registry::CommitClone>()
+        .with::<registry::CommitState>()
+        .with::<registry::CommitDelete>()
+        .with::<registry::CommitUndelete>()
+        .with::<registry::CommitPurge>()
+        .with::<vhost::Disable>()
+        .with::<vhost::RemoveVhost>()
+        .with::<removal::Survey>()
+        .with::<removal::LockAccount>()
+        .with::<removal::RemoveDir>()
+        .with::<removal::DropDatabase>()
+        .with::<removal::RemoveBackup>()
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::place::{Place, Store};
 use crate::ports::World;
-use crate::records::{SITE, SiteRecord, SiteState, TRASH, TrashRecord};
+use crate::records::{BACKUP, SITE, SiteRecord, SiteState, TRASH, TrashRecord, TrashedBy};
 
 fn record_of(
     cx: &Cx<'_, dyn World>,
@@ -26,6 +26,7 @@ fn record_of(
         user,
         password: store.password.clone(),
         state: SiteState::Enabled,
+        cloned_from: None,
         task: cx.task.to_string(),
         changed_at: cx.now,
     })
@@ -58,6 +59,177 @@ impl Step for CommitInstall {
             self.to.site.as_str(),
             &record_of(cx, &self.to, &self.store, self.client.clone())?,
         )
+    }
+}
+
+/// Enters a clone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitClone {
+    /// The site it was made from.
+    pub(crate) of: SiteRecord,
+    /// Where it is.
+    pub(crate) to: Place,
+    /// Its database.
+    pub(crate) store: Store,
+}
+
+impl Step for CommitClone {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_clone";
+
+    fn title(&self) -> String {
+        format!("enter {} into the registry: from here on it exists", self.to.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let record = record_of(cx, &self.to, &self.store, self.of.client.clone())?;
+        let record = SiteRecord { cloned_from: Some(self.of.name.clone()), ..record };
+        cx.put_record(SITE, self.to.site.as_str(), &record)
+    }
+}
+
+/// Notes whether visitors are served.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitState {
+    /// The site as it was.
+    pub(crate) record: SiteRecord,
+    /// Its new state.
+    pub(crate) state: SiteState,
+}
+
+impl Step for CommitState {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_state";
+
+    fn title(&self) -> String {
+        let state = match self.state {
+            SiteState::Enabled => "enabled",
+            SiteState::Disabled => "disabled",
+        };
+        format!("decide: {} is {state} from here on", self.record.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let record = SiteRecord { state: self.state, changed_at: cx.now, ..self.record.clone() };
+        cx.put_record(SITE, self.record.name.as_str(), &record)
+    }
+}
+
+/// Takes a site out of the registry; what is left of it is trash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitDelete {
+    /// The site.
+    pub(crate) record: SiteRecord,
+    /// Where its directory is kept.
+    pub(crate) trash: String,
+    /// How long, in milliseconds.
+    pub(crate) hold_ms: u64,
+}
+
+/// What a task reports of a deleted site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Deleted {
+    /// Until when its files and database are kept, in milliseconds since 1970.
+    pub(crate) kept_until: u64,
+}
+
+impl Step for CommitDelete {
+    type Ports = dyn World;
+    type Output = Deleted;
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_delete";
+
+    fn title(&self) -> String {
+        format!("decide: {} is gone from here on", self.record.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Deleted, StepError> {
+        cx.delete_record(SITE, self.record.name.as_str());
+        let until = cx.now.saturating_add(self.hold_ms);
+        let site = SiteRecord { dir: self.trash.clone(), ..self.record.clone() };
+        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Delete })?;
+        Ok(Deleted { kept_until: until })
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+/// Enters a deleted site again, as it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitUndelete {
+    /// The site, its directory being where it is again.
+    pub(crate) record: SiteRecord,
+    /// The task that had deleted it.
+    pub(crate) deleted_by: String,
+}
+
+impl Step for CommitUndelete {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_undelete";
+
+    fn title(&self) -> String {
+        format!("enter {} into the registry again", self.record.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        cx.delete_record(TRASH, &self.deleted_by);
+        let record = SiteRecord { changed_at: cx.now, ..self.record.clone() };
+        cx.put_record(SITE, self.record.name.as_str(), &record)
+    }
+}
+
+/// Gives up trash: from here on nobody can take it back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitPurge {
+    /// The tasks that put it there.
+    pub(crate) tasks: Vec<String>,
+    /// The backups that go with it.
+    pub(crate) backups: Vec<String>,
+}
+
+/// What a task reports of a purge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Purged {
+    /// Old sides that are gone.
+    pub(crate) sides: usize,
+    /// Backups that are gone.
+    pub(crate) backups: usize,
+}
+
+impl Step for CommitPurge {
+    type Ports = dyn World;
+    type Output = Purged;
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_purge";
+
+    fn title(&self) -> String {
+        format!(
+            "decide: {} old sides and {} backups are gone from here on",
+            self.tasks.len(),
+            self.backups.len()
+        )
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Purged, StepError> {
+        for task in &self.tasks {
+            cx.delete_record(TRASH, task);
+        }
+        for backup in &self.backups {
+            cx.delete_record(BACKUP, backup);
+        }
+        Ok(Purged { sides: self.tasks.len(), backups: self.backups.len() })
+    }
+
+    fn reports(&self) -> bool {
+        true
     }
 }
 
@@ -113,7 +285,7 @@ impl Step for CommitMove {
         }
         let until = cx.now.saturating_add(self.hold_ms);
         let site = SiteRecord { dir: self.old_trash.clone(), ..self.old.clone() };
-        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until })?;
+        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Move })?;
         Ok(Moved { platform: self.to.platform.clone(), site: self.to.site.to_string(), kept_until: until })
     }
 

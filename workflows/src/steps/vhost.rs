@@ -99,6 +99,79 @@ impl Compensate for Close {
     }
 }
 
+/// Shows everybody the disabled page.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Disable {
+    /// The site.
+    pub(crate) place: Place,
+    /// Its vhost as it was, if it had one.
+    pub(crate) saved: Ref<Option<SavedFile>>,
+}
+
+impl Step for Disable {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "disable";
+
+    fn title(&self) -> String {
+        format!("show visitors of {} the disabled page", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let saved = cx.output(&self.saved)?;
+        let before = saved.as_ref().map(|saved| saved.sha256.as_str());
+        Ok(switch(&*web, &self.place, VhostMode::Disabled, before).await?)
+    }
+}
+
+impl Compensate for Disable {
+    fn undo_title(&self) -> String {
+        "put the vhost back as it was".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(saved) = cx.maybe(&self.saved)? else { return Ok(()) };
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let ours = [rendered(&*web, &self.place, VhostMode::Disabled).sha256];
+        web.restore_vhost(&self.place.site, saved.as_ref(), &ours).await?;
+        let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
+        Ok(web.reload(&self.place.site, revision.as_deref()).await?)
+    }
+}
+
+/// Takes the vhost of a deleted site away.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RemoveVhost {
+    /// The site.
+    pub(crate) place: Place,
+    /// Its vhost as it was, if it had one.
+    pub(crate) saved: Ref<Option<SavedFile>>,
+}
+
+impl Step for RemoveVhost {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "remove_vhost";
+
+    fn title(&self) -> String {
+        format!("remove the vhost of {} on {}", self.place.site, self.place.web_server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(saved) = cx.output(&self.saved)? else { return Ok(()) };
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        web.restore_vhost(&self.place.site, None, &[saved.sha256]).await?;
+        Ok(web.reload(&self.place.site, None).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+}
+
 /// Puts the new side's vhost in place, closed to all but the bearer of this task's token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct OpenHidden {

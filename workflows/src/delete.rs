@@ -1,0 +1,206 @@
+//! `delete` and `undelete`: a site into the trash, where it is kept for its hold, and back.
+
+use kedge_engine::builder::PlanBuilder;
+use kedge_engine::plan::Plan;
+use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::backup;
+use crate::names::SiteName;
+use crate::params::{Hold, parse, schema};
+use crate::place::{Place, Store};
+use crate::ports::Compression;
+use crate::records::{self, SiteRecord, SiteState, TrashRecord, TrashedBy};
+use crate::steps::database::Unfence;
+use crate::steps::files::{Publish, TrashDir};
+use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::preflight::Preflight;
+use crate::steps::registry::{CommitDelete, CommitUndelete};
+use crate::steps::removal::{LockAccount, Survey};
+use crate::steps::vhost::{Disable, RemoveVhost, SaveVhost};
+
+/// The workflow that deletes a site.
+pub(crate) struct Delete;
+/// The workflow that brings it back.
+pub(crate) struct Undelete;
+
+/// Parameters of `delete`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// The site, which has to be disabled.
+    site: SiteName,
+    /// Count missing pieces as done, and list them; without a backup, since it may be impossible.
+    #[serde(default)]
+    force: bool,
+    /// How long files and database are kept and the site can be brought back.
+    #[serde(default)]
+    hold: Hold,
+}
+
+/// Parameters of `undelete`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct UndeleteParams {
+    /// The deleted site.
+    site: SiteName,
+}
+
+impl Workflow for Delete {
+    fn name(&self) -> &'static str {
+        "delete"
+    }
+
+    fn title(&self) -> &'static str {
+        "Delete a disabled site; its files and database are kept for a while."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<Params>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "closed.example.test", "hold": "7d" })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(params)?;
+        let record = records::site(cx.facts, &params.site, "/site")?;
+        if record.state != SiteState::Disabled {
+            return Err(PlanRefusal::Refused(format!("{} is enabled; disable it first", record.name)));
+        }
+        let platform = records::platform(cx.facts, &record.platform, "/site")?;
+        let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
+        let mut plan = PlanBuilder::new(Some(params.site.as_str()));
+        plan.lock(format!("site {}", place.site), false);
+        plan.hold(params.hold.0);
+        delete(&mut plan, cx, &params, record, &place);
+        Ok(plan.build()?)
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let gone = || {
+            PlanRefusal::Refused("the site is not in the trash any more: nothing to bring back".to_owned())
+        };
+        let trash = records::find(cx.facts, records::TRASH, finished.task.as_str())?.ok_or_else(gone)?;
+        undelete(cx.facts, finished.task.as_str(), &trash)
+    }
+}
+
+fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: SiteRecord, place: &Place) {
+    let (store, trash) = (Store::of(&record), place.trash(cx.task.as_str()));
+    let commit = CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0 };
+    let (saved, committed) = if params.force {
+        let survey = Survey { place: place.clone(), store: store.clone() };
+        let surveyed = plan.step("survey", survey, &[]);
+        let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&surveyed]);
+        let committed = plan.step("commit", commit, &[&saved]);
+        (saved, committed)
+    } else {
+        let proof = FingerprintSite {
+            places: vec![place.clone()],
+            passing: vec![(place.web_server.clone(), trash)],
+            stores: vec![(store.clone(), place.clone())],
+        };
+        plan.fingerprint(&proof, proof.resources());
+        let preflight = Preflight {
+            from: Some((place.clone(), store.clone())),
+            to: None,
+            to_server: None,
+            backup: true,
+            expects: None,
+        };
+        let found = plan.step("preflight", preflight, &[]);
+        let request = backup::Request {
+            description: "Generated before being deleted".to_owned(),
+            compression: Compression::Zstd,
+            exclude: Vec::new(),
+        };
+        let backed_up = plan.scope("backup", |plan| backup::steps(plan, cx, place, &store, request, &found));
+        let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
+        let committed = plan.step("commit", commit, &[&saved, &backed_up]);
+        (saved, committed)
+    };
+    let removed = plan.step("remove_vhost", RemoveVhost { place: place.clone(), saved }, &[&committed]);
+    plan.step("lock_account", LockAccount { store }, &[&committed]);
+    let to_trash = TrashDir { place: place.clone(), may_be_missing: params.force };
+    plan.step("trash_dir", to_trash, &[&removed]);
+}
+
+impl Workflow for Undelete {
+    fn name(&self) -> &'static str {
+        "undelete"
+    }
+
+    fn title(&self) -> &'static str {
+        "Bring a deleted site back from the trash, disabled as it was."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<UndeleteParams>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "deleted.example.test" })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: UndeleteParams = parse(params)?;
+        let mut newest: Option<(String, TrashRecord)> = None;
+        for (task, value) in cx.facts.records(records::TRASH)? {
+            let Ok(trash) = serde_json::from_value::<TrashRecord>(value) else {
+                return Err(PlanRefusal::Refused(format!("the trash record of {task} does not read")));
+            };
+            let fits = trash.why == TrashedBy::Delete && trash.site.name == params.site;
+            if fits && newest.as_ref().is_none_or(|(_, other)| other.until < trash.until) {
+                newest = Some((task, trash));
+            }
+        }
+        let (task, trash) = newest.ok_or_else(|| {
+            PlanRefusal::param("/site", format!("no deleted site {} is in the trash", params.site))
+        })?;
+        undelete(cx.facts, &task, &trash)
+    }
+}
+
+/// The plan that brings a deleted site back.
+fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, PlanRefusal> {
+    let name = &trash.site.name;
+    if facts.record(records::SITE, name.as_str())?.is_some() {
+        return Err(PlanRefusal::Refused(format!("there is a site {name} again; delete or rename it first")));
+    }
+    let platform = records::platform(facts, &trash.site.platform, "")?;
+    let host = records::host_of(facts, &platform.web_server)?;
+    let place = Place {
+        aliases: trash.site.aliases.clone(),
+        ..Place::on(name, &trash.site.platform, &platform, host)
+    };
+    let (store, waits) = (Store::of(&trash.site), trash.site.dir.clone());
+    let mut plan = PlanBuilder::new(Some(name.as_str()));
+    plan.lock(format!("site {name}"), false);
+    plan.lock(format!("platform {}", place.platform), true);
+    let proof = FingerprintSite {
+        places: vec![place.clone()],
+        passing: vec![(place.web_server.clone(), waits.clone())],
+        stores: vec![(store.clone(), place.clone())],
+    };
+    plan.fingerprint(&proof, proof.resources());
+    let preflight = Preflight {
+        from: None,
+        to: Some(place.clone()),
+        to_server: Some(store.server.clone()),
+        backup: false,
+        expects: Some((place.web_server.clone(), waits.clone())),
+    };
+    let found = plan.step("preflight", preflight, &[]);
+    let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
+    let publish = Publish { to: place.clone(), from_dir: waits };
+    let published = plan.step("publish", publish, &[&found]);
+    let unlocked = plan.step("unfence", Unfence { store }, &[&published]);
+    let shown = plan.step("disable", Disable { place: place.clone(), saved }, &[&unlocked]);
+    let record = SiteRecord { dir: place.dir, state: SiteState::Disabled, ..trash.site.clone() };
+    plan.step("commit", CommitUndelete { record, deleted_by: task.to_owned() }, &[&shown]);
+    Ok(plan.build()?)
+}

@@ -1,0 +1,198 @@
+//! Steps that take away what a site leaves: after the decision only, and only what carries its mark. Each is right when nothing is left.
+
+use kedge_engine::context::Cx;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{Query, Retriable, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use crate::place::{Place, Store, scope};
+use crate::ports::{Existing, World};
+use crate::records::{DATABASE_NAME, SiteRecord};
+
+/// An hour: removing millions of files.
+const REMOVE_LIMIT_MS: u64 = 3_600_000;
+
+/// Looks which pieces of a site are there, for a delete that counts missing ones as done.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Survey {
+    /// Its files and vhost.
+    pub(crate) place: Place,
+    /// Its database.
+    pub(crate) store: Store,
+}
+
+/// What a survey found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Surveyed {
+    /// What is missing, in words.
+    pub(crate) missing: Vec<String>,
+}
+
+impl Step for Survey {
+    type Ports = dyn World;
+    type Output = Surveyed;
+    type Mode = Query;
+    const KIND: &'static str = "survey";
+
+    fn title(&self) -> String {
+        format!("look which pieces of {} are there", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Surveyed, StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        let (schema, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope)?;
+        let mut missing = Vec::new();
+        if cx.ports.files(&place.web_server, &scope)?.stat(&place.dir).await?.is_none() {
+            missing.push(format!("the directory {}", place.dir));
+        }
+        if cx.ports.web_server(&place.web_server, &scope)?.vhost(&place.site).await?.is_none() {
+            missing.push(format!("the vhost on {}", place.web_server));
+        }
+        if server.schema(&schema).await? == Existing::Absent {
+            missing.push(format!("the database {schema} on {}", self.store.server));
+        }
+        if !server.user_exists(&user).await? {
+            missing.push(format!("the database user {user} on {}", self.store.server));
+        }
+        Ok(Surveyed { missing })
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+/// Locks the database account of a side that is trash from here on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LockAccount {
+    /// Whose account.
+    pub(crate) store: Store,
+}
+
+impl Step for LockAccount {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "lock_account";
+
+    fn title(&self) -> String {
+        format!("lock the database account on {}", self.store.server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (_, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        if server.user_exists(&user).await? {
+            server.set_account_locked(&user, true).await?;
+        }
+        Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+}
+
+/// Removes the directory of an old side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RemoveDir {
+    /// The web server of its host.
+    pub(crate) web_server: String,
+    /// The directory.
+    pub(crate) dir: String,
+    /// What it has to be below.
+    pub(crate) within: String,
+}
+
+impl Step for RemoveDir {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "remove_dir";
+
+    fn title(&self) -> String {
+        format!("remove {}", self.dir)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        Ok(cx.ports.files(&self.web_server, &scope(cx))?.remove_tree(&self.dir, &self.within).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT.limit(REMOVE_LIMIT_MS)
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        vec![format!("rm -r -- {}", self.dir)]
+    }
+}
+
+/// Drops schema and user of an old side, if they carry its mark, and gives the name back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DropDatabase {
+    /// The site as it was on that side.
+    pub(crate) site: SiteRecord,
+}
+
+impl Step for DropDatabase {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "drop_database";
+
+    fn title(&self) -> String {
+        format!("drop the database {} and its user on {}", self.site.schema, self.site.database_server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let site = &self.site;
+        let Some(mark) = site.mark() else {
+            return Err(StepError::fatal(format!(
+                "the database {} was not made by Kedge: drop it by hand",
+                site.schema
+            )));
+        };
+        let server = cx.ports.database(&site.database_server, &scope(cx))?;
+        server.drop_schema(&site.schema, &mark).await?;
+        server.drop_user(&site.user, &site.password, &mark).await?;
+        // Last: without the password the user could not be recognised as ours.
+        cx.ports.secrets().remove(&site.password).await?;
+        cx.delete_record(DATABASE_NAME, format!("{}/{}", site.database_server, site.schema));
+        Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT.limit(REMOVE_LIMIT_MS)
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        vec![format!("DROP DATABASE {}; DROP USER {};", self.site.schema, self.site.user)]
+    }
+}
+
+/// Removes an archive whose record is gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RemoveBackup {
+    /// File name.
+    pub(crate) name: String,
+}
+
+impl Step for RemoveBackup {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "remove_backup";
+
+    fn title(&self) -> String {
+        format!("remove the backup {}", self.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        Ok(cx.ports.backups(&scope(cx)).remove(&self.name).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+}
