@@ -33,8 +33,11 @@ pub trait Workflow: Send + Sync + 'static {
 pub struct PlanCx<'a> {
     /// The task's id: part of the names of what it creates.
     pub task: &'a TaskId,
-    /// Now.
+    /// Now: what is due, what is over.
     pub now: Millis,
+    /// Now as it may be written into the names of what the task makes. It is 0 where plans are compared, as the task's id is: a plan
+    /// that was looked at and the one that is made of it a moment later are the same.
+    pub named_at: Millis,
     /// What is known of the world.
     pub facts: &'a dyn Facts,
 }

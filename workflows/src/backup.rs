@@ -106,7 +106,7 @@ pub(crate) fn steps(
 ) -> Ref<Catalogued> {
     // The stamp alone may come twice within a second; the task's id makes the name its own.
     let id: String = cx.task.as_str().chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect();
-    let name = format!("{}-{}_{id}{}", place.site, stamp(cx.now), request.compression.suffix());
+    let name = format!("{}-{}_{id}{}", place.site, stamp(cx.named_at), request.compression.suffix());
     let written = plan.step(
         "write_backup",
         WriteBackup {

@@ -9,6 +9,7 @@ pub mod rewrite;
 pub mod testing;
 
 mod backup;
+mod clone;
 mod delete;
 mod install;
 mod migrate;
@@ -29,6 +30,7 @@ pub fn workflows() -> Vec<Box<dyn Workflow>> {
         Box::new(install::Install),
         Box::new(backup::Backup),
         Box::new(migrate::Migrate),
+        Box::new(clone::Clone),
         Box::new(switch::Disable),
         Box::new(switch::Enable),
         Box::new(delete::Delete),

@@ -90,8 +90,13 @@ impl Workflow for Enable {
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         let (_, saved) = begin(&mut plan, &record, &place);
         let bypass = SecretRef(format!("bypass/{}", cx.task));
-        let hidden =
-            OpenHidden { to: place.clone(), over: None, bypass: bypass.clone(), redirect: Some(saved) };
+        let hidden = OpenHidden {
+            to: place.clone(),
+            over: None,
+            bypass: bypass.clone(),
+            redirect: Some(saved),
+            gives: None,
+        };
         let opened = plan.step("open_hidden", hidden, &[]);
         let check = CheckHidden { to: place.clone(), bypass: bypass.clone() };
         let checked = plan.step("check_hidden", check, &[&opened]);

@@ -81,7 +81,8 @@ fn workflow(name: &str) -> Box<dyn Workflow> {
 
 fn plan(name: &str, params: Value, facts: &Known) -> Result<Plan, PlanRefusal> {
     let task = TaskId::from_bytes([7; 16]);
-    workflow(name).plan(&params, &PlanCx { task: &task, now: 1_795_363_200_000, facts })
+    workflow(name)
+        .plan(&params, &PlanCx { task: &task, now: 1_795_363_200_000, named_at: 1_795_363_200_000, facts })
 }
 
 /// Whether `before` is done before `after` begins, directly or not.

@@ -151,8 +151,9 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         origin: &Origin<'_>,
         task: &TaskId,
     ) -> Result<Plan, SubmitError> {
-        let now = if *task == nobody() { 0 } else { self.clock.now() };
-        let cx = PlanCx { task, now, facts: &*self.facts };
+        let now = self.clock.now();
+        let named_at = if *task == nobody() { 0 } else { now };
+        let cx = PlanCx { task, now, named_at, facts: &*self.facts };
         let plan = match origin {
             Origin::Fresh => self.workflow(workflow)?.plan(params, &cx),
             Origin::Undo(machine) => {

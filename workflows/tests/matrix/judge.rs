@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::rig::{End, Rig};
 
 /// Host names that visitors ask for.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 11] = [
     "shop.example.test",
     "www.shop.example.test",
     "alias.example.test",
@@ -21,6 +21,9 @@ pub(crate) const NAMES: [&str; 8] = [
     "new.example.test",
     "www.new.example.test",
     "neighbour.example.test",
+    "closed.example.test",
+    "deleted.example.test",
+    "staging.example.test",
 ];
 
 /// The site that no task is about.

@@ -47,6 +47,19 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             "for Aegir, without uploads",
             json!({ "site": SHOP, "compression": "gzip", "exclude": ["wp-content/uploads"] }),
         ),
+        (
+            "clone",
+            "beside the original",
+            json!({ "site": SHOP, "new_site": "staging.example.test", "aliases": ["www.staging.example.test"] }),
+        ),
+        (
+            "clone",
+            "of a disabled site, to another host",
+            json!({ "site": "closed.example.test", "new_site": "staging.example.test",
+                    "target_platform": "wordpress-far", "target_database_server": "db2" }),
+        ),
+        ("delete", "by force", json!({ "site": "closed.example.test", "force": true })),
+        ("purge", "of one site", json!({ "site": "old.example.test" })),
         migrate("to another name", json!({ "new_site": "store.example.test" })),
         migrate(
             "to another name, with a redirect",
@@ -84,6 +97,22 @@ fn usual() -> Base {
     let base = install(&empty, "neighbour.example.test", &[]);
     let base = install(&base, SHOP, &["www.shop.example.test", "alias.example.test"]);
     furnish(&base.world);
+    let task =
+        |base: &Base, workflow: &'static str, params: Value| quietly(base, &Ask::Task { workflow, params }).0;
+    // A disabled site, one in the trash, and trash whose hold is over.
+    let mut base = base;
+    for (site, hold) in [
+        ("closed.example.test", None),
+        ("deleted.example.test", Some("30d")),
+        ("old.example.test", Some("1m")),
+    ] {
+        base = install(&base, site, &[]);
+        base = task(&base, "disable", json!({ "site": site }));
+        if let Some(hold) = hold {
+            base = task(&base, "delete", json!({ "site": site, "hold": hold }));
+        }
+    }
+    base.now += 3_600_000;
     base
 }
 

@@ -1,0 +1,211 @@
+//! `clone`: a copy of a site under another name, on the same platform or another. The original stays up and is only read.
+
+use kedge_engine::builder::{Named, PlanBuilder};
+use kedge_engine::plan::Plan;
+use kedge_engine::step::Ref;
+use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::install::{database_password, platform_lock, taken_names};
+use crate::names::SiteName;
+use crate::params::{parse, schema};
+use crate::place::{Names, Place, Store};
+use crate::ports::SecretRef;
+use crate::records::{self, SiteRecord};
+use crate::renaming;
+use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser};
+use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
+use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::names::ReserveNames;
+use crate::steps::preflight::{Found, Preflight};
+use crate::steps::registry::CommitClone;
+use crate::steps::vhost::{CheckHidden, GoLive, OpenHidden};
+
+/// The workflow.
+pub(crate) struct Clone;
+
+/// Parameters of `clone`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// The original.
+    site: SiteName,
+    /// The copy's name.
+    new_site: SiteName,
+    /// The copy's platform; the original's by default.
+    #[serde(default)]
+    target_platform: Option<String>,
+    /// The copy's database server; the original's by default.
+    #[serde(default)]
+    target_database_server: Option<String>,
+    /// Other host names of the copy. Those of the original stay its own.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    aliases: Vec<SiteName>,
+}
+
+impl Workflow for Clone {
+    fn name(&self) -> &'static str {
+        "clone"
+    }
+
+    fn title(&self) -> &'static str {
+        "Copy a site under another name."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<Params>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "shop.example.test", "new_site": "staging.example.test", "target_platform": "wordpress-68" })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(params)?;
+        let record = records::site(cx.facts, &params.site, "/site")?;
+        let (from, to, server) = sides(&params, &record, cx)?;
+        let mut plan = PlanBuilder::new(Some(to.site.as_str()));
+        plan.lock(format!("site {}", from.site), true);
+        plan.lock(format!("site {}", to.site), false);
+        platform_lock(&mut plan, cx.facts, &from.platform)?;
+        let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
+        plan.note("the original is copied while it is up: what visitors change meanwhile may be missing in the copy");
+        let copy = Copy { cx, record: &record, from, to };
+        copy.plan(&mut plan, server, prepared)?;
+        Ok(plan.build()?)
+    }
+}
+
+fn sides(
+    params: &Params,
+    record: &SiteRecord,
+    cx: &PlanCx<'_>,
+) -> Result<(Place, Place, String), PlanRefusal> {
+    let old = records::platform(cx.facts, &record.platform, "/site")?;
+    let from = Place::of(record, &old, records::host_of(cx.facts, &old.web_server)?);
+    let platform = params.target_platform.as_ref().unwrap_or(&record.platform);
+    let new = records::platform(cx.facts, platform, "/target_platform")?;
+    if new.app != old.app {
+        return Err(PlanRefusal::param("/target_platform", "it is a platform of another application"));
+    }
+    if let Some(owner) = records::owner_of(cx.facts, &params.new_site)? {
+        return Err(PlanRefusal::param("/new_site", format!("it is a name of the site {owner} already")));
+    }
+    for (index, alias) in params.aliases.iter().enumerate() {
+        let twice = *alias == params.new_site || params.aliases[..index].contains(alias);
+        if twice || records::owner_of(cx.facts, alias)?.is_some() {
+            return Err(PlanRefusal::param(format!("/aliases/{index}"), "the name is in use already"));
+        }
+    }
+    let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
+    records::database_server(cx.facts, server, "/target_database_server")?;
+    let host = records::host_of(cx.facts, &new.web_server)?;
+    let to = Place { aliases: params.aliases.clone(), ..Place::on(&params.new_site, platform, &new, host) };
+    Ok((from, to, server.clone()))
+}
+
+/// What all parts of the plan need to know.
+struct Copy<'a> {
+    cx: &'a PlanCx<'a>,
+    record: &'a SiteRecord,
+    from: Place,
+    to: Place,
+}
+
+impl Copy<'_> {
+    fn plan(&self, plan: &mut PlanBuilder, server: String, prepared: bool) -> Result<(), PlanRefusal> {
+        let old = Store::of(self.record);
+        let preflight = Preflight {
+            from: Some((self.from.clone(), old.clone())),
+            to: Some(self.to.clone()),
+            to_server: Some(server.clone()),
+            backup: false,
+            expects: None,
+        };
+        let found = plan.step("preflight", preflight, &[]);
+        let proof = FingerprintSite {
+            places: vec![self.to.clone()],
+            passing: vec![(self.to.web_server.clone(), self.to.stage(self.cx.task.as_str()))],
+            stores: Vec::new(),
+        };
+        plan.fingerprint(&proof, proof.resources());
+        let reserve = ReserveNames {
+            site: self.to.site.clone(),
+            server: server.clone(),
+            taken: taken_names(self.cx.facts, &server)?,
+        };
+        let reserved = plan.step("reserve_names", reserve, &[&found]);
+        let new = Store { server, password: database_password(self.cx), names: Names::Reserved(reserved) };
+        let site = self.to.site.clone();
+        let schema = CreateSchema { site: site.clone(), store: new.clone(), found: Some(found.clone()) };
+        let schema = plan.step("create_schema", schema, &[]);
+        let user = plan.step("create_user", CreateUser { site, store: new.clone() }, &[&schema]);
+        let built = self.build(plan, (&old, &new), prepared, (&found, &user));
+        self.open(plan, new, &built);
+        Ok(())
+    }
+
+    fn build(
+        &self,
+        plan: &mut PlanBuilder,
+        (old, new): (&Store, &Store),
+        prepared: bool,
+        (found, user): (&Ref<Found>, &Ref<()>),
+    ) -> Ref<()> {
+        // The stage is made after the platform is prepared, so that it is gone before that is taken back.
+        let mut ready: Vec<&dyn Named> = vec![found];
+        let platform;
+        if !prepared {
+            let prepare = PreparePlatform { to: self.to.clone(), found: Some(found.clone()) };
+            platform = plan.step("prepare_platform", prepare, &[found]);
+            ready.push(&platform);
+        }
+        let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &ready);
+        let copy = CopyFiles { from: self.from.clone(), to: self.to.clone() };
+        let files = plan.step("copy_files", copy, &[&staged]);
+        // A name that is somebody else's is not ours to rewrite, in the copy neither.
+        let taken = |name: &SiteName| {
+            records::owner_of(self.cx.facts, name).ok().flatten().is_some_and(|owner| owner != self.from.site)
+        };
+        let mut renames = renaming::rewrites(&self.from.site, &self.to, taken).into_iter();
+        let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
+        let copy = CopyDatabase {
+            site: self.to.site.clone(),
+            from: old.clone(),
+            to: new.clone(),
+            rename: renames.next(),
+            also: renames.collect(),
+            moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
+        };
+        let rows = plan.step("copy_database", copy, &[user]);
+        let settings = WriteSettings { to: self.to.clone(), store: new.clone() };
+        let settings = plan.step("write_settings", settings, &[&files]);
+        let access = plan.step("fix_access", FixAccess { to: self.to.clone() }, &[&settings]);
+        let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };
+        let updated = plan.step("update_database", update, &[&access, &rows]);
+        plan.step("clear_caches", ClearCaches { to: self.to.clone(), store: new.clone() }, &[&updated])
+    }
+
+    fn open(&self, plan: &mut PlanBuilder, new: Store, built: &dyn Named) {
+        let publish = Publish { to: self.to.clone(), from_dir: self.to.stage(self.cx.task.as_str()) };
+        let published = plan.step("publish", publish, &[built]);
+        let bypass = SecretRef(format!("bypass/{}", self.cx.task));
+        let hidden = OpenHidden {
+            to: self.to.clone(),
+            over: None,
+            bypass: bypass.clone(),
+            redirect: None,
+            gives: None,
+        };
+        let opened = plan.step("open_hidden", hidden, &[&published]);
+        let check = CheckHidden { to: self.to.clone(), bypass: bypass.clone() };
+        let checked = plan.step("check_hidden", check, &[&opened]);
+        let commit = CommitClone { of: self.record.clone(), to: self.to.clone(), store: new };
+        let committed = plan.step("commit", commit, &[&checked]);
+        plan.step("go_live", GoLive { to: self.to.clone(), bypass }, &[&committed]);
+    }
+}
