@@ -116,7 +116,7 @@ fn the_plan_hash_of_a_preview_is_that_of_the_submission() {
     let options = Options::default().workflow("plan", |params, cx| {
         let mut plan = PlanBuilder::new(Some("shop.test"));
         // The task's id and the time are in the real plan, and must not change its hash.
-        let key = format!("t/{}-{}-{}", cx.task, cx.now, params["n"]);
+        let key = format!("t/{}-{}-{}", cx.task, cx.named_at, params["n"]);
         plan.step("a", Make(Act::on(key)), &[]);
         plan.note("look out");
         Ok(plan.build()?)
