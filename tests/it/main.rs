@@ -3,6 +3,7 @@
 mod failures;
 mod hosts;
 mod kills;
+mod lives;
 mod scene;
 mod sites;
 mod tidy;

@@ -8,8 +8,12 @@ use support::kedge::Transport;
 use super::{done_or_as_before, to_the_other_platform, when};
 use crate::scene::Scene;
 
-/// The host stands still for seconds, as on a paused virtual machine.
+/// The host stands still for seconds, as on a paused virtual machine. Over SSH only: Docker locks itself up when a container is paused
+/// while a `docker exec` begins in it.
 pub(super) async fn paused(scene: &mut Scene) -> Result<()> {
+    if scene.transport != Transport::Ssh {
+        return Ok(());
+    }
     let before = scene.look().await?;
     let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
     when(scene, &id, "copy_database").await?;

@@ -1,0 +1,111 @@
+//! The life of a site on real servers: cloned, disabled, enabled, deleted, brought back, deleted for good, purged. Needs Docker.
+
+use anyhow::{Result, ensure};
+use kedge_testenv::Service;
+use serde_json::{Value, json};
+use support::kedge::Transport;
+
+use crate::scene::{SITE, Scene, as_before, wanted};
+
+const CLONE: &str = "staging.example.test";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_cloned_disabled_deleted_and_purged_on_nginx() -> Result<()> {
+    life(Service::Nginx, Transport::Docker).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_is_cloned_disabled_deleted_and_purged_on_apache_over_ssh() -> Result<()> {
+    life(Service::Apache, Transport::Ssh).await
+}
+
+async fn life(server: Service, transport: Transport) -> Result<()> {
+    if !wanted() {
+        return Ok(());
+    }
+    let scene = Scene::new(server, transport).await?;
+    let before = scene.look().await?;
+    let clone = json!({ "site": SITE, "new_site": CLONE, "target_platform": scene.platforms[1] });
+    done(&scene, "clone", &clone).await?;
+    let page = answers(&scene, CLONE, 200).await?;
+    ensure!(!page.contains("//shop.example.test"), "the clone's page names the original");
+    answers(&scene, SITE, 200).await?;
+    let after = scene.look().await?;
+    let original = |seen: &support::outside::Outside| seen.0["page"].clone();
+    ensure!(original(&before) == original(&after), "the original's page has changed");
+
+    done(&scene, "disable", &json!({ "site": CLONE })).await?;
+    answers(&scene, CLONE, 503).await?;
+    refused(&scene, "disable", &json!({ "site": CLONE }), 409).await?;
+    refused(&scene, "delete", &json!({ "site": SITE }), 409).await?;
+    done(&scene, "enable", &json!({ "site": CLONE })).await?;
+    answers(&scene, CLONE, 200).await?;
+
+    done(&scene, "disable", &json!({ "site": CLONE })).await?;
+    let disabled = scene.look().await?;
+    done(&scene, "delete", &json!({ "site": CLONE, "hold": "7d" })).await?;
+    refused(&scene, "delete", &json!({ "site": CLONE }), 422).await?;
+    refused(&scene, "purge", &json!({}), 409).await?;
+    done(&scene, "undelete", &json!({ "site": CLONE })).await?;
+    as_before(
+        &disabled.without_trash(&disabled),
+        &scene.look().await?.without_trash(&disabled),
+        "after undelete",
+    )?;
+    done(&scene, "enable", &json!({ "site": CLONE })).await?;
+    answers(&scene, CLONE, 200).await?;
+
+    gone_for_good(&scene, &before).await?;
+    scene.end().await
+}
+
+/// Deleted by force while pieces are missing, and purged as soon as its hold, which is none, is over: nothing is left of it.
+async fn gone_for_good(scene: &Scene, before: &support::outside::Outside) -> Result<()> {
+    done(scene, "disable", &json!({ "site": CLONE })).await?;
+    scene.shell(&format!("rm -r /srv/platforms/wordpress-6.8/sites/{CLONE}")).await?;
+    let task = done(scene, "delete", &json!({ "site": CLONE, "hold": "0m", "force": true })).await?;
+    let missing = task["result"]["missing"].to_string();
+    ensure!(missing.contains("the directory /srv/platforms"), "missing pieces are not told: {task}");
+    let task = done(scene, "purge", &json!({})).await?;
+    ensure!(task["result"]["sides"] == 1, "purged: {task}");
+    let left = scene
+        .shell("mariadb -N -e \"SHOW DATABASES; SELECT user FROM mysql.user\" | grep staging; true")
+        .await?;
+    ensure!(left.is_empty(), "of the purged site is left: {left}");
+    let after = scene.look().await?;
+    for subject in ["databases", "users", "rows", "page"] {
+        ensure!(
+            before.0[subject] == after.0[subject],
+            "{subject}: {} -> {}",
+            before.0[subject],
+            after.0[subject]
+        );
+    }
+    let trash = scene.shell("ls -A /srv/platforms/*/sites | grep kedge-; true").await?;
+    ensure!(trash.is_empty(), "directories are left: {trash}");
+    let (_, backups) = scene.face.get("/v1/backups").await?;
+    ensure!(
+        backups.to_string().contains("Generated before being disabled"),
+        "the backups are gone: {backups}"
+    );
+    Ok(())
+}
+
+async fn done(scene: &Scene, workflow: &str, params: &Value) -> Result<Value> {
+    let task = scene.run(workflow, params).await?;
+    ensure!(task["state"] == "succeeded", "{workflow} {params}: {task}");
+    Ok(task)
+}
+
+async fn refused(scene: &Scene, workflow: &str, params: &Value, expected: u16) -> Result<()> {
+    let body = json!({ "workflow": workflow, "params": params });
+    let (status, answer) = scene.face.post("/v1/tasks", &body).await?;
+    ensure!(status == expected, "{workflow} {params}: {status} {answer}");
+    Ok(())
+}
+
+async fn answers(scene: &Scene, site: &str, expected: u16) -> Result<String> {
+    let page = scene.host.get(scene.server, site, "/").await?;
+    ensure!(page.status == expected, "{site} answers {}", page.status);
+    Ok(page.text())
+}
