@@ -37,6 +37,12 @@ sim RUNS="200000":
 matrix:
     KEDGE_MATRIX=whole cargo test --release -p kedge-workflows --test matrix -- --nocapture
 
+# The crash and failure matrix with the real binary on test hosts, nginx and Apache; POINTS: sample:N or all; KEDGE_SEED repeats one
+drill POINTS="sample:20":
+    cargo build --quiet -p kedge
+    cargo run --quiet -p kedge-testenv --example prepare
+    KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS={{POINTS}} cargo test -p kedge-it --test it drill -- --test-threads 1 --nocapture
+
 # Benchmarks, each beside its raw limit in the same run, with targets; fails when one is missed
 bench:
     cargo build --release -q --example bench

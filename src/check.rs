@@ -12,6 +12,7 @@ use kedge_stores::{Options, SledStore};
 use kedge_workflows::ports::{ConfigTest, PortResult, Scope, World as _};
 use serde_json::json;
 
+use crate::between::Nothing;
 use crate::config::{self, Config, Platform};
 use crate::world::LiveWorld;
 
@@ -43,7 +44,7 @@ struct Finding {
 /// When the configuration itself does not hold together.
 pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
     let config = Arc::new(config::load(file)?);
-    let world = LiveWorld::new(config.clone(), "check")?;
+    let world = LiveWorld::new(config.clone(), "check", &Nothing)?;
     let mut findings = vec![Finding { what: format!("configuration {}", file.display()), wrong: None }];
     let scope = Scope { task: "check".to_owned(), step: "check".to_owned() };
     // What lives on a host that cannot be reached is not looked at: the host's own line says what to do.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::drill::Take;
+
 /// Kedge: durable sagas for the risky operations of website hosting.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -49,6 +51,11 @@ pub(crate) enum Command {
     Sign(SignArgs),
     /// Verify a signed body.
     Verify(VerifyArgs),
+    /// Kill and break a workflow at every point, on a staging site, and see whether it ends done or as before.
+    Drill(DrillArgs),
+    /// A life of a drilled task; only `drill` starts it.
+    #[command(hide = true)]
+    DrillLife,
     /// Look into the journal.
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -122,6 +129,42 @@ pub(crate) struct TaskArgs {
     /// Refuse when the plan is not the one with this hash.
     #[arg(long, value_name = "HASH")]
     pub(crate) if_plan: Option<String>,
+}
+
+/// Arguments of `drill`.
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// The workflow: install, backup or migrate.
+    pub(crate) workflow: String,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The site. It will be closed and moved again and again: take a staging site.
+    #[arg(long)]
+    pub(crate) site: Option<String>,
+    /// A parameter: name=value; the value is JSON where it reads as JSON, else text.
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// How many points: all, or sample:N.
+    #[arg(long, default_value = "sample:20")]
+    pub(crate) points: Take,
+    /// Chooses the sample, and the moments within commands; a new one by default.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Drill the undo of the finished task instead of the task.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Drill this point only, as a report names it; may be given several times.
+    #[arg(long, value_name = "POINT")]
+    pub(crate) point: Vec<String>,
+    /// Where the report goes.
+    #[arg(long, default_value = "kedge-drill", value_name = "DIR")]
+    pub(crate) report: PathBuf,
+    /// Go on after a counterexample, as long as the site is as it was.
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Longest time of one life, in seconds: more is a hang.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) limit: u64,
 }
 
 /// Arguments of `tasks`.

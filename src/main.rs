@@ -1,10 +1,12 @@
 //! The binary: command line, configuration and wiring. Nothing else: what Kedge does is in the crates below.
 
+mod between;
 mod check;
 mod cli;
 mod client;
 mod config;
 mod custody;
+mod drill;
 mod facts;
 mod logs;
 mod runtime;
@@ -77,6 +79,14 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),
+        Command::Drill(args) => {
+            let params = client::params(args.site.as_deref(), &args.params)?;
+            drill::drill(args, params, cli.json).await
+        }
+        Command::DrillLife => {
+            logs::start(Some(cli::LogFormat::Json));
+            drill::life().await
+        }
         Command::Journal(JournalCommand::Fsck(args)) => check::fsck(&args.config, cli.json),
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "kedge", &mut std::io::stdout());

@@ -22,6 +22,7 @@ use kedge_workflows::ports::World;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::between::{Between, Nothing};
 use crate::config::{self, Config};
 use crate::custody::HostCustody;
 use crate::facts::KnownFacts;
@@ -40,7 +41,7 @@ const EXIT_FAILED: u8 = 70;
 /// A configuration that does not hold together, a journal that does not open, an address that is taken.
 pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let config = Arc::new(config::load(file)?);
-    let service = Service::open(&config)?;
+    let service = Service::open(&config, &Nothing)?;
     let http = HttpConfig {
         listen: config.listen,
         public_url: config
@@ -134,6 +135,7 @@ fn reload(file: &Path, app: &App) {
 pub(crate) struct Service {
     pub(crate) engine: Engine<dyn World>,
     pub(crate) endpoints: Endpoints,
+    pub(crate) store: Arc<dyn Store>,
 }
 
 impl Service {
@@ -141,12 +143,12 @@ impl Service {
     ///
     /// # Errors
     /// See [`serve`].
-    pub(crate) fn open(config: &Arc<Config>) -> Result<Self> {
+    pub(crate) fn open(config: &Arc<Config>, between: &dyn Between) -> Result<Self> {
         make_dir(&config.data_dir)?;
         make_dir(&config.backup_dir)?;
-        let store: Arc<dyn Store> =
-            Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?);
-        let world = Arc::new(LiveWorld::new(config.clone(), &instance(&config.data_dir)?)?);
+        let store =
+            between.store(Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?));
+        let world = Arc::new(LiveWorld::new(config.clone(), &instance(&config.data_dir)?, between)?);
         let endpoints = Endpoints::new(config.endpoints.clone()).map_err(mistakes)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -165,18 +167,18 @@ impl Service {
             logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), config.secrets.clone())),
             custody: Arc::new(custody),
             composer: Arc::new(EndpointComposer::new(endpoints.clone(), links, clock)),
-            facts: Arc::new(KnownFacts::new(config.clone(), store)),
-            kinds: kedge_workflows::step_kinds(),
+            facts: Arc::new(KnownFacts::new(config.clone(), store.clone())),
+            kinds: between.kinds(kedge_workflows::step_kinds()),
             workflows: kedge_workflows::workflows(),
             ports: world,
             limits: Limits::default(),
         });
-        Ok(Self { engine, endpoints })
+        Ok(Self { engine, endpoints, store })
     }
 }
 
 /// This installation's id, by which processes of an earlier life are known: made once, kept beside the journal.
-fn instance(data_dir: &Path) -> Result<String> {
+pub(crate) fn instance(data_dir: &Path) -> Result<String> {
     let file = data_dir.join("instance");
     match fs::read_to_string(&file) {
         Ok(text) if text.trim().len() == 32 => return Ok(text.trim().to_owned()),
@@ -194,7 +196,7 @@ fn instance(data_dir: &Path) -> Result<String> {
     Ok(id)
 }
 
-fn make_dir(dir: &Path) -> Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(dir).with_context(|| format!("the directory {} cannot be made", dir.display()))

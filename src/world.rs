@@ -16,6 +16,7 @@ use kedge_workflows::ports::{
     App, AppKind, Backups, Database, Files, PortError, PortResult, Scope, Secrets, WebServer, World,
 };
 
+use crate::between::Between;
 use crate::config::{Config, HostConfig};
 
 /// Longest directory for sockets of shared SSH connections, in bytes.
@@ -37,7 +38,7 @@ impl LiveWorld {
     ///
     /// # Errors
     /// When a host's options are wrong or the secrets cannot be opened.
-    pub(crate) fn new(config: Arc<Config>, instance: &str) -> Result<Self> {
+    pub(crate) fn new(config: Arc<Config>, instance: &str, between: &dyn Between) -> Result<Self> {
         let custody = Custody::new(instance);
         // Paths of sockets are short: beside the data where that is short enough.
         let beside = config.data_dir.join("run");
@@ -50,7 +51,7 @@ impl LiveWorld {
         let mut hosts = BTreeMap::new();
         for (name, host) in &config.hosts {
             let made = make_host(name, host, &custody, &runtime).with_context(|| format!("hosts.{name}"))?;
-            hosts.insert(name.clone(), made);
+            hosts.insert(name.clone(), between.host(made));
         }
         let secrets = Arc::new(FileSecrets::open(config.data_dir.join("secrets"))?);
         let mut web_servers = BTreeMap::new();

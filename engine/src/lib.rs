@@ -181,6 +181,7 @@ pub mod plan;
 pub mod ports;
 pub mod proof;
 pub mod retry;
+pub mod sabotage;
 pub mod service;
 mod slots;
 pub mod step;

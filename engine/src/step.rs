@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use crate::context::Cx;
 use crate::plan::{Class, Doors, UndoSpec};
 use crate::retry::Policy;
+use crate::sabotage::{Sabotaged, Saboteur};
 
 /// A step: a serialisable struct whose fields are its parameters and whose impl is its code.
 ///
@@ -253,6 +255,7 @@ pub struct StepKinds<P: ?Sized> {
     kinds: BTreeMap<&'static str, Decode<P>>,
     #[cfg(any(test, feature = "testing"))]
     meddler: Option<crate::testing::meddle::Meddler>,
+    saboteur: Option<Arc<dyn Saboteur>>,
 }
 
 impl<P: ?Sized + Send + Sync + 'static> StepKinds<P> {
@@ -261,6 +264,7 @@ impl<P: ?Sized + Send + Sync + 'static> StepKinds<P> {
     pub fn new() -> Self {
         Self {
             kinds: BTreeMap::new(),
+            saboteur: None,
             #[cfg(any(test, feature = "testing"))]
             meddler: None,
         }
@@ -293,11 +297,22 @@ impl<P: ?Sized + Send + Sync + 'static> StepKinds<P> {
         let decode = self.kinds.get(kind).ok_or_else(|| format!("unknown step kind {kind:?}"))?;
         let step = decode(params)
             .map_err(|error| format!("step kind {kind:?} does not understand its parameters: {error}"))?;
+        let step = match &self.saboteur {
+            Some(saboteur) => Box::new(Sabotaged::new(step, saboteur.clone())),
+            None => step,
+        };
         #[cfg(any(test, feature = "testing"))]
         if let Some(meddler) = self.meddler.clone() {
             return Ok(Box::new(crate::testing::meddle::Meddled { step, meddler }));
         }
         Ok(step)
+    }
+
+    /// Puts a saboteur around every step: for drills only.
+    #[must_use]
+    pub fn sabotaged(mut self, saboteur: Arc<dyn Saboteur>) -> Self {
+        self.saboteur = Some(saboteur);
+        self
     }
 
     /// The names of the kinds.

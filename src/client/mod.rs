@@ -57,7 +57,8 @@ fn exit_of(task: &Value) -> ExitCode {
 
 /// `kedge task`.
 pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCode> {
-    let mut body = json!({ "workflow": args.workflow, "params": params(args)? });
+    let mut body =
+        json!({ "workflow": args.workflow, "params": params(args.site.as_deref(), &args.params)? });
     if let Some(url) = &args.callback {
         body["callback"] = json!({ "url": url });
     }
@@ -81,12 +82,16 @@ pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-fn params(args: &TaskArgs) -> Result<Value> {
+/// The parameters of a task as they are typed.
+///
+/// # Errors
+/// When one is not `name=value`.
+pub(crate) fn params(site: Option<&str>, typed: &[String]) -> Result<Value> {
     let mut params = Map::new();
-    if let Some(site) = &args.site {
+    if let Some(site) = site {
         params.insert("site".to_owned(), json!(site));
     }
-    for param in &args.params {
+    for param in typed {
         let (name, text) =
             param.split_once('=').ok_or_else(|| anyhow!("--param {param:?}: write name=value"))?;
         let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));

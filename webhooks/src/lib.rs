@@ -38,6 +38,7 @@ pub use config::{Mistake, Sites};
 pub use deliver::{Deliverer, Patience};
 pub use endpoint::{EVENTS, Endpoint, EndpointSpec, Endpoints};
 pub use filter::{Condition, Facts};
+pub use graph::picture;
 pub use hook::{Decision, Hook, HookSpec};
 pub use json::{JsonError, MAX_DEPTH, parse as parse_json};
 pub use mapping::Mapping;

@@ -16,7 +16,7 @@ const PAGE: usize = 512;
 const TASK_ID: usize = 37;
 
 /// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FsckReport {
     /// Tasks replayed.
     pub tasks: u64,

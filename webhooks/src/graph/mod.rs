@@ -23,6 +23,12 @@ pub(crate) fn draw(task: &TaskView, kind: &str) -> (&'static str, String) {
     }
 }
 
+/// A task's DAG as an SVG that can stand in a page: no script, no style sheet, nothing from elsewhere.
+#[must_use]
+pub fn picture(task: &TaskView) -> String {
+    svg::svg(task)
+}
+
 /// The colour of a state.
 fn colour(state: StepStateView) -> &'static str {
     match state {
