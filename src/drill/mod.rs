@@ -11,6 +11,7 @@ mod report;
 mod round;
 mod show;
 mod state;
+mod verdict;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -39,9 +40,10 @@ use look::Scene;
 pub(crate) use point::Take;
 use point::{Course, Failure, Point, Side, dice, matrix, sample};
 use report::Report;
-use round::{Drill, Round, site_records};
+use round::{Drill, Round};
 use show::Show;
 use state::State;
+use verdict::site_records;
 
 /// What an interrupted drill has to know to end what it has begun.
 #[derive(Serialize, Deserialize)]

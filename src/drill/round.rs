@@ -15,6 +15,10 @@ use super::lives::{Lived, Lives};
 use super::look::{Scene, done};
 use super::point::{Passed, Point};
 use super::state::State;
+use super::verdict::{
+    differences, disproved, registry_changes, site_records, stray_backups, unexpected, unsound,
+    without_secrets,
+};
 
 /// Looks at a world that does not come to rest are repeated for so long: a visit's own cron job may still run.
 const REST: Duration = Duration::from_secs(20);
@@ -133,8 +137,10 @@ impl Drill {
         round.passed = end.passed.clone();
         let task = end.task.clone().filter(|task| self.lives.since.as_ref() != Some(&task.id));
         round.wrong.extend(unsound(&end));
+        round.wrong.extend(stray_backups(&self.state.backups(), &self.start, &end.records)?);
         let Some(task) = task else {
             round.ended = "never accepted".to_owned();
+            round.wrong.extend(registry_changes(&self.start, &end.records));
             let wrong = self.as_before("the task was never accepted", true).await?;
             round.stranded = !wrong.is_empty();
             round.wrong.extend(wrong);
@@ -151,6 +157,7 @@ impl Drill {
             }
             TaskState::RolledBack | TaskState::Canceled => {
                 round.wrong.extend(disproved(&task));
+                round.wrong.extend(registry_changes(&self.start, &end.records));
                 let wrong = self.as_before("rolled back", true).await?;
                 round.stranded = !wrong.is_empty();
                 round.wrong.extend(wrong);
@@ -196,6 +203,7 @@ impl Drill {
     async fn judge_undo(&self, round: &mut Round, end: End, finished: &Finished) -> Result<()> {
         round.passed = end.passed.clone();
         round.wrong.extend(unsound(&end));
+        round.wrong.extend(stray_backups(&self.state.backups(), &self.start, &end.records)?);
         let task = end.task.clone().filter(|task| task.id != finished.task.id);
         let back = match &task {
             None => {
@@ -259,7 +267,10 @@ impl Drill {
         let mut sites = self.sites()?;
         let mut chosen = vec![(task.id.to_string(), "TASK".to_owned())];
         for (_, site) in made {
-            chosen.push((site.schema.to_string(), "SCHEMA".to_owned()));
+            let schema = site.schema.to_string();
+            // As grants name it.
+            chosen.push((schema.replace('_', "\\\\_"), "SCHEMA".to_owned()));
+            chosen.push((schema, "SCHEMA".to_owned()));
             chosen.push((site.user.to_string(), "USER".to_owned()));
             sites.push(site);
         }
@@ -355,58 +366,5 @@ impl Drill {
             }
         }
         self.scene.purge(&self.start, &left.records).await
-    }
-}
-
-/// The records of a scene's sites.
-pub(crate) fn site_records(records: &Records, scene: &Scene) -> Result<Vec<SiteRecord>> {
-    let of_scene = |name: &&String| scene.sites.iter().any(|site| site.as_str() == name.as_str());
-    let all = records.get("site").into_iter().flatten().filter(|(name, _)| of_scene(name));
-    all.map(|(_, value)| Ok(serde_json::from_value(value.clone())?)).collect()
-}
-
-fn without_secrets(look: &Listing) -> Listing {
-    let kept = look.0.iter().filter(|(resource, _)| *resource != "secrets");
-    Listing(kept.map(|(resource, items)| (resource.clone(), items.clone())).collect())
-}
-
-fn differences(when: &str, expected: &Listing, seen: &Listing) -> Vec<String> {
-    let told = |seen: Option<String>| seen.unwrap_or_else(|| "absent".to_owned());
-    Listing::drift(expected, seen)
-        .into_iter()
-        .map(|d| {
-            format!("{when}: {} {}: expected {}, found {}", d.resource, d.item, told(d.before), told(d.after))
-        })
-        .collect()
-}
-
-/// Kedge itself says that its rollback was none.
-fn disproved(task: &TaskView) -> Option<String> {
-    let outcome = task.outcome.as_ref().filter(|outcome| outcome.verified == Some(false))?;
-    Some(format!("its own proof failed: {:?}", outcome.drift))
-}
-
-/// What is wrong with the journal and its locks after the end.
-fn unsound(end: &End) -> Vec<String> {
-    let mut wrong: Vec<String> =
-        end.fsck.problems.iter().map(|problem| format!("journal: {problem}")).collect();
-    wrong.extend(end.quarantined.iter().map(|task| format!("quarantined: {task}")));
-    let stuck = end.task.as_ref().is_some_and(|task| task.state == TaskState::Stuck);
-    if !stuck {
-        wrong.extend(end.locks.iter().map(|lock| format!("the lock {:?} is still held", lock.resource)));
-    }
-    wrong
-}
-
-/// An end that the point does not allow: what fails for good must not succeed, what does not must not roll back.
-fn unexpected(point: &Point, task: &TaskView) -> Option<String> {
-    match (point.lasting(), task.state) {
-        (Some(failure), TaskState::Succeeded) if point.kills.is_empty() => {
-            Some(format!("it succeeded although {failure}"))
-        }
-        (None, TaskState::RolledBack | TaskState::Canceled) => {
-            Some(format!("it rolled back although nothing fails for good: {:?}", task.error))
-        }
-        _ => None,
     }
 }

@@ -1,0 +1,158 @@
+//! What does not hold at the end of a point: pure comparisons of what was seen with what was to be expected.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use kedge_engine::proof::Listing;
+use kedge_engine::task::{TaskState, TaskView};
+use kedge_workflows::records::{BackupRecord, SiteRecord};
+
+use super::back::{Records, new_records};
+use super::life::End;
+use super::look::Scene;
+use super::point::Point;
+
+/// Families of the registry that are as before after a rollback. Not the backups: those of a sub-task stay.
+const KEPT: [&str; 4] = ["site", "trash", "prepared", "database_name"];
+
+/// The records of a scene's sites.
+pub(super) fn site_records(records: &Records, scene: &Scene) -> Result<Vec<SiteRecord>> {
+    let of_scene = |name: &&String| scene.sites.iter().any(|site| site.as_str() == name.as_str());
+    let all = records.get("site").into_iter().flatten().filter(|(name, _)| of_scene(name));
+    all.map(|(_, value)| Ok(serde_json::from_value(value.clone())?)).collect()
+}
+
+pub(super) fn without_secrets(look: &Listing) -> Listing {
+    let kept = look.0.iter().filter(|(resource, _)| *resource != "secrets");
+    Listing(kept.map(|(resource, items)| (resource.clone(), items.clone())).collect())
+}
+
+pub(super) fn differences(when: &str, expected: &Listing, seen: &Listing) -> Vec<String> {
+    let told = |seen: Option<String>| seen.unwrap_or_else(|| "absent".to_owned());
+    Listing::drift(expected, seen)
+        .into_iter()
+        .map(|d| {
+            format!("{when}: {} {}: expected {}, found {}", d.resource, d.item, told(d.before), told(d.after))
+        })
+        .collect()
+}
+
+/// Kedge itself says that its rollback was none.
+pub(super) fn disproved(task: &TaskView) -> Option<String> {
+    let outcome = task.outcome.as_ref().filter(|outcome| outcome.verified == Some(false))?;
+    Some(format!("its own proof failed: {:?}", outcome.drift))
+}
+
+/// What is wrong with the journal and its locks after the end.
+pub(super) fn unsound(end: &End) -> Vec<String> {
+    let mut wrong: Vec<String> =
+        end.fsck.problems.iter().map(|problem| format!("journal: {problem}")).collect();
+    wrong.extend(end.quarantined.iter().map(|task| format!("quarantined: {task}")));
+    let stuck = end.task.as_ref().is_some_and(|task| task.state == TaskState::Stuck);
+    if !stuck {
+        wrong.extend(end.locks.iter().map(|lock| format!("the lock {:?} is still held", lock.resource)));
+    }
+    wrong
+}
+
+/// An end that the point does not allow: what fails for good must not succeed, what does not must not roll back.
+pub(super) fn unexpected(point: &Point, task: &TaskView) -> Option<String> {
+    match (point.lasting(), task.state) {
+        (Some(failure), TaskState::Succeeded) if point.kills.is_empty() => {
+            Some(format!("it succeeded although {failure}"))
+        }
+        (None, TaskState::RolledBack | TaskState::Canceled) => {
+            Some(format!("it rolled back although nothing fails for good: {:?}", task.error))
+        }
+        _ => None,
+    }
+}
+
+/// Records that a rollback has not taken back.
+pub(super) fn registry_changes(start: &Records, now: &Records) -> Vec<String> {
+    let mut changes = Vec::new();
+    for family in KEPT {
+        let of = |records: &Records| records.get(family).cloned().unwrap_or_default();
+        let (before, after) = (of(start), of(now));
+        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
+        changes.extend(changed.map(|name| format!("registry: the {family} record {name} is not as before")));
+    }
+    changes
+}
+
+/// Archives without a record, or records without an archive.
+pub(super) fn stray_backups(dir: &Path, start: &Records, now: &Records) -> Result<Vec<String>> {
+    let known: BTreeSet<String> =
+        new_records::<BackupRecord>("backup", start, now)?.into_iter().map(|(name, _)| name).collect();
+    let mut there = BTreeSet::new();
+    if dir.exists() {
+        for entry in std::fs::read_dir(dir)? {
+            there.insert(entry?.file_name().to_string_lossy().into_owned());
+        }
+    }
+    let strays = there.difference(&known).map(|name| format!("backups: {name} is in no record"));
+    Ok(strays.chain(known.difference(&there).map(|name| format!("backups: {name} is not there"))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn records(all: &[(&str, &str, Value)]) -> Records {
+        let mut records: Records = BTreeMap::new();
+        for (family, name, value) in all {
+            records.entry((*family).to_owned()).or_default().insert((*name).to_owned(), value.clone());
+        }
+        records
+    }
+
+    #[test]
+    fn a_rollback_leaves_nothing_in_the_registry_but_backups() {
+        let start = records(&[("site", "a", json!(1))]);
+        assert!(registry_changes(&start, &start).is_empty());
+        let more = records(&[("site", "a", json!(1)), ("backup", "b", json!(2))]);
+        assert!(registry_changes(&start, &more).is_empty());
+        for worse in [
+            records(&[("site", "a", json!(2))]),
+            records(&[]),
+            records(&[("site", "a", json!(1)), ("database_name", "db1/a", json!({}))]),
+        ] {
+            assert_eq!(registry_changes(&start, &worse).len(), 1, "{worse:?}");
+        }
+    }
+
+    #[test]
+    fn an_archive_without_a_record_is_found_and_a_record_without_an_archive() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        assert!(stray_backups(&missing, &records(&[]), &records(&[])).unwrap().is_empty());
+        std::fs::write(dir.path().join("a.tar.zst"), "").unwrap();
+        let stray = stray_backups(dir.path(), &records(&[]), &records(&[])).unwrap();
+        assert_eq!(stray, ["backups: a.tar.zst is in no record"]);
+        let record = json!({
+            "name": "b.tar.zst", "site": "a.test", "platform": "p", "database_server": "d", "description": "",
+            "bytes": 1, "sha256": "", "task": "t", "created_at": 1
+        });
+        let known = records(&[("backup", "b.tar.zst", record)]);
+        assert_eq!(stray_backups(dir.path(), &records(&[]), &known).unwrap().len(), 2);
+        assert_eq!(stray_backups(dir.path(), &known, &known).unwrap().len(), 1, "an old record is not looked for");
+    }
+
+    #[test]
+    fn a_drift_says_what_was_expected_and_what_was_found() {
+        let look = |seen: &str| {
+            Listing(BTreeMap::from([("host web1".to_owned(), BTreeMap::from([("/a".to_owned(), seen.to_owned())]))]))
+        };
+        assert!(differences("rolled back", &look("1"), &look("1")).is_empty());
+        assert_eq!(differences("rolled back", &look("1"), &look("2")), [
+            "rolled back: host web1 /a: expected 1, found 2"
+        ]);
+        assert_eq!(differences("done", &look("1"), &Listing::default()).len(), 1);
+    }
+}
