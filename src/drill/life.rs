@@ -95,6 +95,8 @@ pub(crate) struct End {
 /// # Errors
 /// Without a drill as its parent, and when the service cannot be put together.
 pub(crate) async fn life() -> Result<ExitCode> {
+    // A drill that is killed takes its life with it: the next drill goes on with what is durable.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let mut text = String::new();
     std::io::stdin().lock().read_line(&mut text)?;
     let order: Order = serde_json::from_str(&text).context("only `kedge drill` starts this command")?;

@@ -17,7 +17,7 @@ use super::state::State;
 /// SIGKILL.
 const KILLED: i32 = 9;
 /// Lines of a life's log that are shown when it fails.
-const SHOWN: usize = 15;
+const SHOWN: usize = 6;
 
 /// Starts lives.
 pub(crate) struct Lives {

@@ -70,7 +70,7 @@ pub(crate) async fn drill(args: &DrillArgs, params: Value, json: bool) -> Result
         show.line("an earlier drill was interrupted: what it has begun is brought to its end first");
         let mut drill = taken_up(args, &config, state).await?;
         drill.finish_interrupted().await.with_context(|| by_hand(&drill.state))?;
-        let drift = Listing::drift(&drill.before, &drill.look().await?);
+        let drift = drill.as_before("after the interrupted drill", false).await?;
         ensure!(drift.is_empty(), "the world is not as the interrupted drill found it: {drift:#?}");
         drill.state.remove()?;
         let (state, _) = State::open(&config.data_dir)?;

@@ -75,14 +75,6 @@ impl Drill {
         site_records(&self.start, &self.scene)
     }
 
-    /// The world as it is.
-    ///
-    /// # Errors
-    /// When it cannot be seen.
-    pub(crate) async fn look(&self) -> Result<Listing> {
-        self.scene.look(&self.sites()?).await
-    }
-
     /// Lives through a point, judges, and comes back to the start.
     ///
     /// # Errors
@@ -238,7 +230,10 @@ impl Drill {
     }
 
     /// What differs from the start, once the world has come to rest.
-    async fn as_before(&self, when: &str, with_secrets: bool) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// When the world cannot be seen.
+    pub(crate) async fn as_before(&self, when: &str, with_secrets: bool) -> Result<Vec<String>> {
         self.rests(&self.sites()?, &self.before, when, with_secrets).await
     }
 
@@ -269,7 +264,7 @@ impl Drill {
         for (_, site) in made {
             let schema = site.schema.to_string();
             // As grants name it.
-            chosen.push((schema.replace('_', "\\\\_"), "SCHEMA".to_owned()));
+            chosen.push((schema.replace('_', r"\_"), "SCHEMA".to_owned()));
             chosen.push((schema, "SCHEMA".to_owned()));
             chosen.push((site.user.to_string(), "USER".to_owned()));
             sites.push(site);

@@ -141,18 +141,26 @@ mod tests {
         });
         let known = records(&[("backup", "b.tar.zst", record)]);
         assert_eq!(stray_backups(dir.path(), &records(&[]), &known).unwrap().len(), 2);
-        assert_eq!(stray_backups(dir.path(), &known, &known).unwrap().len(), 1, "an old record is not looked for");
+        assert_eq!(
+            stray_backups(dir.path(), &known, &known).unwrap().len(),
+            1,
+            "an old record is not looked for"
+        );
     }
 
     #[test]
     fn a_drift_says_what_was_expected_and_what_was_found() {
         let look = |seen: &str| {
-            Listing(BTreeMap::from([("host web1".to_owned(), BTreeMap::from([("/a".to_owned(), seen.to_owned())]))]))
+            Listing(BTreeMap::from([(
+                "host web1".to_owned(),
+                BTreeMap::from([("/a".to_owned(), seen.to_owned())]),
+            )]))
         };
         assert!(differences("rolled back", &look("1"), &look("1")).is_empty());
-        assert_eq!(differences("rolled back", &look("1"), &look("2")), [
-            "rolled back: host web1 /a: expected 1, found 2"
-        ]);
+        assert_eq!(
+            differences("rolled back", &look("1"), &look("2")),
+            ["rolled back: host web1 /a: expected 1, found 2"]
+        );
         assert_eq!(differences("done", &look("1"), &Listing::default()).len(), 1);
     }
 }
