@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use super::tree::owner;
 use super::walk::{Entry, FIELDS, FORMAT};
-use super::{HostFiles, NOT_EXPECTED, paths};
+use super::{CUT_SHORT, HostFiles, NOT_EXPECTED, paths};
 
 /// Most bytes of a file that is read.
 const MAX_BYTES: usize = 256 * 1024;
@@ -110,6 +110,11 @@ impl HostFiles {
         let finished = self.finish(&what, command).await?;
         if finished.status == NOT_EXPECTED {
             return Err(PortError::NotOurs(format!("{what}: it is not what it was; nothing was changed")));
+        }
+        if finished.status == CUT_SHORT {
+            return Err(PortError::Unavailable(format!(
+                "{what}: what was to be written came cut short; nothing was changed"
+            )));
         }
         finished.success(&what).map(drop)
     }

@@ -29,6 +29,8 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 const NO: i32 = 4;
 /// Exit status with which our scripts say that something else is there than was expected.
 const NOT_EXPECTED: i32 = 5;
+/// What a script exits with when its input ended too early: whoever sent it was killed.
+const CUT_SHORT: i32 = 6;
 
 /// The files of a host, on behalf of one attempt.
 pub struct HostFiles {

@@ -51,6 +51,37 @@ async fn local_files_keep_the_contract() {
     }
 }
 
+#[tokio::test]
+async fn half_of_a_file_is_never_put() {
+    let Some(files) = here("half_of_a_file_is_never_put", &["perl"]) else { return };
+    let (dir, root) = temporary();
+    let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest("all of it"));
+    for make in ["file", "link"] {
+        let put = |input: &'static str| {
+            let arguments = [root.as_str(), "a", ".a.new", make, "0644", "0", "0", "", &hash, "absent"];
+            files.script(include_str!("scripts/replace.sh"), &arguments).input(input)
+        };
+        for cut in ["", "all of"] {
+            let finished = files.finish("a put that is cut short", put(cut)).await.expect("it ran");
+            // There is no link to nowhere: `ln` refuses that one itself.
+            let expected = if make == "link" && cut.is_empty() { 1 } else { CUT_SHORT };
+            assert_eq!(finished.status, expected, "{make} {cut:?}: {}", finished.last_error());
+            assert_eq!(files.list(&root).await, Ok(Vec::new()), "{make} {cut:?} left something");
+        }
+        let finished = files.finish("a whole put", put("all of it")).await.expect("it ran");
+        assert_eq!(finished.status, 0, "{make}: {}", finished.last_error());
+        std::fs::remove_file(dir.path().join("a")).expect("it was put");
+    }
+    std::fs::write(dir.path().join("a"), "").expect("a file");
+    let before = std::fs::metadata(dir.path().join("a")).expect("a file").mode();
+    for cut in ["a\0", "a\x000\0", "a\x0000\x000\0", "a\x0000\x000\x000"] {
+        let set = ["perl", "-e", include_str!("scripts/access.pl"), "--", &root];
+        let finished = files.finish("half a list", files.command(set).input(cut)).await.expect("it ran");
+        assert_ne!(finished.status, 0, "{cut:?}");
+        assert_eq!(std::fs::metadata(dir.path().join("a")).expect("a file").mode(), before, "{cut:?}");
+    }
+}
+
 /// A tree with everything that copies lose: names, hard links, holes, ACLs, attributes, times, modes.
 fn odd_tree(dir: &Path) {
     std::fs::create_dir(dir).expect("a directory");

@@ -23,7 +23,9 @@ sub enter {
 $/ = "\0";
 while (defined(my $path = <STDIN>)) {
     my ($mode, $owner, $group) = (scalar <STDIN>, scalar <STDIN>, scalar <STDIN>);
-    chomp($path, $mode, $owner, $group);
+    # Whoever sends it may be killed meanwhile: then the input just ends, in the midst of an entry.
+    defined $group && chomp($group) or die "the input was cut short\n";
+    chomp($path, $mode, $owner);
     my ($dir, $name) = $path =~ m{\A(?:(.*)/)?([^/]*)\z}s;
     next unless enter(defined $dir ? $dir : '');
     $name = '.' if $name eq '';

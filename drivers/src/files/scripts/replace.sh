@@ -1,7 +1,7 @@
 # Puts something in the place of $2 in $1, if what is there is one of $10...: hashes, or `absent`.
 # $3 name for the time being, $4 `file` (stdin), `link` (to what stdin says) or `nothing`, $5 mode, $6 owner, $7 group (empty: as it
 # is, root for something new), $8 time of modification (empty: now), $9 hash of what is put.
-# Exit 4: something is there that is no file. Exit 5: something else is there.
+# Exit 4: something is there that is no file. Exit 5: something else is there. Exit 6: what is to be put came cut short.
 set -eu
 umask 077
 cd -P -- "$1"
@@ -61,6 +61,12 @@ else
     [ -z "$time" ] || touch -m -d "@$time" /proc/self/fd/3
     sync /proc/self/fd/3
     exec 3>&-
+fi
+# Whoever sends it may be killed meanwhile: then the input just ends, and half of it must not count as all.
+if [ "$make" = link ]; then put=$(readlink -n -- "$new" | sha256sum); else put=$(sha256sum <"$new"); fi
+if [ "${put%% *}" != "$hash" ]; then
+    echo "the input was cut short" >&2
+    exit 6
 fi
 mv -fT -- "$new" "$name"
 sync .
