@@ -237,6 +237,7 @@ async fn rounds(
             Take::Sample(count) => sample(all, count, &mut dice),
         }
     } else {
+        report.all = args.point.len();
         args.point.iter().map(|text| text.parse()).collect::<Result<Vec<Point>>>()?
     };
     let count = points.len();
