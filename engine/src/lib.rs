@@ -176,6 +176,8 @@ pub mod executor;
 pub mod journal;
 mod locks;
 pub mod machine;
+#[doc(hidden)]
+pub mod mutants;
 pub mod outbox;
 pub mod plan;
 pub mod ports;

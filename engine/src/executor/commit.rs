@@ -10,6 +10,7 @@ use crate::context::RecordWrite;
 use crate::event::Event;
 use crate::journal::{AppendError, Head, Record, keys, record};
 use crate::machine::{IllegalEvent, Machine, Next};
+use crate::mutants::bug;
 use crate::service::VerbError;
 use crate::store::{Batch, CommitError};
 use crate::task::Millis;
@@ -46,6 +47,9 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
             let mut draft = self.draft(facts, last)?;
             if draft.records.is_empty() {
                 return Ok((draft.launches, draft.next));
+            }
+            if bug("launch-before-commit") {
+                std::mem::take(&mut draft.launches).into_iter().try_for_each(|launch| self.launch(launch))?;
             }
             match (self.write(&mut draft).await, kept) {
                 (Ok(()), _) => return Ok(self.done(draft)),
@@ -124,12 +128,14 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         let machine = &draft.machine;
         let state = machine.state();
         let head = Head::of(machine, hash.clone(), state).encode()?;
-        batch.require_equals(keys::head(task), self.head.clone());
+        if !bug("head-not-demanded") {
+            batch.require_equals(keys::head(task), self.head.clone());
+        }
         batch.put(keys::head(task), head.clone());
         let ended = machine.outcome().is_some();
         for lock in &machine.plan().rest().locks {
             let key = || keys::lock(&lock.resource, task);
-            if ended {
+            if ended && !bug("locks-are-left") {
                 batch.delete(key());
             } else if machine.locks_granted() && !self.machine.locks_granted() {
                 batch.put(key(), lock.value());
@@ -142,7 +148,8 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         let mut queued = false;
         if state != self.state {
             let view = machine.view(draft.now);
-            let callbacks = self.inner.composer.compose(&view, machine.accepted().callback.as_ref());
+            let mut callbacks = self.inner.composer.compose(&view, machine.accepted().callback.as_ref());
+            callbacks.retain(|_| !(ended && bug("end-without-callback")));
             queued = !callbacks.is_empty();
             let id = || hex::encode(self.inner.random.id());
             queue_callbacks(self.inner.journal.store(), &mut batch, &view, callbacks, draft.now, id).await?;

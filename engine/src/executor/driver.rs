@@ -195,7 +195,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         }
     }
 
-    fn launch(&mut self, launch: Launch) -> Result<(), Halt> {
+    pub(super) fn launch(&mut self, launch: Launch) -> Result<(), Halt> {
         let Launch { flight, attempt: number, slot } = launch;
         let spec = match flight {
             Flight::Run(step) | Flight::Probe(step) | Flight::Undo(step) => {

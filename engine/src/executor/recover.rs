@@ -14,6 +14,7 @@ use super::{Engine, Inner};
 use crate::event::Event;
 use crate::journal::{JournalError, Record, keys};
 use crate::machine::{Command, Machine};
+use crate::mutants::bug;
 use crate::plan::Lock;
 use crate::store::ReadError;
 use crate::task::{Millis, TaskId};
@@ -129,12 +130,16 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     fn driver_of(self: &Arc<Self>, task: &TaskId) -> Result<Driver<P>, JournalError> {
         let (records, head, bytes) = self.journal.history(task)?;
         let machine = Arc::new(replay(task, &records)?);
-        if machine.locks_granted() {
+        if machine.locks_granted() && !bug("locks-are-forgotten") {
             self.shared.tables().locks.hold(task, &machine.plan().rest().locks);
         }
         let (live, mailbox, pokes) = Live::new(machine.clone());
         // Where nothing was ever begun, nothing can be left.
-        let of_life = if machine.began() { Survivors::of_earlier_life() } else { Survivors::default() };
+        let of_life = if machine.began() && !bug("survivors-run-on") {
+            Survivors::of_earlier_life()
+        } else {
+            Survivors::default()
+        };
         let stored = (bytes, head.hash, head.state);
         let mut driver = Driver::new(self.clone(), live, stored, of_life, mailbox, pokes);
         let (run_deaths, undo_deaths) = (self.limits.run_deaths, self.limits.undo_deaths);

@@ -16,6 +16,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::event::{Accepted, FingerprintPhase, Outcome};
+use crate::mutants::bug;
 use crate::plan::{Class, Plan, StepSpec, UndoSpec};
 use crate::step::StepError;
 use crate::store::BlobId;
@@ -143,7 +144,7 @@ impl Machine {
     /// Whether the task goes back. After the pivot it never does.
     #[must_use]
     pub fn goes_back(&self) -> bool {
-        (self.cancel.is_some() || self.failure.is_some()) && !self.committed()
+        (self.cancel.is_some() || self.failure.is_some()) && (!self.committed() || bug("back-after-pivot"))
     }
 
     /// Why a cancel is refused now, if it is.
@@ -207,7 +208,8 @@ impl Machine {
     /// Whether a step's effect may be there and is to be taken back, if the task goes back.
     fn needs_undo(&self, step: NodeIndex) -> bool {
         let record = self.record(step);
-        record.dirty && record.phase != Phase::Abandoned && self.has_undo(step) && !self.committed_over(step)
+        let clean = !record.dirty || (bug("failed-step-is-clean") && record.phase == Phase::Failed);
+        !clean && record.phase != Phase::Abandoned && self.has_undo(step) && !self.committed_over(step)
     }
 
     fn fingerprint_record(&self, phase: FingerprintPhase) -> &FingerprintRecord {

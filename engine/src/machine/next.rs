@@ -4,6 +4,7 @@ use petgraph::graph::NodeIndex;
 
 use super::{FingerprintRecord, FingerprintState, Machine, Phase, Stage};
 use crate::event::{FingerprintPhase, Outcome};
+use crate::mutants::bug;
 use crate::plan::Class;
 use crate::task::Millis;
 
@@ -200,7 +201,7 @@ impl Machine {
         }
         if matches!(self.before.phase, FingerprintState::Running) {
             next.interrupt_fingerprint = true;
-        } else if settled.iter().all(|settled| *settled) {
+        } else if settled.iter().all(|settled| *settled) || bug("early-end") {
             self.next_end(now, next);
         }
     }
@@ -243,7 +244,8 @@ impl Machine {
     /// it is left (G4).
     pub(super) fn undoable(&self, step: NodeIndex, settled: &[bool]) -> bool {
         let idle = !matches!(self.record(step).phase, Phase::Running | Phase::Undoing | Phase::Stuck(_));
-        idle && self.needs_undo(step) && self.plan().after(step).all(|after| settled[after.index()])
+        let free = self.plan().after(step).all(|after| settled[after.index()]) || bug("undo-too-early");
+        idle && self.needs_undo(step) && free
     }
 
     /// For each step by its index, whether nothing of it or after it is left to take back or to wait for, when the task goes back.

@@ -4,5 +4,6 @@
 pub mod fakes;
 pub mod meddle;
 pub mod memory_store;
+pub mod mutants;
 pub mod runtime;
 pub mod store_contract;

@@ -8,8 +8,13 @@
     reason = "one test binary: everything in it is its own, and a failure is to be loud"
 )]
 
+/// Half as much time for the simulation's many small things as with the system's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 mod rig;
 mod steps;
+mod story;
 mod watch;
 mod world;
 

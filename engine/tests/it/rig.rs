@@ -128,6 +128,11 @@ impl Rig {
         self.options.kinds = kinds;
     }
 
+    /// The next process has other bounds.
+    pub fn limits(&mut self, change: impl FnOnce(&mut Limits)) {
+        change(&mut self.options.limits);
+    }
+
     pub fn try_submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
         let engine = self.engine.clone();
         let submitted = self.runtime.block_on(async move { engine.submit(submission).await });

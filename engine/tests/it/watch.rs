@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use kedge_engine::event::{Event, FingerprintPhase, Outcome, Then, Verdict};
+use kedge_engine::event::{Accepted, Event, FingerprintPhase, Outcome, Then, Verdict};
 use kedge_engine::journal::{self, Journal, Record, keys};
-use kedge_engine::plan::{Class, Plan, UndoSpec};
+use kedge_engine::plan::{Class, UndoSpec};
 use kedge_engine::retry::Policy;
 use kedge_engine::service::ResolveVerb;
 use kedge_engine::step::ErrorClass;
@@ -16,6 +16,7 @@ use kedge_engine::task::{Millis, TaskId};
 use kedge_engine::testing::memory_store::MemoryStore;
 use kedge_engine::testing::runtime::Runtime;
 
+use crate::story;
 use crate::world::Kind;
 
 /// What is durable, as far as the guarantees need it.
@@ -37,7 +38,9 @@ struct Seen {
 
 struct Task {
     records: Vec<Record>,
-    plan: Arc<Plan>,
+    /// Their stored bytes.
+    stored: Vec<Vec<u8>>,
+    accepted: Arc<Accepted>,
     steps: BTreeMap<String, Step>,
     sequence: u64,
     epoch: u64,
@@ -59,6 +62,9 @@ struct Step {
     redo: bool,
     undoing: bool,
     abandoned: bool,
+    /// How often the process died during its run, before the pivot; and whether that was too often.
+    deaths: u32,
+    dead: bool,
     runs: Row,
     probes: Row,
     undos: Row,
@@ -135,7 +141,7 @@ impl Watch {
         if task.ended.is_some() {
             return Err("its task has ended".to_owned());
         }
-        for lock in &task.plan.rest().locks {
+        for lock in &task.accepted.plan.rest().locks {
             let held = seen.locks.get(&lock.resource).is_some_and(|holders| holders.contains_key(task_id));
             if !held && kind != Kind::Probe {
                 return Err(format!("the lock on {} is not its task's", lock.resource));
@@ -158,7 +164,7 @@ impl Watch {
         if fits { Ok(()) } else { Err(format!("the journal says {step:?}")) }
     }
 
-    /// Forgets what it knew and reads the journal anew, as it is after a crash. Plans never change: those it has seen it keeps.
+    /// Forgets what it knew and reads the journal anew, as it is after a crash.
     pub fn reread(&self, store: &MemoryStore) {
         let mut old = std::mem::take(&mut *self.seen());
         let mut fresh = Seen::default();
@@ -167,15 +173,15 @@ impl Watch {
             let Ok(task) = TaskId::try_from(String::from_utf8_lossy(&key[2..]).into_owned()) else {
                 continue;
             };
-            let from = old.tasks.remove(&task).map(|known| {
-                let first = known.records.into_iter().next().unwrap();
-                fresh.tasks.insert(task.clone(), Task::new(known.plan, first));
-                keys::event(&task, 1)
-            });
-            for (key, value) in store.scan(&keys::events(&task), from.as_deref(), usize::MAX).unwrap() {
+            let mut known = old.tasks.remove(&task).map(|known| known.stored.into_iter().zip(known.records));
+            for (key, value) in store.scan(&keys::events(&task), None, usize::MAX).unwrap() {
+                // Read again only where it is not what was there before.
+                let same = known.as_mut().and_then(Iterator::next).filter(|(stored, _)| *stored == value);
                 let sequence = u64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
-                let Some(record) = decode(store, &task, sequence, &value) else { break };
-                fresh.fold(&task, &record, None);
+                let record =
+                    same.map(|(_, record)| record).or_else(|| decode(store, &task, sequence, &value));
+                let Some(record) = record else { break };
+                fresh.fold(&task, record, value, None);
             }
         }
         for (key, value) in store.scan(keys::LOCKS, None, usize::MAX).unwrap() {
@@ -214,7 +220,7 @@ impl Watch {
                 seen.events += 1;
                 let sequence = u64::from_be_bytes(key[key.len() - 8..].try_into().unwrap());
                 match decode(store, &task, sequence, value) {
-                    Some(record) => seen.fold(&task, &record, Some(batch)),
+                    Some(record) => seen.fold(&task, record, value.clone(), Some(batch)),
                     None => seen.broken.push(format!("{task} has a record that does not read")),
                 }
             }
@@ -249,18 +255,20 @@ impl Seen {
         }
     }
 
-    fn fold(&mut self, id: &TaskId, record: &Record, batch: Option<&Batch>) {
+    fn fold(&mut self, id: &TaskId, record: Record, stored: Vec<u8>, batch: Option<&Batch>) {
+        if batch.is_some() {
+            story::tell(|| story::journaled(id, &record));
+        }
         if let Event::Accepted(accepted) = &record.event {
-            let task = Task::new(Arc::new(accepted.plan.clone()), record.clone());
-            self.tasks.insert(id.clone(), task);
+            let accepted = accepted.clone();
+            self.tasks.insert(id.clone(), Task::new(accepted, record, stored));
             return;
         }
         let Some(task) = self.tasks.get_mut(id) else {
             self.broken.push(format!("{id} begins with {}", record.event.kind()));
             return;
         };
-        let mut broken = task.fold(record);
-        task.records.push(record.clone());
+        let mut broken = task.fold(&record);
         if task.ended.is_some() {
             self.ends.push(id.clone());
         }
@@ -268,6 +276,8 @@ impl Seen {
             broken.extend(end_is_whole(id, task, batch));
         }
         self.broken.extend(broken.into_iter().map(|what| format!("{id} {}: {what}", record.sequence)));
+        task.records.push(record);
+        task.stored.push(stored);
     }
 }
 
@@ -285,7 +295,7 @@ fn end_is_whole(id: &TaskId, task: &Task, batch: &Batch) -> Vec<String> {
     if !deletes.contains(keys::open(id).as_slice()) {
         broken.push("the end leaves the open mark".to_owned());
     }
-    for lock in &task.plan.rest().locks {
+    for lock in &task.accepted.plan.rest().locks {
         if task.granted && !deletes.contains(keys::lock(&lock.resource, id).as_slice()) {
             broken.push(format!("the end leaves the lock on {}", lock.resource));
         }
@@ -300,38 +310,43 @@ fn end_is_whole(id: &TaskId, task: &Task, batch: &Batch) -> Vec<String> {
 }
 
 impl Task {
-    fn new(plan: Arc<Plan>, first: Record) -> Self {
+    fn new(accepted: Arc<Accepted>, first: Record, stored: Vec<u8>) -> Self {
+        let plan = &accepted.plan;
         Self {
             steps: plan.steps().map(|(_, spec)| (spec.name.clone(), Step::default())).collect(),
             sequence: 1,
             epoch: first.epoch,
             records: vec![first],
+            stored: vec![stored],
             granted: plan.rest().locks.is_empty(),
             proven: plan.rest().fingerprint.is_none(),
             printing: None,
             turned: false,
             ended: None,
-            plan,
+            accepted,
         }
     }
 
     fn spec(&self, step: &str) -> (Class, bool, Option<String>) {
-        let spec = self.plan.step(self.plan.find(step).unwrap());
+        let spec = self.accepted.plan.step(self.accepted.plan.find(step).unwrap());
         let own = spec.class == Class::Compensable && matches!(spec.undo, UndoSpec::Own { .. });
         (spec.class, own, spec.scope.clone())
     }
 
     fn committed(&self, scope: Option<&str>) -> bool {
-        self.plan.pivot(scope).is_some_and(|pivot| self.steps[&self.plan.step(pivot).name].done)
+        self.accepted
+            .plan
+            .pivot(scope)
+            .is_some_and(|pivot| self.steps[&self.accepted.plan.step(pivot).name].done)
     }
 
     fn neighbours(&self, step: &str, after: bool) -> Vec<String> {
-        let index = self.plan.find(step).unwrap();
-        let name = |index| self.plan.step(index).name.clone();
+        let index = self.accepted.plan.find(step).unwrap();
+        let name = |index| self.accepted.plan.step(index).name.clone();
         if after {
-            self.plan.after(index).map(name).collect()
+            self.accepted.plan.after(index).map(name).collect()
         } else {
-            self.plan.before(index).map(name).collect()
+            self.accepted.plan.before(index).map(name).collect()
         }
     }
 
@@ -349,22 +364,12 @@ impl Task {
         }
         match &record.event {
             Event::Accepted(_) => broken.push("accepted twice".to_owned()),
-            Event::Recovered { epoch, .. } => {
+            Event::Recovered { epoch, run_deaths, .. } => {
                 if *epoch != self.epoch + 1 {
                     broken.push("the epoch jumps".to_owned());
                 }
                 self.epoch = *epoch;
-                self.printing = None;
-                let plan = self.plan.clone();
-                for (name, step) in &mut self.steps {
-                    if step.running {
-                        step.probes = Row { failed: 0, began: Some(record.at) };
-                    }
-                    let query = plan.step(plan.find(name).unwrap()).class == Class::Query;
-                    step.doubt |= step.running && !query;
-                    step.running = false;
-                    step.undoing = false;
-                }
+                self.recovered(*run_deaths, record.at);
             }
             Event::LocksGranted => self.granted = true,
             Event::FingerprintStarted { phase, attempt } => {
@@ -382,7 +387,8 @@ impl Task {
                 self.turned |= *phase == FingerprintPhase::Before && *then == Then::GiveUp;
             }
             Event::CancelRequested { .. } => {
-                let pivot = self.plan.pivot(None).map(|pivot| self.plan.step(pivot).name.clone());
+                let pivot =
+                    self.accepted.plan.pivot(None).map(|pivot| self.accepted.plan.step(pivot).name.clone());
                 if pivot.is_some_and(|pivot| self.steps[&pivot].running || self.steps[&pivot].done) {
                     broken.push("canceled after the pivot began".to_owned());
                 }
@@ -406,6 +412,25 @@ impl Task {
         broken
     }
 
+    /// A new life: what was running is in doubt, and has killed the process once more (G8).
+    fn recovered(&mut self, run_deaths: u32, at: Millis) {
+        self.printing = None;
+        let accepted = self.accepted.clone();
+        let plan = &accepted.plan;
+        let forward = !self.turned && !self.committed(None);
+        for (name, step) in &mut self.steps {
+            let class = plan.step(plan.find(name).unwrap()).class;
+            if step.running {
+                step.probes = Row { failed: 0, began: Some(at) };
+                step.deaths += 1;
+                step.dead |= step.deaths > run_deaths && forward && class != Class::Pivot;
+            }
+            step.doubt |= step.running && class != Class::Query;
+            step.running = false;
+            step.undoing = false;
+        }
+    }
+
     /// Whether what follows a failure is what the policy says. To be asked before the event is folded in.
     fn patience(&mut self, event: &Event, at: Millis) -> Option<String> {
         let (Event::AttemptStarted { step, .. }
@@ -420,14 +445,16 @@ impl Task {
         else {
             return None;
         };
-        let plan = self.plan.clone();
+        let accepted = self.accepted.clone();
+        let plan = &accepted.plan;
         let spec = plan.step(plan.find(step)?);
         let back = self.turned && !self.committed(None);
         let watched = self.steps.get_mut(step)?;
         match event {
             Event::AttemptStarted { .. } => watched.runs.begins(at),
             Event::AttemptSucceeded { .. } => {
-                (watched.runs, watched.probes) = (Row::default(), Row::default())
+                (watched.runs, watched.probes) = (Row::default(), Row::default());
+                watched.deaths = 0;
             }
             Event::AttemptFailed { error, then, .. } => {
                 watched.probes = Row { failed: 0, began: Some(at) };
@@ -447,6 +474,7 @@ impl Task {
             }
             _ => {
                 (watched.runs, watched.undos) = (Row::default(), Row::default());
+                (watched.deaths, watched.dead) = (0, false);
                 watched.probes = Row { failed: 0, began: Some(at) };
             }
         }
@@ -540,7 +568,7 @@ impl Task {
         }
     }
 
-    /// G1, G2, G5: what an attempt needs to begin.
+    /// G1, G2, G5, G8: what an attempt needs to begin.
     fn may_start(&self, name: &str, attempt: u32) -> Option<String> {
         let step = &self.steps[name];
         let (class, _, scope) = self.spec(name);
@@ -549,6 +577,8 @@ impl Task {
         if step.running || step.undoing || step.doubt || step.done || step.redo || attempt != step.attempt + 1
         {
             Some(format!("{name} starts while {step:?}"))
+        } else if step.dead {
+            Some(format!("{name} starts though the process died of it {} times", step.deaths))
         } else if let Some(before) =
             waits.iter().find(|before| !self.steps[*before].done && !self.steps[*before].abandoned)
         {

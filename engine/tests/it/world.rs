@@ -12,6 +12,7 @@ use kedge_engine::testing::fakes::FakeCustody;
 use kedge_engine::testing::runtime::{Dice, Runtime};
 
 use crate::steps::{Act, Made, ProbeStyle};
+use crate::story;
 use crate::watch::Watch;
 
 /// What a step is doing.
@@ -68,6 +69,7 @@ impl Behave {
 #[derive(Clone, Debug)]
 pub struct Chaos {
     pub dice: Dice,
+    pub delays: u64,
     pub run_trouble: u64,
     pub undo_trouble: u64,
     pub probe_trouble: u64,
@@ -190,6 +192,9 @@ impl World {
         let behave = behave.unwrap_or(Behave::WELL);
         if kind == Kind::Undo && behave.end == End::Ok && behave.effect != Effect::Whole {
             state.lies += 1;
+        }
+        if behave != Behave::WELL {
+            story::tell(|| format!("       {kind:?} of {step} will go so: {behave:?}"));
         }
         behave
     }
@@ -361,6 +366,8 @@ impl World {
 
     fn change(&self, cx: &Cx<'_, World>, kind: Kind, key: &str, value: Option<String>) {
         self.fence(cx, kind, &format!("changes {key}"));
+        let (at, task) = (story::time(self.runtime.now()), story::short(cx.task));
+        story::tell(|| format!("{at} {task}     {kind:?} of {} sets {key} to {value:?}", cx.step));
         let mut state = self.state();
         match value {
             Some(value) => state.resources.insert(key.to_owned(), value),
@@ -384,7 +391,7 @@ impl Drop for Guard<'_> {
 impl Chaos {
     fn behave(&mut self, kind: Kind) -> Behave {
         let dice = &mut self.dice;
-        let ms = if dice.percent(30) { dice.below(40) } else { 0 };
+        let ms = if dice.percent(self.delays) { dice.below(40) } else { 0 };
         let trouble = match kind {
             Kind::Run => self.run_trouble,
             Kind::Undo => self.undo_trouble,

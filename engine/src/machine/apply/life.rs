@@ -7,6 +7,7 @@ use petgraph::graph::NodeIndex;
 use super::{Why, demand, stuck};
 use crate::event::{FingerprintPhase, Then};
 use crate::machine::{Command, FingerprintRecord, FingerprintState, Machine, Phase, Stage, Tries};
+use crate::mutants::bug;
 use crate::plan::Class;
 use crate::step::StepError;
 use crate::store::BlobId;
@@ -58,10 +59,13 @@ impl Machine {
     /// The process ended while a run or its probe was in flight.
     fn survived_run(&mut self, step: NodeIndex, patience: Patience, at: Millis) {
         let class = self.spec(step).class;
-        let phase = if class == Class::Query { Phase::Pending } else { Phase::InDoubt(at) };
+        let repeats = class == Class::Query || bug("no-doubt");
+        let phase = if repeats { Phase::Pending } else { Phase::InDoubt(at) };
         let ran = self.record(step).phase == Phase::Running;
         let record = self.enter(step, phase, at);
-        let deaths = if ran {
+        let deaths = if bug("deaths-do-not-count") {
+            0
+        } else if ran {
             record.probes = Tries { first_began: at, ..Tries::default() };
             record.runs.died()
         } else {
@@ -102,7 +106,7 @@ impl Machine {
 
     /// Turns the task round, unless it has turned already or only goes forward.
     pub(super) fn fail(&mut self, what: String, error: StepError, at: Millis) {
-        if !self.goes_back() && !self.committed() {
+        if !self.goes_back() && (!self.committed() || bug("back-after-pivot")) {
             self.failure = Some((what, error));
             self.turned(at);
         }

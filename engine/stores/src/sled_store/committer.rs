@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
+use kedge_engine::mutants::bug;
 use kedge_engine::store::{Batch, CommitError, Precondition, Write};
 
 use super::disk::{Disk, is_full};
@@ -110,7 +111,9 @@ impl Committer {
         self.db.apply_batch(batch).map_err(|error| ("write to", error.into()))?;
         self.db.flush().map_err(|error| ("write to", error.into()))?;
         self.spilled.sync(&*self.durability, &self.vitals).map_err(|error| ("sync a page of", error))?;
-        self.durability.sync_journal(&self.db_file).map_err(|error| ("sync", error))?;
+        if !bug("ack-before-sync") {
+            self.durability.sync_journal(&self.db_file).map_err(|error| ("sync", error))?;
+        }
         self.vitals.groups.add(1);
         self.view.reveal();
         Ok(())
@@ -144,7 +147,7 @@ impl Group {
                 Some(change) => change.after.as_ref() == wanted,
                 None => view.stored(key)?.as_ref() == wanted,
             };
-            if !holds {
+            if !holds && !bug("conditions-ignored") {
                 self.results.push(Err(CommitError::Conflict(String::from_utf8_lossy(key).into_owned())));
                 return Ok(());
             }

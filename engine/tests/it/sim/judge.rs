@@ -41,9 +41,14 @@ pub fn judge(run: &mut Run) {
     run.tally.events = rig.watch.events();
     let mut shared =
         BTreeMap::from([("lock/x", Some("original".to_owned())), ("lock/y", Some("original".to_owned()))]);
+    let mut told: BTreeMap<TaskId, u64> = BTreeMap::new();
+    for callback in rig.callbacks().into_iter().filter(|callback| callback.state.is_final()) {
+        *told.entry(callback.task).or_default() += 1;
+    }
     for (task, view) in &ends {
         let records = records(&run.rig, task);
-        one_end(&run.rig, task);
+        // G6: one callback tells the end, once.
+        assert_eq!(told.get(task), Some(&1), "how often the end of {task} was told");
         match outcome(&records) {
             Outcome::Succeeded => {
                 run.tally.succeeded += 1;
@@ -101,13 +106,6 @@ fn outcome(records: &[Record]) -> Outcome {
 
 fn act(spec: &StepSpec) -> Act {
     serde_json::from_value(spec.params.clone()).unwrap()
-}
-
-/// G6: one callback tells the end, once.
-fn one_end(rig: &Rig, task: &TaskId) {
-    let told =
-        rig.callbacks().iter().filter(|callback| callback.task == *task && callback.state.is_final()).count();
-    assert_eq!(told, 1, "the end of {task} was told {told} times");
 }
 
 /// Succeeded: everything is there that was not left by a person.

@@ -6,6 +6,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::Ref;
 use kedge_engine::testing::runtime::Dice;
 
+use super::cuts::{Cut, Cuts};
 use crate::steps::{Act, Decide, Fill, Look, Made, Make, Print, ProbeStyle, Tidy};
 
 /// Keys of a task's own resources.
@@ -25,10 +26,11 @@ struct Draw<'a> {
     /// Steps of the task so far, and whether they have a folder.
     steps: Vec<(Ref<Made>, Option<String>)>,
     number: usize,
+    cuts: Cuts,
 }
 
 /// The plan of a seed.
-pub fn plan(seed: u64, task: &str) -> Result<Plan, PlanError> {
+pub fn plan(seed: u64, task: &str, cuts: Cuts) -> Result<Plan, PlanError> {
     let mut dice = Dice::new(seed);
     let mut draw = Draw {
         dice: &mut dice,
@@ -36,23 +38,28 @@ pub fn plan(seed: u64, task: &str) -> Result<Plan, PlanError> {
         task: task.to_owned(),
         steps: Vec::new(),
         number: 0,
+        cuts,
     };
-    draw.locks();
-    if draw.dice.percent(70) {
+    if cuts.keep(Cut::Locks) {
+        draw.locks();
+    }
+    if draw.dice.percent(70) && cuts.keep(Cut::Fingerprints) {
         let prefixes = vec![own(task), "lock/".to_owned()];
         draw.plan.fingerprint(&Print(prefixes), vec!["what is the task's own".to_owned()]);
     }
     let most = if draw.dice.percent(85) { 3 } else { 8 };
-    for _ in 0..=draw.dice.below(most) {
+    let bound = [(Cut::SecondStep, 0), (Cut::ThirdStep, 1), (Cut::MoreSteps, 2)];
+    let bound = bound.into_iter().find(|(cut, _)| !cuts.keep(*cut)).map_or(most, |(_, bound)| bound);
+    for _ in 0..=draw.dice.below(most).min(bound) {
         draw.step();
     }
-    if draw.dice.percent(30) {
+    if draw.dice.percent(30) && cuts.keep(Cut::SubTask) {
         draw.sub_task();
         for _ in 0..draw.dice.below(2) {
             draw.step();
         }
     }
-    if draw.dice.percent(60) {
+    if draw.dice.percent(60) && cuts.keep(Cut::Pivot) {
         draw.pivot();
     }
     draw.plan.build()
@@ -67,7 +74,8 @@ impl Draw<'_> {
     fn policy(&mut self) -> Policy {
         Policy {
             limit_ms: 50 + self.dice.below(100),
-            attempts: 1 + u32::try_from(self.dice.below(4)).unwrap(),
+            attempts: 1 + u32::try_from(self.dice.below(4)).unwrap()
+                * u32::from(self.cuts.keep(Cut::Retries)),
             first_ms: 10,
             cap_ms: 100,
             budget_ms: 200 + self.dice.below(2000),
@@ -83,7 +91,7 @@ impl Draw<'_> {
             1 => ProbeStyle::Resumes,
             _ => ProbeStyle::Honest,
         };
-        if self.dice.percent(30) {
+        if self.dice.percent(30) && self.cuts.keep(Cut::Slots) {
             act.planned.slot = Some("dump".to_owned());
         }
         act
@@ -95,7 +103,9 @@ impl Draw<'_> {
         let mut some = Vec::new();
         for _ in 0..count {
             let place = usize::try_from(self.dice.below(self.steps.len() as u64)).unwrap();
-            some.extend(self.steps.get(place).map(|(step, _)| step.clone()));
+            if self.cuts.keep(Cut::Edges) {
+                some.extend(self.steps.get(place).map(|(step, _)| step.clone()));
+            }
         }
         some
     }
@@ -128,10 +138,10 @@ impl Draw<'_> {
             let needs =
                 if self.dice.percent(40) { folders.first().map(|(step, _)| step.clone()) } else { None };
             let mut act = self.act(key.clone()).needs(&needs.iter().collect::<Vec<_>>());
-            if self.dice.percent(10) {
+            if self.dice.percent(10) && self.cuts.keep(Cut::Records) {
                 act = act.claim(["n1", "n2"][usize::from(self.dice.percent(50))]);
             }
-            if self.dice.percent(20) {
+            if self.dice.percent(20) && self.cuts.keep(Cut::Records) {
                 act = act.record(&format!("{name}-{}", self.task));
             }
             let step = self.plan.step(&name, Make(act), &after);

@@ -10,10 +10,12 @@ use kedge_engine::testing::memory_store::{Crash, Fault, Moment};
 use kedge_engine::testing::runtime::{Dice, Stop};
 use serde_json::json;
 
+use super::cuts::{Cut, Cuts};
 use super::judge;
 use super::plan::plan;
 use crate::rig::{Options, Rig, actor, keyed};
 use crate::steps::{Decide, Fill, Look, Print, Tidy, kinds};
+use crate::story;
 use crate::world::{Chaos, World};
 
 fn without_make() -> StepKinds<World> {
@@ -84,13 +86,21 @@ pub struct Run {
     pub tally: Tally,
     /// Steps that a person has left as they are: task, step.
     pub left: Vec<(TaskId, String)>,
-    pub loud: bool,
+    cuts: Cuts,
 }
 
 /// Carries out the run of a seed.
-pub fn run(seed: u64, loud: bool) -> Tally {
-    let mut run = Run::new(seed, loud);
-    for life in 0..run.dice.below(4) {
+pub fn run(seed: u64, cuts: Cuts) -> Tally {
+    let mut run = Run::new(seed, cuts);
+    let lives = run.dice.below(4);
+    let most = if !cuts.keep(Cut::Crashes) {
+        0
+    } else if cuts.keep(Cut::SecondCrash) {
+        4
+    } else {
+        1
+    };
+    for life in 0..lives.min(most) {
         run.live(life);
         run.strike();
     }
@@ -101,12 +111,12 @@ pub fn run(seed: u64, loud: bool) -> Tally {
     run.tally
 }
 
-fn options(dice: &mut Dice) -> Options {
-    let mut options = Options::default().workflow("random", |params, cx| {
+fn options(dice: &mut Dice, cuts: Cuts) -> Options {
+    let mut options = Options::default().workflow("random", move |params, cx| {
         let seed = params["seed"].as_u64().unwrap();
-        Ok(plan(seed, cx.task.as_str())?)
+        Ok(plan(seed, cx.task.as_str(), cuts)?)
     });
-    options.pauses = dice.percent(50);
+    options.pauses = dice.percent(50) && cuts.keep(Cut::Pauses);
     options.limits(|limits| {
         limits.per_slot = 1 + usize::from(dice.percent(30));
         limits.run_deaths = u32::try_from(dice.below(4)).unwrap();
@@ -115,44 +125,58 @@ fn options(dice: &mut Dice) -> Options {
 }
 
 impl Run {
-    fn new(seed: u64, loud: bool) -> Self {
+    fn new(seed: u64, cuts: Cuts) -> Self {
         let mut dice = Dice::new(seed);
-        let options = options(&mut dice);
+        let options = options(&mut dice, cuts);
         let rig = Rig::new(dice.bits(), options);
         for resource in ["lock/x", "lock/y"] {
             rig.world.put(resource, "original");
         }
         let rough = [0, 5, 15, 40][usize::try_from(dice.below(4)).unwrap()];
         let undo = [0, 0, 10, 30][usize::try_from(dice.below(4)).unwrap()];
+        let percent = |cut, percent| if cuts.keep(cut) { percent } else { 0 };
         rig.world.chaos(Chaos {
             dice: Dice::new(dice.bits()),
-            run_trouble: rough,
-            undo_trouble: undo,
-            probe_trouble: undo,
-            undo_lies: if dice.percent(10) { 20 } else { 0 },
+            delays: percent(Cut::Delays, 30),
+            run_trouble: percent(Cut::RunTrouble, rough),
+            undo_trouble: percent(Cut::UndoTrouble, undo),
+            probe_trouble: percent(Cut::ProbeTrouble, undo),
+            undo_lies: if dice.percent(10) { percent(Cut::Lies, 20) } else { 0 },
         });
-        let count = [1, 1, 1, 1, 1, 2, 2, 2, 2, 3][usize::try_from(dice.below(10)).unwrap()];
+        let count: u64 = [1, 1, 1, 1, 1, 2, 2, 2, 2, 3][usize::try_from(dice.below(10)).unwrap()];
+        let count = count.min(if !cuts.keep(Cut::SecondTask) {
+            1
+        } else if cuts.keep(Cut::ThirdTask) {
+            3
+        } else {
+            2
+        });
         let request = |n: u64| Request { key: format!("key {n}"), seed: dice.bits(), task: None };
         let requests: Vec<Request> = (0..count).map(request).collect();
         let tally = Tally { tasks: count, ..Tally::default() };
         let left = Vec::new();
-        Self { seed, dice, rig, requests: Arc::new(Mutex::new(requests)), tally, left, loud }
+        Self { seed, dice, rig, requests: Arc::new(Mutex::new(requests)), tally, left, cuts }
     }
 
-    fn say(&self, what: &str) {
-        if self.loud {
-            println!("{:>8} {what}", self.rig.runtime.now() - kedge_engine::testing::runtime::EPOCH);
-        }
+    fn say(&self, what: impl FnOnce() -> String) {
+        story::tell(|| format!("-- {}", what()));
+    }
+
+    /// Throws for something that can be left out.
+    fn happens(&mut self, percent: u64, cut: Cut) -> bool {
+        self.dice.percent(percent) && self.cuts.keep(cut)
     }
 
     /// One life with clients, ended by a crash or a fault of the store somewhere in it.
     fn live(&mut self, life: u64) {
-        if self.dice.percent(30) {
+        if self.happens(30, Cut::StoreFaults) {
             let how = if self.dice.percent(50) { Crash::Before } else { Crash::AfterWriteBeforeAck };
             let n = 1 + self.dice.below(30);
             let at = if self.dice.percent(10) { Moment::Blob(n) } else { Moment::Commit(n) };
             self.rig.store.inject(Fault { at, how, why: "the disk is gone".to_owned() });
         }
+        let full = self.happens(5, Cut::FullDisks).then(|| "the disk is nearly full".to_owned());
+        self.rig.store.set_low(full);
         self.ask_again();
         self.cancel_some();
         let longest = [20, 100, 400][usize::try_from(self.dice.below(3)).unwrap()];
@@ -162,7 +186,9 @@ impl Run {
         if rig.failed() {
             self.tally.store_faults += 1;
         }
-        self.say(&format!("life {life} ends: {stop:?} after {polls} polls, failed: {}", rig.failed()));
+        self.say(|| {
+            format!("life {life} ends: {stop:?}{}", if rig.failed() { ", its store has failed" } else { "" })
+        });
         self.rig.sound();
     }
 
@@ -170,28 +196,34 @@ impl Run {
     /// or be of a version that lacks a kind of step.
     fn strike(&mut self) {
         self.tally.crashes += 1;
-        if self.dice.percent(10) {
+        if self.happens(10, Cut::Drains) {
             let engine = self.rig.engine.clone();
             self.rig.runtime.spawn_here(async move { engine.drain().await });
             self.rig.runtime.run(self.dice.below(100), || false);
         }
         self.rig.crash();
-        if self.dice.percent(10) {
+        if self.happens(10, Cut::ClockJumps) {
             let by = self.dice.below(2000);
             let now = self.rig.runtime.now();
             self.rig.runtime.set_clock(if self.dice.percent(50) { now + by } else { now - by });
         }
-        for _ in 0..self.dice.below(3) * u64::from(self.dice.percent(20)) {
+        for _ in 0..self.dice.below(3) * u64::from(self.happens(20, Cut::DeafHosts)) {
             self.rig.custody.fail_next(StepError::retryable("the host does not answer"));
         }
-        self.rig.kinds(if self.dice.percent(5) { without_make } else { kinds });
-        let failing = if self.dice.percent(10) { u32::try_from(self.dice.below(3)).unwrap() } else { 0 };
+        let known = if self.happens(5, Cut::UnknownKinds) { without_make } else { kinds };
+        self.rig.kinds(known);
+        if self.happens(30, Cut::Concurrency) {
+            let per_slot = 1 + usize::try_from(self.dice.below(3)).unwrap();
+            self.rig.limits(|limits| limits.per_slot = per_slot);
+        }
+        let failing =
+            if self.happens(10, Cut::ReadFaults) { u32::try_from(self.dice.below(3)).unwrap() } else { 0 };
         *self.rig.reads_fail.lock().unwrap() = failing;
         let recovery = self.rig.boot().unwrap();
         let unread = recovery.quarantined.len();
         assert!(unread <= failing as usize, "{recovery:?}");
         *self.rig.reads_fail.lock().unwrap() = 0;
-        self.say(&format!("the next life: {} tasks resumed, {unread} not read", recovery.resumed.len()));
+        self.say(|| format!("the next life: {} tasks resumed, {unread} not read", recovery.resumed.len()));
     }
 
     /// All kinds are known, and nothing strikes any more.
@@ -232,8 +264,9 @@ impl Run {
 
     /// Somebody cancels something at some time.
     fn cancel_some(&mut self) {
-        for n in 0..self.requests.lock().unwrap().len() {
-            if !self.dice.percent(15) {
+        let requests = self.requests.lock().unwrap().len();
+        for n in 0..requests {
+            if !self.happens(15, Cut::Cancels) {
                 continue;
             }
             let (engine, runtime) = (self.rig.engine.clone(), self.rig.runtime.clone());
@@ -265,12 +298,6 @@ impl Run {
             let stuck: Vec<&TaskId> =
                 open.iter().copied().filter(|task| self.rig.state(task) == TaskState::Stuck).collect();
             if stuck.is_empty() {
-                if self.loud {
-                    for task in &tasks {
-                        println!("{task}: {:#?}", self.rig.story(task));
-                    }
-                    println!("locks: {:#?}", self.rig.engine.locks());
-                }
                 for task in open {
                     let view = self.rig.view(task);
                     let steps: Vec<_> = view.steps.iter().map(|step| (&step.name, step.state)).collect();
@@ -297,13 +324,13 @@ impl Run {
     }
 
     fn settle_stuck(&mut self, task: &TaskId, only_retry: bool) {
-        if only_retry || self.dice.percent(60) {
-            self.say(&format!("a person retries {task}"));
+        if only_retry || !self.happens(40, Cut::ByHand) {
+            self.say(|| format!("a person retries {}", story::short(task)));
             self.rig.retry(task).unwrap();
             return;
         }
         if self.dice.percent(30) && self.rig.cancel(task).is_ok() {
-            self.say(&format!("a person cancels {task}"));
+            self.say(|| format!("a person cancels {}", story::short(task)));
             return;
         }
         let incident = self.rig.view(task).incident.unwrap();
@@ -317,7 +344,7 @@ impl Run {
             self.left.push((task.clone(), step.clone()));
             ResolveVerb::Abandon
         };
-        self.say(&format!("a person settles {step} of {task}: {verb:?}"));
+        self.say(|| format!("a person settles {step} of {}: {verb:?}", story::short(task)));
         self.rig.resolve(task, step, verb).unwrap();
     }
 }
