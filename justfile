@@ -31,8 +31,12 @@ lint:
 
 # Simulates tasks from random seeds until one lies: then tells the smallest story of it. `just sim 1000000`: so many; KEDGE_SEED: one again
 sim RUNS="0":
-    KEDGE_RUNS={{RUNS}} cargo test --release -p kedge-engine --test it -- --exact --nocapture \
+    KEDGE_RUNS={{RUNS}} cargo test --profile sim -p kedge-engine --test it -- --exact --nocapture \
         sim::whatever_fails_and_whenever_it_dies_it_is_done_or_as_before
+
+# The fixed million of the simulation
+million:
+    scripts/sim-ci
 
 # Deliberate bugs in machine, executor and store: each has to be found
 mutants *NAMES:

@@ -10,7 +10,7 @@ use thiserror::Error;
 pub const MAX_KEY: usize = 512;
 /// Largest value, in bytes. sled 0.34.7 moves larger page fragments into files that it never syncs.
 pub const MAX_VALUE: usize = 4096;
-/// Most writes in one batch: bounds the memory of a group commit.
+/// Most writes, and most preconditions, in one batch: bounds the memory of a group commit.
 pub const MAX_BATCH: usize = 4096;
 /// Largest blob, in bytes: plans, fingerprint listings and step logs fit; site data never goes here.
 pub const MAX_BLOB: usize = 64 * 1024 * 1024;
@@ -134,11 +134,21 @@ impl Batch {
                 self.writes.len()
             )));
         }
-        for write in &self.writes {
-            let (key, value) = match write {
-                Write::Put(key, value) => (key, value.len()),
-                Write::Delete(key) => (key, 0),
-            };
+        if self.preconditions.len() > MAX_BATCH {
+            return Err(CommitError::TooLarge(format!(
+                "{} preconditions of a batch, {MAX_BATCH} at most",
+                self.preconditions.len()
+            )));
+        }
+        let conditions = self.preconditions.iter().map(|condition| match condition {
+            Precondition::Absent(key) => (key, 0),
+            Precondition::Equals(key, value) => (key, value.len()),
+        });
+        let writes = self.writes.iter().map(|write| match write {
+            Write::Put(key, value) => (key, value.len()),
+            Write::Delete(key) => (key, 0),
+        });
+        for (key, value) in conditions.chain(writes) {
             if key.is_empty() || key.len() > MAX_KEY {
                 return Err(CommitError::TooLarge(format!(
                     "a key of {} bytes, 1 to {MAX_KEY} allowed",

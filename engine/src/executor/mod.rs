@@ -6,6 +6,7 @@ mod commit;
 mod driver;
 mod flight;
 mod fsck;
+mod history;
 mod landing;
 mod live;
 mod outbox;
@@ -33,6 +34,7 @@ pub use fsck::{FsckReport, fsck};
 pub use outbox::StoreOutbox;
 pub use recover::Recovery;
 
+use history::Followed;
 use live::Live;
 use tables::Tables;
 
@@ -109,6 +111,7 @@ struct Inner<P: ?Sized> {
     ports: Arc<P>,
     limits: Limits,
     shared: Arc<Shared>,
+    followed: Followed,
 }
 
 /// What all tasks share while the engine runs.
@@ -160,6 +163,7 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
             ports: parts.ports,
             limits: parts.limits,
             shared: Arc::new(Shared::new(parts.limits.per_slot)),
+            followed: Followed::default(),
         }))
     }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::submit::Origin;
 use super::{Engine, Inner};
-use crate::journal::{JournalError, keys};
+use crate::journal::keys;
 use crate::machine::Machine;
 use crate::service::{
     LockView, PlanView, Resolution, Submission, SubmitError, Submitted, TaskFilter, TaskPage, Tasks,
@@ -17,7 +17,7 @@ use crate::task::{Actor, BlockedOn, EventView, Incident, StuckStep, TaskId, Task
 
 /// Most tasks of a page.
 const MAX_PAGE: usize = 200;
-/// Most records or events given at once.
+/// Most records given at once.
 const MAX_ROWS: usize = 1000;
 /// Heads looked at for one page of a filtered list: a rare filter ends with a cursor instead of reading everything.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -50,33 +50,7 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
     }
 
     fn events(&self, id: &TaskId, after: u64, limit: usize) -> Result<Vec<EventView>, ReadError> {
-        // Replayed from the start, since each event is shown with the state after it.
-        let records = self.0.journal.records(id, 0, usize::MAX).map_err(read_error)?;
-        let Some((first, rest)) = records.split_first() else { return Ok(Vec::new()) };
-        let illegal = |error: crate::machine::IllegalEvent| ReadError::Damaged(error.to_string());
-        let mut machine = Machine::begin(first).map_err(illegal)?;
-        let mut events = Vec::new();
-        for (index, record) in records.iter().enumerate() {
-            if index > 0 {
-                machine.apply(&rest[index - 1]).map_err(illegal)?;
-            }
-            if record.sequence > after && events.len() < limit.min(MAX_ROWS) {
-                let mut data =
-                    serde_json::to_value(&record.event).map_err(|e| ReadError::Damaged(e.to_string()))?;
-                if let Value::Object(fields) = &mut data {
-                    fields.remove("type");
-                    fields.remove("plan");
-                }
-                events.push(EventView {
-                    sequence: record.sequence,
-                    at: record.at,
-                    kind: record.event.kind().to_owned(),
-                    data,
-                    state: machine.state(),
-                });
-            }
-        }
-        Ok(events)
+        self.0.events(id, after, limit)
     }
 
     fn changed(&self, id: &TaskId, sequence: u64, progress_version: u64) -> BoxFuture<'static, ()> {
@@ -260,12 +234,5 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 }
             }
         }
-    }
-}
-
-fn read_error(error: JournalError) -> ReadError {
-    match error {
-        JournalError::Read(error) => error,
-        damaged @ JournalError::Damaged { .. } => ReadError::Damaged(damaged.to_string()),
     }
 }

@@ -144,7 +144,7 @@ impl Machine {
     /// Whether the task goes back. After the pivot it never does.
     #[must_use]
     pub fn goes_back(&self) -> bool {
-        (self.cancel.is_some() || self.failure.is_some()) && (!self.committed() || bug("back-after-pivot"))
+        (self.cancel.is_some() || self.failure.is_some()) && !self.committed()
     }
 
     /// Why a cancel is refused now, if it is.
@@ -186,7 +186,8 @@ impl Machine {
 
     /// Whether the task's pivot has succeeded: nothing is undone any more.
     pub(crate) fn committed(&self) -> bool {
-        self.plan().main_pivot().is_some_and(|pivot| self.record(pivot).phase == Phase::Succeeded)
+        let decided = |pivot| self.record(pivot).phase == Phase::Succeeded;
+        self.plan().main_pivot().is_some_and(decided) && !bug("back-after-pivot")
     }
 
     /// Whether the pivot of a step's scope has succeeded: the step is not undone any more.

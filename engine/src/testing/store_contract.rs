@@ -11,7 +11,8 @@ use futures::future::{join, join_all};
 use futures::poll;
 
 use crate::store::{
-    Batch, BlobId, CommitError, Health, MAX_BATCH, MAX_BLOB, MAX_KEY, MAX_VALUE, ReadError, Store, Write,
+    Batch, BlobId, CommitError, Health, MAX_BATCH, MAX_BLOB, MAX_KEY, MAX_VALUE, Precondition, ReadError,
+    Store, Write,
 };
 
 /// One store under test, on its own storage, and what tests do to it from outside.
@@ -117,7 +118,14 @@ async fn bounds_are_enforced_and_harmless(subject: impl Subject) {
         Write::Put(b"big".to_vec(), vec![0; MAX_VALUE + 1]),
     ];
     let over = writes.map(|write| Batch { writes: vec![put("beside", "x"), write], ..Batch::new() });
-    for batch in over.into_iter().chain([full]) {
+    let conditions = [
+        vec![Precondition::Absent(Vec::new())],
+        vec![Precondition::Absent(vec![b'k'; MAX_KEY + 1])],
+        vec![Precondition::Equals(b"big".to_vec(), vec![0; MAX_VALUE + 1])],
+        vec![Precondition::Absent(b"beside".to_vec()); MAX_BATCH + 1],
+    ];
+    let asking = conditions.map(|preconditions| Batch { preconditions, writes: vec![put("beside", "x")] });
+    for batch in over.into_iter().chain(asking).chain([full]) {
         assert!(matches!(store.commit(batch).await, Err(CommitError::TooLarge(_))));
     }
     assert!(matches!(store.put_blob(vec![0; MAX_BLOB + 1]).await, Err(CommitError::TooLarge(_))));

@@ -85,7 +85,7 @@ fn told(
 ) -> (&'static str, TaskState, Vec<Record>) {
     rig.sound();
     assert_eq!(rig.state(task), state, "{name}: {:#?}", rig.story(task));
-    (name, state, rig.watch.records(task))
+    (name, state, rig.watch.records(task).to_vec())
 }
 
 fn succeeded() -> (&'static str, TaskState, Vec<Record>) {

@@ -199,6 +199,15 @@ fn events_show_their_fields_and_the_state_after_them() {
         })
     );
     assert_eq!(rig.engine.events(&task, 3, 2).unwrap(), events[3..5]);
+    // However they are asked for, and whoever asked before.
+    for after in (0..=events.len()).chain((0..events.len()).rev()) {
+        for limit in [1, 3, 1000] {
+            let end = events.len().min(after + limit);
+            let page = rig.engine.events(&task, after as u64, limit).unwrap();
+            assert_eq!(page, events[after..end], "{limit} after {after}");
+        }
+    }
+    assert_eq!(rig.engine.events(&task, 1000, 1).unwrap(), []);
     assert_eq!(rig.engine.events(&TaskId::from_bytes([5; 16]), 0, 10).unwrap(), []);
 }
 

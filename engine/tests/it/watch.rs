@@ -37,7 +37,7 @@ struct Seen {
 }
 
 struct Task {
-    records: Vec<Record>,
+    records: Arc<Vec<Record>>,
     /// Their stored bytes.
     stored: Vec<Vec<u8>>,
     accepted: Arc<Accepted>,
@@ -119,7 +119,7 @@ impl Watch {
     }
 
     /// The durable records of a task.
-    pub fn records(&self, task: &TaskId) -> Vec<Record> {
+    pub fn records(&self, task: &TaskId) -> Arc<Vec<Record>> {
         self.seen().tasks[task].records.clone()
     }
 
@@ -173,7 +173,10 @@ impl Watch {
             let Ok(task) = TaskId::try_from(String::from_utf8_lossy(&key[2..]).into_owned()) else {
                 continue;
             };
-            let mut known = old.tasks.remove(&task).map(|known| known.stored.into_iter().zip(known.records));
+            let mut known = old
+                .tasks
+                .remove(&task)
+                .map(|known| known.stored.into_iter().zip(Arc::unwrap_or_clone(known.records)));
             for (key, value) in store.scan(&keys::events(&task), None, usize::MAX).unwrap() {
                 // Read again only where it is not what was there before.
                 let same = known.as_mut().and_then(Iterator::next).filter(|(stored, _)| *stored == value);
@@ -276,7 +279,7 @@ impl Seen {
             broken.extend(end_is_whole(id, task, batch));
         }
         self.broken.extend(broken.into_iter().map(|what| format!("{id} {}: {what}", record.sequence)));
-        task.records.push(record);
+        Arc::make_mut(&mut task.records).push(record);
         task.stored.push(stored);
     }
 }
@@ -316,7 +319,7 @@ impl Task {
             steps: plan.steps().map(|(_, spec)| (spec.name.clone(), Step::default())).collect(),
             sequence: 1,
             epoch: first.epoch,
-            records: vec![first],
+            records: Arc::new(vec![first]),
             stored: vec![stored],
             granted: plan.rest().locks.is_empty(),
             proven: plan.rest().fingerprint.is_none(),

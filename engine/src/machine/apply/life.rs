@@ -106,7 +106,7 @@ impl Machine {
 
     /// Turns the task round, unless it has turned already or only goes forward.
     pub(super) fn fail(&mut self, what: String, error: StepError, at: Millis) {
-        if !self.goes_back() && (!self.committed() || bug("back-after-pivot")) {
+        if !self.goes_back() && !self.committed() {
             self.failure = Some((what, error));
             self.turned(at);
         }

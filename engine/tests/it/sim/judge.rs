@@ -78,7 +78,7 @@ pub fn judge(run: &mut Run) {
     }
 }
 
-fn records(rig: &Rig, task: &TaskId) -> Vec<Record> {
+fn records(rig: &Rig, task: &TaskId) -> Arc<Vec<Record>> {
     rig.watch.records(task)
 }
 
