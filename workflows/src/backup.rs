@@ -75,6 +75,7 @@ impl Workflow for Backup {
                 to_server: None,
                 backup: true,
                 expects: None,
+                warnings_stop: false,
             },
             &[],
         );

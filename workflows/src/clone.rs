@@ -16,7 +16,7 @@ use crate::ports::SecretRef;
 use crate::records::{self, SiteRecord};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser};
+use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
@@ -125,12 +125,14 @@ impl Copy<'_> {
             to_server: Some(server.clone()),
             backup: false,
             expects: None,
+            warnings_stop: false,
         };
         let found = plan.step("preflight", preflight, &[]);
         let proof = FingerprintSite {
             places: vec![self.to.clone()],
             passing: vec![(self.to.web_server.clone(), self.to.stage(self.cx.task.as_str()))],
             stores: Vec::new(),
+            platforms: if prepared { Vec::new() } else { vec![self.to.clone()] },
         };
         plan.fingerprint(&proof, proof.resources());
         let reserve = ReserveNames {
@@ -204,8 +206,9 @@ impl Copy<'_> {
         let opened = plan.step("open_hidden", hidden, &[&published]);
         let check = CheckHidden { to: self.to.clone(), bypass: bypass.clone() };
         let checked = plan.step("check_hidden", check, &[&opened]);
-        let commit = CommitClone { of: self.record.clone(), to: self.to.clone(), store: new };
+        let commit = CommitClone { of: self.record.clone(), to: self.to.clone(), store: new.clone() };
         let committed = plan.step("commit", commit, &[&checked]);
-        plan.step("go_live", GoLive { to: self.to.clone(), bypass }, &[&committed]);
+        let live = plan.step("go_live", GoLive { to: self.to.clone(), bypass }, &[&committed]);
+        plan.step("start_events", StartEvents { site: self.to.site.clone(), store: new }, &[&live]);
     }
 }

@@ -103,6 +103,7 @@ fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: Site
             places: vec![place.clone()],
             passing: vec![(place.web_server.clone(), trash)],
             stores: vec![(store.clone(), place.clone())],
+            platforms: Vec::new(),
         };
         plan.fingerprint(&proof, proof.resources());
         let preflight = Preflight {
@@ -111,6 +112,7 @@ fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: Site
             to_server: None,
             backup: true,
             expects: None,
+            warnings_stop: false,
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
@@ -185,6 +187,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
         places: vec![place.clone()],
         passing: vec![(place.web_server.clone(), waits.clone())],
         stores: vec![(store.clone(), place.clone())],
+        platforms: Vec::new(),
     };
     plan.fingerprint(&proof, proof.resources());
     let preflight = Preflight {
@@ -193,6 +196,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
         to_server: Some(store.server.clone()),
         backup: false,
         expects: Some((place.web_server.clone(), waits.clone())),
+        warnings_stop: false,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

@@ -97,6 +97,7 @@ impl Workflow for Install {
         let platform = records::platform(cx.facts, &params.platform, "/platform")?;
         records::database_server(cx.facts, &params.database_server, "/database_server")?;
         names_are_free(cx.facts, &params)?;
+        check_email(params.admin_email.as_deref())?;
         let host = records::host_of(cx.facts, &platform.web_server)?;
         let to = Place {
             aliases: params.aliases.clone(),
@@ -126,6 +127,7 @@ fn build(
             to_server: Some(server.clone()),
             backup: false,
             expects: None,
+            warnings_stop: false,
         },
         &[],
     );
@@ -133,6 +135,7 @@ fn build(
         places: vec![to.clone()],
         passing: vec![(to.web_server.clone(), to.stage(cx.task.as_str()))],
         stores: Vec::new(),
+        platforms: if prepared { Vec::new() } else { vec![to.clone()] },
     };
     plan.fingerprint(&proof, proof.resources());
     let (store, user) = database(plan, cx, params, &found)?;
@@ -225,6 +228,22 @@ fn open(
     let commit = CommitInstall { to: to.clone(), store, client: params.client.clone() };
     let committed = plan.step("commit", commit, &[&opened]);
     plan.step("go_live", GoLive { to: to.clone(), bypass }, &[&committed]);
+}
+
+/// An address that no application would take is better refused before anything is built.
+fn check_email(address: Option<&str>) -> Result<(), PlanRefusal> {
+    let fits = |address: &str| {
+        let parts = address.split_once('@');
+        let plain = !address.contains(|c: char| c.is_whitespace() || c.is_control() || c == ',');
+        plain
+            && parts.is_some_and(|(user, host)| !user.is_empty() && host.contains('.') && !host.contains('@'))
+    };
+    match address {
+        Some(address) if !fits(address) => {
+            Err(PlanRefusal::param("/admin_email", "write one mail address, such as admin@example.org"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn names_are_free(facts: &dyn Facts, params: &Params) -> Result<(), PlanRefusal> {

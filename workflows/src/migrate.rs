@@ -1,6 +1,8 @@
 //! `migrate`: a site to another platform, another name, another database server, or any of them at once. The new side is built
 //! beside the old one, which is not touched; the old side goes to the trash, from where `undo` takes it back.
 
+mod take_back;
+
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
@@ -15,10 +17,10 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, SavedFile, SecretRef};
-use crate::records::{self, PREPARED, SiteRecord, SiteState, TrashRecord};
+use crate::records::{self, SiteRecord, SiteState};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, Unfence};
+use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, SyncFiles, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
@@ -85,14 +87,15 @@ impl Workflow for Migrate {
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
+        notes(&mut plan, &from, &to);
         let mut moving =
             Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: params.redirect_old };
-        moving.plan(&mut plan, server, prepared)?;
+        moving.plan(&mut plan, server, prepared, params.acknowledge_warnings)?;
         Ok(plan.build()?)
     }
 
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-        undo_plan(finished, cx)
+        take_back::plan(finished, cx)
     }
 }
 
@@ -122,6 +125,12 @@ fn sides(
     }
     let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
     records::database_server(cx.facts, server, "/target_database_server")?;
+    if params.redirect_old && *site == record.name {
+        return Err(PlanRefusal::param(
+            "/redirect_old",
+            "there is no old name: name a new_site, or leave this out",
+        ));
+    }
     if *platform == record.platform && *site == record.name && *server == record.database_server {
         return Err(PlanRefusal::param(
             "",
@@ -131,6 +140,25 @@ fn sides(
     let host = records::host_of(cx.facts, &new.web_server)?;
     let to = Place { aliases, ..Place::on(site, platform, &new, host) };
     Ok((from, to, server.clone()))
+}
+
+/// What a person should know before it begins.
+fn notes(plan: &mut PlanBuilder, from: &Place, to: &Place) {
+    plan.note("visitors get a 503 from `close` to `go_live`; the result tells for how long");
+    if from.site == to.site {
+        return;
+    }
+    let names = |names: &[SiteName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let new: Vec<SiteName> =
+        to.aliases.iter().filter(|alias| !from.aliases.contains(alias)).cloned().collect();
+    if !new.is_empty() {
+        plan.note(format!("{} answers to {} too", to.site, names(&new)));
+    }
+    let answers = |name: &SiteName| to.site == *name || to.aliases.contains(name);
+    let gone: Vec<SiteName> = from.aliases.iter().filter(|alias| !answers(alias)).cloned().collect();
+    if !gone.is_empty() {
+        plan.note(format!("{} goes with the old name", names(&gone)));
+    }
 }
 
 /// What all parts of the plan need to know.
@@ -158,7 +186,13 @@ impl Move<'_> {
         self.from.web_server == self.to.web_server && self.from.site == self.to.site
     }
 
-    fn plan(&mut self, plan: &mut PlanBuilder, server: String, prepared: bool) -> Result<(), PlanRefusal> {
+    fn plan(
+        &mut self,
+        plan: &mut PlanBuilder,
+        server: String,
+        prepared: bool,
+        acknowledged: bool,
+    ) -> Result<(), PlanRefusal> {
         let old = Store::of(self.record);
         let found = plan.step(
             "preflight",
@@ -168,11 +202,12 @@ impl Move<'_> {
                 to_server: Some(server.clone()),
                 backup: true,
                 expects: None,
+                warnings_stop: !acknowledged,
             },
             &[],
         );
         let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);
-        self.proof(plan, &old);
+        self.proof(plan, &old, prepared);
         let backed_up = plan.scope("backup", |plan| {
             let description = "Pre-migration backup".to_owned();
             let request =
@@ -212,7 +247,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    fn proof(&self, plan: &mut PlanBuilder, old: &Store) {
+    fn proof(&self, plan: &mut PlanBuilder, old: &Store, prepared: bool) {
         let mut places = vec![self.from.clone()];
         if !self.same_dir() || !self.same_vhost() {
             places.push(self.to.clone());
@@ -221,7 +256,9 @@ impl Move<'_> {
             (self.to.web_server.clone(), self.to.stage(self.task())),
             (self.from.web_server.clone(), self.from.trash(self.task())),
         ];
-        let proof = FingerprintSite { places, passing, stores: vec![(old.clone(), self.from.clone())] };
+        let platforms = if prepared { Vec::new() } else { vec![self.to.clone()] };
+        let stores = vec![(old.clone(), self.from.clone())];
+        let proof = FingerprintSite { places, passing, stores, platforms };
         plan.fingerprint(&proof, proof.resources());
     }
 
@@ -272,7 +309,8 @@ impl Move<'_> {
             takes_back: None,
         };
         let committed = plan.step("commit", commit, &[&checked]);
-        self.after(plan, &committed);
+        let live = self.after(plan, &committed);
+        plan.step("start_events", StartEvents { site: self.to.site.clone(), store: new.clone() }, &[&live]);
     }
 
     fn bypass(&self) -> SecretRef {
@@ -308,7 +346,7 @@ impl Move<'_> {
     }
 
     /// After the pivot: only forward.
-    fn after(&self, plan: &mut PlanBuilder, committed: &dyn Named) {
+    fn after(&self, plan: &mut PlanBuilder, committed: &dyn Named) -> Ref<()> {
         let live = plan.step("go_live", GoLive { to: self.to.clone(), bypass: self.bypass() }, &[committed]);
         let mut last: Vec<&dyn Named> = vec![&live];
         let retired;
@@ -321,98 +359,6 @@ impl Move<'_> {
         if !self.same_dir() {
             plan.step("trash_dir", TrashDir { place: self.from.clone(), may_be_missing: false }, &last);
         }
-    }
-}
-
-/// The plan that takes a finished migrate back: the same switch in the other direction, onto the side in the trash.
-fn undo_plan(finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-    let gone = || {
-        PlanRefusal::Refused("the old side is not in the trash any more: nothing to go back to".to_owned())
-    };
-    let trash: TrashRecord =
-        records::find(cx.facts, records::TRASH, finished.task.as_str())?.ok_or_else(gone)?;
-    let params: Params = parse(finished.params)?;
-    let name = params.new_site.as_ref().unwrap_or(&params.site);
-    let record = records::site(cx.facts, name, "")?;
-    if record.task != finished.task.as_str() {
-        let why = format!("{name} was changed since, by {}; undo that first", record.task);
-        return Err(PlanRefusal::Refused(why));
-    }
-    if record.state == SiteState::Disabled {
-        return Err(PlanRefusal::Refused(format!("{name} is disabled; enable it first")));
-    }
-    let platform = records::platform(cx.facts, &record.platform, "")?;
-    let from = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
-    let old = records::platform(cx.facts, &trash.site.platform, "")?;
-    let host = records::host_of(cx.facts, &old.web_server)?;
-    let to = Place {
-        aliases: trash.site.aliases.clone(),
-        ..Place::on(&trash.site.name, &trash.site.platform, &old, host)
-    };
-    let mut plan = PlanBuilder::new(Some(record.name.as_str()));
-    plan.lock(format!("site {}", from.site), false);
-    plan.lock(format!("site {}", to.site), false);
-    plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
-    plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
-    plan.note("what visitors have changed since the migrate stays in its backup only");
-    let moving = Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false };
-    moving.take_back(&mut plan, &trash, finished.task.as_str(), params.redirect_old);
-    Ok(plan.build()?)
-}
-
-impl Move<'_> {
-    fn take_back(&self, plan: &mut PlanBuilder, trash: &TrashRecord, migrate: &str, redirected: bool) {
-        let (now, old) = (Store::of(self.record), Store::of(&trash.site));
-        let waits = trash.site.dir.clone();
-        let preflight = Preflight {
-            from: Some((self.from.clone(), now.clone())),
-            to: None,
-            to_server: None,
-            backup: true,
-            expects: Some((self.to.web_server.clone(), waits.clone())),
-        };
-        let found = plan.step("preflight", preflight, &[]);
-        let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);
-        let stores = vec![(now.clone(), self.from.clone()), (old.clone(), self.to.clone())];
-        let mut places = vec![self.from.clone()];
-        if !self.same_dir() || !self.same_vhost() {
-            places.push(self.to.clone());
-        }
-        let passing = vec![
-            (self.to.web_server.clone(), waits.clone()),
-            (self.from.web_server.clone(), self.from.trash(self.task())),
-        ];
-        let proof = FingerprintSite { places, passing, stores };
-        plan.fingerprint(&proof, proof.resources());
-        let backed_up = plan.scope("backup", |plan| {
-            let description = format!("Generated before {migrate} was taken back");
-            let request =
-                backup::Request { description, compression: Compression::Zstd, exclude: Vec::new() };
-            backup::steps(plan, self.cx, &self.from, &now, request, &found)
-        });
-        let closed = plan.step("close", Close { place: self.from.clone(), saved }, &[&backed_up]);
-        let fenced = plan.step("fence", Fence { store: now, found: found.clone() }, &[&closed]);
-        let mut before: Vec<&dyn Named> = vec![&fenced];
-        let aside;
-        if self.same_dir() {
-            aside = plan.step("set_aside", SetAside { place: self.from.clone() }, &[&fenced]);
-            before.push(&aside);
-        }
-        let publish = Publish { to: self.to.clone(), from_dir: waits };
-        let published = plan.step("publish", publish, &before);
-        let unlocked = plan.step("unfence", Unfence { store: old.clone() }, &[&published]);
-        let redirect: Option<Ref<Option<SavedFile>>> =
-            redirected.then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
-        let checked = self.hidden_over(plan, redirect, &unlocked);
-        let commit = CommitMove {
-            old: self.record.clone(),
-            old_trash: self.from.trash(self.task()),
-            hold_ms: self.hold_ms,
-            to: self.to.clone(),
-            store: old,
-            takes_back: Some(migrate.to_owned()),
-        };
-        let committed = plan.step("commit", commit, &[&checked]);
-        self.after(plan, &committed);
+        live
     }
 }

@@ -126,7 +126,8 @@ fn purge(
     }
     for (index, backup) in backups.iter().enumerate() {
         plan.lock(format!("site {}", backup.site), true);
-        plan.step(&format!("remove_backup_{index}"), RemoveBackup { name: backup.name.clone() }, &after);
+        let remove = RemoveBackup { name: backup.name.clone(), made_by: backup.task.clone() };
+        plan.step(&format!("remove_backup_{index}"), remove, &after);
     }
     Ok(())
 }

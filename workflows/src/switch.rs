@@ -126,6 +126,7 @@ fn begin(plan: &mut PlanBuilder, record: &SiteRecord, place: &Place) -> (Ref<Fou
         places: vec![place.clone()],
         passing: Vec::new(),
         stores: vec![(store.clone(), place.clone())],
+        platforms: Vec::new(),
     };
     plan.fingerprint(&proof, proof.resources());
     let preflight = Preflight {
@@ -134,6 +135,7 @@ fn begin(plan: &mut PlanBuilder, record: &SiteRecord, place: &Place) -> (Ref<Fou
         to_server: None,
         backup: true,
         expects: None,
+        warnings_stop: false,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

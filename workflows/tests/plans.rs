@@ -221,6 +221,16 @@ fn what_cannot_be_is_refused_in_words() {
         json!({ "site": "../etc", "platform": "wordpress-61", "database_server": "db1" }),
         "has a path",
     );
+    refused(
+        "migrate",
+        json!({ "site": "shop.example.test", "target_platform": "wordpress-68", "redirect_old": true }),
+        "/redirect_old there is no old name",
+    );
+    refused(
+        "install",
+        json!({ "site": "a.example.test", "platform": "wordpress-61", "database_server": "db1", "admin_email": "a@b" }),
+        "/admin_email write one mail address",
+    );
     refused("backup", json!({ "site": "shop.example.test", "exclude": ["../x"] }), "/exclude/0");
 }
 

@@ -95,9 +95,15 @@ impl Backups for LocalBackups {
         .await
     }
 
-    async fn remove(&self, name: &str) -> PortResult<()> {
-        let name = checked(name)?.to_owned();
+    async fn remove(&self, name: &str, task: &str) -> PortResult<()> {
+        let (name, task) = (checked(name)?.to_owned(), task.to_owned());
         self.on_disk(move |dir| {
+            // What is damaged tells nothing, and is no backup of anybody's.
+            if let Ok(Some(there)) = read::read(dir, &name)
+                && there.manifest.get("task").and_then(serde_json::Value::as_str) != Some(task.as_str())
+            {
+                return Err(PortError::NotOurs(format!("backup {name}: it is not of {task}")));
+            }
             for path in [dir.join(&name), partial(dir, &name), spooled(dir, &name)] {
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -200,7 +200,7 @@ async fn leftovers_of_a_crash_do_not_matter() {
     backups.write(request("a.tar.zst", Some(site()))).await.unwrap();
     assert_eq!(names(dir.path()), ["a.tar.zst"]);
     fs::write(dir.path().join("a.tar.zst.partial"), "half").unwrap();
-    backups.remove("a.tar.zst").await.unwrap();
+    backups.remove("a.tar.zst", "t1").await.unwrap();
     assert_eq!(names(dir.path()), Vec::<String>::new());
 }
 

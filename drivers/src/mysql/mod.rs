@@ -9,6 +9,7 @@ mod fingerprint_reader;
 mod marks;
 mod quote;
 mod schema;
+mod sql_event;
 mod sql_filter;
 mod sql_head;
 mod sql_unqualify;
@@ -23,8 +24,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{
-    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport,
-    Login, Mark, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef, Secrets,
+    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
+    ImportReport, Login, Mark, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef, Secrets,
 };
 
 use self::client::Client;
@@ -168,6 +169,16 @@ impl Database for Mysql {
     ) -> PortResult<ImportReport> {
         let secret = self.secret(&login.password).await?;
         transfer::import(&self.client, name, mark, (&login.user, &secret), sql).await
+    }
+
+    async fn start_events(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+    ) -> PortResult<EventsReport> {
+        let secret = self.secret(&login.password).await?;
+        transfer::start_events(&self.client, name, mark, (&login.user, &secret)).await
     }
 
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint> {

@@ -25,7 +25,16 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
          AND TABLE_NAME = 'COLLATION_CHARACTER_SET_APPLICABILITY' AND COLUMN_NAME = 'FULL_COLLATION_NAME'",
     );
     let what = "asking the database server what it is";
-    let variables = Select::new(["@@max_allowed_packet", "@@read_only", "@@hostname", "@@datadir"], "");
+    let variables = Select::new(
+        [
+            "@@max_allowed_packet",
+            "@@read_only",
+            "@@hostname",
+            "@@datadir",
+            "@@log_bin AND NOT @@log_bin_trust_function_creators",
+        ],
+        "",
+    );
     let answers = client.select(what, &[variables, full_name]).await?;
     let row = answers.first().and_then(|rows| rows.first()).cloned().unwrap_or_default();
     let column = match answers.get(1).and_then(|rows| rows.first()).and_then(|row| row.first()) {
@@ -47,6 +56,7 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
             .map(|row| field(row, 0).to_owned())
             .filter(|name| !name.is_empty())
             .collect(),
+        refuses_triggers: field(&row, 4) == "1",
     })
 }
 
@@ -246,9 +256,17 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
                  WHERE c IS NOT NULL ORDER BY c"
             ),
         ),
+        Select::new(
+            ["COUNT(*)"],
+            format!(
+                "FROM (SELECT TRIGGER_NAME AS n FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {schema} \
+                 UNION ALL SELECT ROUTINE_NAME FROM information_schema.ROUTINES \
+                 WHERE ROUTINE_SCHEMA = {schema} AND ROUTINE_TYPE = 'FUNCTION') AS made"
+            ),
+        ),
     ];
     let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
-    let [defaults, sizes, collations] = answers.as_slice() else {
+    let [defaults, sizes, collations, triggers] = answers.as_slice() else {
         return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
     };
     let Some(defaults) = defaults.first() else {
@@ -261,6 +279,7 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         bytes: number(sizes, 0)?,
         tables: number(sizes, 1)?,
         collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
+        triggers: number(triggers.first().unwrap_or(&none), 0)?,
     })
 }
 

@@ -1,7 +1,7 @@
 //! Takes out of a dump, as it streams by, what belongs to the server it came from: DEFINER clauses, the schema's name in
 //! ALTER DATABASE, views and triggers, the sandbox line of new clients, and comments between statements (they name schemas; the last line, which
 //! says that the dump is whole, stays). Reads SQL as tokens, so that text inside literals and comments is never
-//! touched, wherever the chunks are cut. Never judges whether the SQL is right.
+//! touched, wherever the chunks are cut. On the way in, events are left off too. Never judges whether the SQL is right.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use kedge_workflows::ports::{PortError, PortResult};
 
+use super::sql_event::EventStatus;
 use super::sql_head::{After, Head, Token};
 use super::sql_unqualify::{Kind, MAX_HELD, Unqualify};
 
@@ -30,6 +31,8 @@ const TRAILER: &[u8] = b"-- Dump completed";
 pub(super) struct SqlFilter {
     /// The schema that the dump is of, if that is known.
     schema: Option<String>,
+    /// Whether events are left off.
+    events_off: bool,
     /// Bytes not yet understood: the end of the last chunk.
     pending: Vec<u8>,
     out: Vec<u8>,
@@ -66,6 +69,8 @@ enum Statement {
     Head(Head),
     /// It may name its schema.
     Unqualify(Unqualify),
+    /// An event whose status has not come yet.
+    Event(EventStatus),
     /// It passes unchanged.
     Body,
 }
@@ -75,6 +80,7 @@ impl SqlFilter {
     pub(super) fn new() -> Self {
         Self {
             schema: None,
+            events_off: false,
             pending: Vec::new(),
             out: Vec::new(),
             mode: Mode::Code,
@@ -91,6 +97,12 @@ impl SqlFilter {
     /// A filter for a dump of this schema.
     pub(super) fn of_schema(schema: &str) -> Self {
         Self { schema: Some(schema.to_owned()), ..Self::new() }
+    }
+
+    /// The same, and events are left off, so that [`super::transfer::start_events`] finds those that were on.
+    pub(super) fn events_off(mut self) -> Self {
+        self.events_off = true;
+        self
     }
 
     /// Takes a chunk; returns what can be passed on.
@@ -146,6 +158,9 @@ impl SqlFilter {
             }
             Statement::Unqualify(statement) if statement.held() > MAX_HELD => {
                 Err(refused("a view or trigger in the SQL has a literal of more than 16 MiB"))
+            }
+            Statement::Event(event) if event.held() > MAX_HEAD => {
+                Err(refused("an event in the SQL has a schedule of more than 64 KiB"))
             }
             _ => Ok(()),
         }
@@ -349,6 +364,7 @@ impl SqlFilter {
         match &mut self.statement {
             Statement::Head(head) => head.add(bytes),
             Statement::Unqualify(statement) => statement.add(bytes),
+            Statement::Event(event) => event.add(bytes),
             Statement::Start | Statement::Body => self.out.extend_from_slice(bytes),
         }
     }
@@ -357,6 +373,7 @@ impl SqlFilter {
         match &mut self.statement {
             Statement::Head(head) => head.token_begins(),
             Statement::Unqualify(statement) => statement.token_begins(),
+            Statement::Event(event) => event.token_begins(&mut self.out),
             Statement::Start | Statement::Body => {}
         }
     }
@@ -373,12 +390,18 @@ impl SqlFilter {
                         (After::Trigger, Some(schema)) => {
                             Statement::Unqualify(Unqualify::new(Kind::Trigger, schema))
                         }
-                        (After::View | After::Trigger | After::Other, _) => Statement::Body,
+                        (After::Event, _) if self.events_off => Statement::Event(EventStatus::default()),
+                        (After::View | After::Trigger | After::Event | After::Other, _) => Statement::Body,
                     };
                 }
             }
             Statement::Unqualify(statement) => {
                 if statement.token_ends(token, &mut self.out) {
+                    self.flush();
+                }
+            }
+            Statement::Event(event) => {
+                if event.token_ends(token, &mut self.out) {
                     self.flush();
                 }
             }
@@ -391,6 +414,7 @@ impl SqlFilter {
         match std::mem::replace(&mut self.statement, Statement::Body) {
             Statement::Head(head) => self.out.extend_from_slice(&head.into_bytes()),
             Statement::Unqualify(statement) => self.out.extend_from_slice(&statement.into_bytes()),
+            Statement::Event(event) => self.out.extend_from_slice(&event.into_bytes()),
             other @ (Statement::Start | Statement::Body) => self.statement = other,
         }
     }

@@ -57,6 +57,8 @@ pub(super) enum After {
     View,
     /// A trigger.
     Trigger,
+    /// An event.
+    Event,
     /// Anything else.
     Other,
 }
@@ -66,6 +68,7 @@ impl After {
         match token {
             Token::Word(word) if word.eq_ignore_ascii_case(b"view") => Self::View,
             Token::Word(word) if word.eq_ignore_ascii_case(b"trigger") => Self::Trigger,
+            Token::Word(word) if word.eq_ignore_ascii_case(b"event") => Self::Event,
             _ => Self::Other,
         }
     }

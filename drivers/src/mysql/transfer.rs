@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::ports::{ByteStream, ImportReport, Mark, PortError, PortResult, Secret};
+use kedge_workflows::ports::{ByteStream, EventsReport, ImportReport, Mark, PortError, PortResult, Secret};
 
-use super::client::Client;
+use super::client::{Client, Row, Select};
 use super::errors::{self, Effect, Failure, classify};
 use super::marks::MARK_TABLE;
 use super::quote;
-use super::schema;
+use super::schema::{self, field};
 use super::sql_filter::SqlFilter;
 use super::tools::Flavour;
 use crate::host::Input;
@@ -36,6 +36,9 @@ const OPTIONS: [&str; 11] = [
     "--default-character-set=utf8mb4",
     "--max-allowed-packet=1G",
 ];
+
+/// Error: the event's time is in the past, and it was not to be preserved: nothing was changed.
+const TIME_HAS_PASSED: u32 = 1589;
 
 /// A dump of a schema as SQL.
 pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<ByteStream> {
@@ -100,7 +103,7 @@ pub(super) async fn import(
             bytes.fetch_add(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64), Ordering::Relaxed);
         }
     });
-    let filter = SqlFilter::new().report_largest(largest.clone());
+    let filter = SqlFilter::new().events_off().report_largest(largest.clone());
     let input = filtered(counted, filter, |_| Ok(()));
     let login = login(user, password)?;
     // The dump's own header says the same; SQL from elsewhere may not.
@@ -121,6 +124,62 @@ pub(super) async fn import(
     }
     let tables = schema::schema_facts(client, name).await?.tables;
     Ok(ImportReport { bytes: bytes.load(Ordering::Relaxed), tables })
+}
+
+/// Switches on the events that an import has left off.
+pub(super) async fn start_events(
+    client: &Client,
+    name: &DatabaseName,
+    mark: &Mark,
+    (user, password): (&DatabaseName, &Secret),
+) -> PortResult<EventsReport> {
+    let what = format!("switching on the events of schema {name}");
+    if !schema::owned(client, name, mark).await? {
+        return Err(PortError::Refused(format!("{what}: the schema does not exist")));
+    }
+    let query = Select::new(
+        ["EVENT_NAME", "SQL_MODE", "TIME_ZONE", "CHARACTER_SET_CLIENT", "COLLATION_CONNECTION"],
+        format!(
+            "FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {} \
+             AND STATUS IN ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED') ORDER BY EVENT_NAME",
+            quote::text(name.as_str())?
+        ),
+    );
+    let login = login(user, password)?;
+    let mut report = EventsReport::default();
+    for event in client.select_one(&what, query).await? {
+        let sql = Bytes::from(start_event(&event)?);
+        let input: Input = Box::pin(futures::stream::once(async { Ok(sql) }));
+        let finished = client.host().run(client.login_command(&login, name.as_str(), input).await?).await?;
+        let stderr = String::from_utf8_lossy(&finished.stderr).replace(password.expose(), "***");
+        match (finished.status, errors::code(&stderr)) {
+            (0, _) => report.started += 1,
+            (_, Some(TIME_HAS_PASSED)) => report.passed.push(field(&event, 0).to_owned()),
+            (status, _) => {
+                return Err(classify(&what, Failure { status, stderr: &stderr }, Effect::Change));
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// A change of an event takes over the session's modes, so the session takes the event's first.
+fn start_event(event: &Row) -> PortResult<String> {
+    let event_name = field(event, 0);
+    let mut sql = format!(
+        "SET SESSION sql_mode={}, time_zone={}; ",
+        quote::text(field(event, 1))?,
+        quote::text(field(event, 2))?
+    );
+    // The name is sent as UTF-8: under another character set only ASCII means the same.
+    if event_name.is_ascii() {
+        sql += &format!(
+            "SET SESSION character_set_client={}, collation_connection={}; ",
+            quote::text(field(event, 3))?,
+            quote::text(field(event, 4))?
+        );
+    }
+    Ok(sql + &format!("ALTER EVENT {} ENABLE;", quote::identifier(event_name)?))
 }
 
 /// The option group that logs in as a user.

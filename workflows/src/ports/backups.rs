@@ -14,8 +14,9 @@ pub trait Backups: Send + Sync {
     async fn write(&self, request: BackupRequest) -> PortResult<BackupInfo>;
     /// Reads an archive through: decompresses, checks the manifest's checksums and the dump's trailer.
     async fn verify(&self, name: &str) -> PortResult<BackupInfo>;
-    /// Removes an archive and its partial file. Absent: fine.
-    async fn remove(&self, name: &str) -> PortResult<()>;
+    /// Removes an archive of this task (by its manifest; a damaged one is nobody's) and what was left of writing it.
+    /// Absent: fine. Of another task: `NotOurs`, and it stays.
+    async fn remove(&self, name: &str, task: &str) -> PortResult<()>;
     /// The archive, if it is complete.
     async fn stat(&self, name: &str) -> PortResult<Option<BackupInfo>>;
     /// Room in the backup directory, in bytes.

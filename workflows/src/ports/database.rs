@@ -53,7 +53,8 @@ pub trait Database: Send + Sync {
     async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream>;
     /// Feeds SQL into an empty schema that carries this mark, logged in as the site's own user (made by `create_user`): so views,
     /// triggers, routines and events are defined by that user, and SQL out of a backup reaches nothing but this schema. Definers
-    /// named in the SQL are left out. Stops at the first error, which names the statement's line.
+    /// named in the SQL are left out. Events come in switched off, marked for [`Database::start_events`]: they would run here and
+    /// where they come from. Stops at the first error, which names the statement's line.
     async fn import(
         &self,
         name: &DatabaseName,
@@ -61,6 +62,11 @@ pub trait Database: Send + Sync {
         login: &Login,
         sql: ByteStream,
     ) -> PortResult<ImportReport>;
+
+    /// Switches on the events that an import into a schema with this mark left off: those that were on where they come from, and no
+    /// others. As the site's own user, which stays their definer. Repeating it is fine.
+    async fn start_events(&self, name: &DatabaseName, mark: &Mark, login: &Login)
+    -> PortResult<EventsReport>;
 
     /// Fingerprint of a schema and of its user's accounts and grants.
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint>;
@@ -123,6 +129,9 @@ pub struct DatabaseFacts {
     pub free_bytes: Option<u64>,
     /// Collations it has.
     pub collations: Vec<String>,
+    /// Whether it lets nobody but administrators make triggers and functions (error 1419: its binary log is on, and
+    /// `log_bin_trust_function_creators` is off).
+    pub refuses_triggers: bool,
 }
 
 /// What a schema holds.
@@ -137,6 +146,8 @@ pub struct SchemaFacts {
     /// Collations in use by its tables, and those that its views, triggers, routines and events were made under: a server that
     /// lacks one cannot take the schema.
     pub collations: Vec<String>,
+    /// Triggers and functions.
+    pub triggers: u64,
 }
 
 /// What an import did.
@@ -146,6 +157,15 @@ pub struct ImportReport {
     pub bytes: u64,
     /// Tables there afterwards.
     pub tables: u64,
+}
+
+/// What became of a schema's events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsReport {
+    /// Switched on by this call.
+    pub started: u64,
+    /// Names of those that stay off, since their only time has passed.
+    pub passed: Vec<String>,
 }
 
 /// What to fingerprint.

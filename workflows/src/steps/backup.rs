@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::database::counted;
 use crate::place::{Place, Store, scope};
-use crate::ports::{BackupInfo, BackupRequest, Compression, World};
+use crate::ports::{BackupInfo, BackupRequest, Compression, PortError, World};
 use crate::records::{BACKUP, BackupRecord};
 
 /// Two hours: the longest that packing a site may take.
@@ -87,7 +87,11 @@ impl Compensate for WriteBackup {
     }
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        Ok(cx.ports.backups(&scope(cx)).remove(&self.name).await?)
+        match cx.ports.backups(&scope(cx)).remove(&self.name, cx.task.as_str()).await {
+            // Ours was never written: it would not have replaced that one.
+            Err(PortError::NotOurs(_)) => Ok(()),
+            removed => Ok(removed?),
+        }
     }
 }
 

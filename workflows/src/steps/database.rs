@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use kedge_engine::context::Cx;
 use kedge_engine::retry::Policy;
-use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Ref, Step, StepError};
+use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Ref, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::preflight::Found;
 use crate::names::SiteName;
 use crate::place::{Store, mark, scope};
-use crate::ports::{ByteStream, Charset, World};
+use crate::ports::{ByteStream, Charset, EventsReport, World};
 use crate::rewrite::{Pair, Rewrite, SqlRewriter, rewrite_stream};
 
 /// An hour: the longest that a dump and import of a site may take.
@@ -202,6 +202,47 @@ impl Step for CopyDatabase {
 impl CoveredBy for CopyDatabase {
     fn covered_by(&self) -> String {
         "goes with the new database".to_owned()
+    }
+}
+
+/// Switches on the new side's events, now that the old side serves nobody any more: until then they would have run twice.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StartEvents {
+    /// The site.
+    pub(crate) site: SiteName,
+    /// Its database.
+    pub(crate) store: Store,
+}
+
+impl Step for StartEvents {
+    type Ports = dyn World;
+    type Output = EventsReport;
+    type Mode = Retriable;
+    const KIND: &'static str = "start_events";
+
+    fn title(&self) -> String {
+        "switch on the scheduled events of the new database".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<EventsReport, StepError> {
+        let (schema, user) = self.store.known(cx)?;
+        let server = cx.ports.database(&self.store.server, &scope(cx))?;
+        let report = server.start_events(&schema, &mark(cx, &self.site), &self.store.login(user)).await?;
+        for event in &report.passed {
+            cx.log(format!("the event {event} stays off: its only time has passed"));
+        }
+        Ok(report)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+
+    fn by_hand(&self) -> Vec<String> {
+        vec![
+            "ALTER EVENT <name> ENABLE, for each event of the site's database that is disabled on replicas"
+                .to_owned(),
+        ]
     }
 }
 

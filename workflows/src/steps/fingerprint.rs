@@ -23,13 +23,17 @@ pub(crate) struct FingerprintSite {
     pub(crate) passing: Vec<(String, String)>,
     /// Databases, with the place whose application knows which rows a visit changes.
     pub(crate) stores: Vec<(Store, Place)>,
+    /// Sides whose platforms may be made ready to be shared.
+    #[serde(default)]
+    pub(crate) platforms: Vec<Place>,
 }
 
 impl FingerprintSite {
     /// The resources in words.
     pub(crate) fn resources(&self) -> Vec<String> {
         let places = self.places.iter().flat_map(|place| [files_of(place), vhost_of(place)]);
-        places.chain(self.stores.iter().map(|(store, place)| database_of(store, place))).collect()
+        let databases = self.stores.iter().map(|(store, place)| database_of(store, place));
+        places.chain(databases).chain(self.platforms.iter().map(platform_of)).collect()
     }
 }
 
@@ -43,6 +47,10 @@ fn vhost_of(place: &Place) -> String {
 
 fn database_of(store: &Store, place: &Place) -> String {
     format!("database of {} on {}", place.site, store.server)
+}
+
+fn platform_of(place: &Place) -> String {
+    format!("platform {}:{}", place.host, place.root)
 }
 
 impl Step for FingerprintSite {
@@ -87,6 +95,12 @@ impl Step for FingerprintSite {
                 DatabaseFingerprint { schema, user: Some(user), volatile: app.volatile_rows(), full: false };
             let seen = cx.ports.database(&store.server, &scope)?.fingerprint(&request).await?;
             listing.insert(database_of(store, place), seen.entries.into_iter().collect());
+        }
+        for place in &self.platforms {
+            let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope(cx))?;
+            let prepared = if app.platform_facts(&place.root).await?.prepared { "yes" } else { "no" };
+            let items = BTreeMap::from([("ready to be shared".to_owned(), prepared.to_owned())]);
+            listing.insert(platform_of(place), items);
         }
         Ok(Listing(listing))
     }

@@ -26,6 +26,7 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<database::CopyDatabase>()
         .with::<database::Fence>()
         .with::<database::Unfence>()
+        .with::<database::StartEvents>()
         .with::<files::MakeStage>()
         .with::<files::CopyFiles>()
         .with::<files::SyncFiles>()

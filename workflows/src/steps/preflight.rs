@@ -5,7 +5,7 @@ use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use crate::place::{Place, Store, app_site, scope};
-use crate::ports::{AppKind, Charset, ConfigTest, FileKind, World};
+use crate::ports::{AppKind, Charset, ConfigTest, DatabaseFacts, FileKind, SchemaFacts, World};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
@@ -23,6 +23,9 @@ pub(crate) struct Preflight {
     pub(crate) backup: bool,
     /// A directory that has to be there, by the web server of its host: an old side in the trash.
     pub(crate) expects: Option<(String, String)>,
+    /// Whether to stop at what only may be a mistake.
+    #[serde(default)]
+    pub(crate) warnings_stop: bool,
 }
 
 /// What was found.
@@ -34,6 +37,9 @@ pub(crate) struct Found {
     pub(crate) charset: Option<Charset>,
     /// Bytes of the old side's files.
     pub(crate) file_bytes: u64,
+    /// Files, directories and links of the old side.
+    #[serde(default)]
+    pub(crate) file_entries: u64,
     /// Bytes of the old side's database.
     pub(crate) database_bytes: u64,
     /// Version of the code that the site ran on.
@@ -60,20 +66,22 @@ impl Step for Preflight {
             account_locked: false,
             charset: None,
             file_bytes: 0,
+            file_entries: 0,
             database_bytes: 0,
             from_version: None,
             to_version: None,
             to_prepared: None,
         };
-        let mut schema_version = None;
+        let (mut schema_version, mut schema) = (None, None);
         if let Some((place, store)) = &self.from {
-            schema_version = self.look_at_old(cx, place, store, &mut found).await?;
+            let (version, facts) = self.look_at_old(cx, place, store, &mut found).await?;
+            (schema_version, schema) = (version, Some(facts));
         }
         if let Some(place) = &self.to {
             self.look_at_new(cx, place, schema_version, &mut found).await?;
         }
         if let Some(server) = &self.to_server {
-            look_at_server(cx, server, &mut found).await?;
+            look_at_server(cx, server, schema.as_ref(), &mut found).await?;
         }
         if self.backup {
             let free = cx.ports.backups(&scope(cx)).free_bytes().await?;
@@ -96,14 +104,14 @@ impl Step for Preflight {
 }
 
 impl Preflight {
-    /// The side that is there; returns its schema version.
+    /// The side that is there; returns its schema version, and what its database holds.
     async fn look_at_old(
         &self,
         cx: &Cx<'_, dyn World>,
         place: &Place,
         store: &Store,
         found: &mut Found,
-    ) -> Result<Option<u64>, StepError> {
+    ) -> Result<(Option<u64>, SchemaFacts), StepError> {
         let scope = scope(cx);
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
@@ -115,15 +123,16 @@ impl Preflight {
         if cx.ports.web_server(&place.web_server, &scope)?.vhost(&place.site).await?.is_none() {
             return Err(StepError::fatal(format!("{} has no vhost on {}", place.site, place.web_server)));
         }
-        found.file_bytes = files.usage(&place.dir).await?.bytes;
+        let usage = files.usage(&place.dir).await?;
+        (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
         let server = cx.ports.database(&store.server, &scope)?;
         let (schema, user) = store.known(cx)?;
-        let facts = server.schema_facts(&schema).await?;
-        found.database_bytes = facts.bytes;
-        found.charset = Some(facts.charset);
+        let holds = server.schema_facts(&schema).await?;
+        found.database_bytes = holds.bytes;
+        found.charset = Some(holds.charset.clone());
         found.account_locked = server.account_locked(&user).await?;
         if place.app == AppKind::Plain {
-            return Ok(None);
+            return Ok((None, holds));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let site = app_site(cx, place, &place.dir, store, &*server)?;
@@ -132,7 +141,7 @@ impl Preflight {
             return Err(StepError::fatal(format!("{} is not installed in its database", place.site)));
         }
         found.from_version = Some(facts.version);
-        Ok(facts.schema_version)
+        Ok((facts.schema_version, holds))
     }
 
     async fn look_at_new(
@@ -171,6 +180,13 @@ impl Preflight {
         }
         let free = files.free(&place.root).await?;
         demand_room(&format!("the file system of {}", place.root), free.bytes, found.file_bytes)?;
+        if let Some(inodes) = free.inodes.filter(|inodes| *inodes < with_margin(found.file_entries)) {
+            let needed = with_margin(found.file_entries);
+            return Err(StepError::fatal(format!(
+                "the file system of {} has {inodes} inodes free, {needed} are needed",
+                place.root
+            )));
+        }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let platform = app.platform_facts(&place.root).await?;
         if let (Some(has), Some(wants)) = (schema_version, platform.schema_version)
@@ -181,13 +197,27 @@ impl Preflight {
                 place.platform, platform.version
             )));
         }
+        if self.warnings_stop
+            && let Some(from) = &found.from_version
+            && is_older(&platform.version, from)
+        {
+            return Err(StepError::fatal(format!(
+                "{} runs version {}, older than the site's {from}; if that is meant, ask again with acknowledge_warnings",
+                place.platform, platform.version
+            )));
+        }
         found.to_version = Some(platform.version);
         found.to_prepared = Some(platform.prepared);
         Ok(())
     }
 }
 
-async fn look_at_server(cx: &Cx<'_, dyn World>, name: &str, found: &mut Found) -> Result<(), StepError> {
+async fn look_at_server(
+    cx: &Cx<'_, dyn World>,
+    name: &str,
+    schema: Option<&SchemaFacts>,
+    found: &mut Found,
+) -> Result<(), StepError> {
     let facts = cx.ports.database(name, &scope(cx))?.facts().await?;
     if facts.read_only {
         return Err(StepError::fatal(format!("the database server {name} refuses writes (read_only)")));
@@ -195,8 +225,32 @@ async fn look_at_server(cx: &Cx<'_, dyn World>, name: &str, found: &mut Found) -
     if let Some(free) = facts.free_bytes {
         demand_room(&format!("the data directory of {name}"), free, found.database_bytes)?;
     }
-    // A collation that the new server does not have: its own default is the only choice.
+    if let Some(schema) = schema {
+        demand_taken(name, &facts, schema)?;
+    }
+    // A default that the new server does not have: its own default is the only choice.
     found.charset = found.charset.take().filter(|charset| facts.collations.contains(&charset.collation));
+    Ok(())
+}
+
+/// Whether a server can take what a schema holds: found out before the site is closed, not by the import behind closed doors.
+fn demand_taken(name: &str, facts: &DatabaseFacts, schema: &SchemaFacts) -> Result<(), StepError> {
+    let lacks = |collation: &&String| !facts.collations.contains(collation);
+    let missing: Vec<&str> = schema.collations.iter().filter(lacks).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let (missing, version) = (missing.join(", "), &facts.version);
+        return Err(StepError::fatal(format!(
+            "the database server {name} ({version}) lacks collations that the site's database uses: {missing}; convert those tables \
+             first, or choose a server that has them"
+        )));
+    }
+    if facts.refuses_triggers && schema.triggers > 0 {
+        return Err(StepError::fatal(format!(
+            "the database server {name} lets site users make no triggers and functions (error 1419), and the site has {}; \
+             set log_bin_trust_function_creators=1 there",
+            schema.triggers
+        )));
+    }
     Ok(())
 }
 
@@ -212,11 +266,48 @@ async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Result<(), St
     }
 }
 
+fn with_margin(needed: u64) -> u64 {
+    needed + needed * MARGIN_PERCENT / 100
+}
+
+/// Whether one version comes before another, by its numbers: `6.8.1` before `6.8.10`; `6.8-beta` counts as 6.8.
+fn is_older(version: &str, than: &str) -> bool {
+    let numbers = |text: &str| -> Vec<u64> {
+        let plain = text.split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+        let mut numbers: Vec<u64> = plain.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+        while numbers.last() == Some(&0) {
+            numbers.pop();
+        }
+        numbers
+    };
+    numbers(version) < numbers(than)
+}
+
 fn demand_room(what: &str, free: u64, needed: u64) -> Result<(), StepError> {
-    let needed = needed + needed * MARGIN_PERCENT / 100;
+    let needed = with_margin(needed);
     if free >= needed {
         return Ok(());
     }
     let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
     Err(StepError::fatal(format!("{what} has {} MiB free, {} MiB are needed", mib(free), mib(needed))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for (one, other, older) in [
+            ("6.8.1", "6.8.10", true),
+            ("6.10", "6.9", false),
+            ("6.8", "6.8.0", false),
+            ("6.8.0", "6.8", false),
+            ("6.8-beta1", "6.8", false),
+            ("6.8-RC2", "6.8.1", true),
+            ("", "6.8", true),
+        ] {
+            assert_eq!(is_older(one, other), older, "{one} and {other}");
+        }
+    }
 }

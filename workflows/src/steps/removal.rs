@@ -176,6 +176,8 @@ impl Step for DropDatabase {
 pub(crate) struct RemoveBackup {
     /// File name.
     pub(crate) name: String,
+    /// The task that made it: another's stays.
+    pub(crate) made_by: String,
 }
 
 impl Step for RemoveBackup {
@@ -189,7 +191,7 @@ impl Step for RemoveBackup {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        Ok(cx.ports.backups(&scope(cx)).remove(&self.name).await?)
+        Ok(cx.ports.backups(&scope(cx)).remove(&self.name, &self.made_by).await?)
     }
 
     fn policy(&self) -> Policy {

@@ -167,9 +167,13 @@ impl Backups for FakeBackups {
         Ok(read)
     }
 
-    async fn remove(&self, name: &str) -> PortResult<()> {
+    async fn remove(&self, name: &str, task: &str) -> PortResult<()> {
         checked(name)?;
         self.faults.before("backups.remove", name)?;
+        let theirs = self.archive(name).is_some_and(|there| there.manifest["task"] != task);
+        if theirs {
+            return Err(PortError::NotOurs(format!("{name} is not of {task}")));
+        }
         self.lock().archives.remove(name);
         self.lock().partial.remove(name);
         self.faults.after("backups.remove", name)

@@ -23,7 +23,7 @@ pub async fn backups_contract(backups: &dyn Backups) {
     }
     names_are_checked(backups).await;
     what_fails_leaves_nothing(backups).await;
-    only_a_leftover_of_the_same_task_is_replaced(backups).await;
+    only_what_is_of_the_same_task_is_replaced_or_removed(backups).await;
     what_a_site_must_not_bring_is_left_out(backups).await;
     a_cut_dump_is_found(backups).await;
     assert!(backups.free_bytes().await.expect("room") > 0);
@@ -68,7 +68,7 @@ async fn an_archive_reads_back_as_written(backups: &dyn Backups, compression: Co
     assert_eq!(backups.stat(&name).await, Ok(Some(written.clone())));
     assert_eq!(backups.verify(&name).await, Ok(written));
     for _ in 0..2 {
-        backups.remove(&name).await.expect("it is removed, or gone");
+        backups.remove(&name, "t1").await.expect("it is removed, or gone");
         assert_eq!(backups.stat(&name).await, Ok(None));
     }
     assert!(matches!(backups.verify(&name).await, Err(PortError::Refused(_))));
@@ -81,7 +81,7 @@ async fn an_archive_reads_back_as_written(backups: &dyn Backups, compression: Co
     let written = backups.write(files_only).await.expect("an archive in place of that of the same task");
     assert_eq!(backups.verify(&name).await, Ok(written.clone()));
     assert_eq!((written.members, written.database_bytes), (site().len() as u64 + 1, 0));
-    backups.remove(&name).await.expect("it is removed");
+    backups.remove(&name, "t1").await.expect("it is removed");
 }
 
 async fn names_are_checked(backups: &dyn Backups) {
@@ -92,7 +92,7 @@ async fn names_are_checked(backups: &dyn Backups) {
         assert!(backups.write(request(name, Compression::None)).await.is_err_and(refused), "{name:?}");
         assert!(backups.stat(name).await.is_err_and(refused), "{name:?}");
         assert!(backups.verify(name).await.is_err_and(refused), "{name:?}");
-        assert!(backups.remove(name).await.is_err_and(refused), "{name:?}");
+        assert!(backups.remove(name, "t1").await.is_err_and(refused), "{name:?}");
     }
     let other = backups.write(request("a.tar.gz", Compression::Zstd)).await;
     assert!(matches!(other, Err(PortError::Refused(_))), "{other:?}");
@@ -123,16 +123,18 @@ async fn what_fails_leaves_nothing(backups: &dyn Backups) {
         assert!(matches!(failed, Err(PortError::Refused(_))), "cut at {cut}: {failed:?}");
     }
     backups.write(request(name, Compression::Zstd)).await.expect("the name is free");
-    backups.remove(name).await.expect("it is removed");
+    backups.remove(name, "t1").await.expect("it is removed");
 }
 
-async fn only_a_leftover_of_the_same_task_is_replaced(backups: &dyn Backups) {
+async fn only_what_is_of_the_same_task_is_replaced_or_removed(backups: &dyn Backups) {
     let name = "a.tar.zst";
     let written = backups.write(request(name, Compression::Zstd)).await.expect("an archive");
     for manifest in [json!({"task": "t2"}), json!({})] {
         let failed = backups.write(BackupRequest { manifest, ..request(name, Compression::Zstd) }).await;
         assert!(matches!(failed, Err(PortError::NotOurs(_))), "{failed:?}");
     }
+    let removed = backups.remove(name, "t2").await;
+    assert!(matches!(removed, Err(PortError::NotOurs(_))), "{removed:?}");
     assert_eq!(backups.verify(name).await, Ok(written));
     let database = Some(bytes_of(b"-- Dump completed\n"));
     let again = backups
@@ -145,8 +147,8 @@ async fn only_a_leftover_of_the_same_task_is_replaced(backups: &dyn Backups) {
     let database = Some(breaking(b"CREATE", &broken));
     let failed = backups.write(BackupRequest { database, ..request(name, Compression::Zstd) }).await;
     assert_eq!(failed, Err(broken));
-    backups.remove(name).await.expect("it is removed");
-    backups.remove(name).await.expect("absent is fine");
+    backups.remove(name, "t1").await.expect("it is removed");
+    backups.remove(name, "t1").await.expect("absent is fine");
 }
 
 async fn what_a_site_must_not_bring_is_left_out(backups: &dyn Backups) {
@@ -160,7 +162,7 @@ async fn what_a_site_must_not_bring_is_left_out(backups: &dyn Backups) {
         .expect("an archive");
     assert_eq!(written.members, site().len() as u64 + 2);
     assert_eq!(backups.verify("a.tar.gz").await, Ok(written));
-    backups.remove("a.tar.gz").await.expect("it is removed");
+    backups.remove("a.tar.gz", "t1").await.expect("it is removed");
 }
 
 async fn a_cut_dump_is_found(backups: &dyn Backups) {
@@ -171,5 +173,5 @@ async fn a_cut_dump_is_found(backups: &dyn Backups) {
         let verified = backups.verify("a.tar").await;
         assert!(matches!(&verified, Err(PortError::Refused(_))), "{sql:?}: {verified:?}");
     }
-    backups.remove("a.tar").await.expect("it is removed");
+    backups.remove("a.tar", "t1").await.expect("it is removed");
 }

@@ -11,11 +11,11 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::Faults;
-use super::database_sql::{FakeTables, Statement, dump, parse};
+use super::database_sql::{FakeEvent, FakeEvents, FakeTables, Statement, dump, parse};
 use crate::names::DatabaseName;
 use crate::ports::{
-    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, Existing, Fingerprint, ImportReport,
-    Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
+    ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
+    ImportReport, Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
 };
 
 /// Bytes of a chunk of a dump: small, so that tests see chunk borders everywhere.
@@ -30,8 +30,9 @@ pub struct FakeDatabase {
     server: Arc<Mutex<Server>>,
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Server {
+    facts: DatabaseFacts,
     schemas: BTreeMap<String, Schema>,
     users: BTreeMap<String, User>,
 }
@@ -41,6 +42,8 @@ struct Schema {
     mark: Option<Mark>,
     charset: Charset,
     tables: FakeTables,
+    events: FakeEvents,
+    triggers: u64,
 }
 
 #[derive(Clone)]
@@ -55,13 +58,40 @@ impl FakeDatabase {
     /// An empty server.
     #[must_use]
     pub fn new(faults: Faults, secrets: Arc<dyn Secrets>) -> Self {
-        Self { faults, secrets, server: Arc::default() }
+        let facts = DatabaseFacts {
+            flavour: "mariadb".to_owned(),
+            version: "10.11.0-fake".to_owned(),
+            max_allowed_packet: 16 << 20,
+            read_only: false,
+            free_bytes: Some(1 << 40),
+            collations: vec!["utf8mb4_general_ci".to_owned(), COLLATION.to_owned()],
+            refuses_triggers: false,
+        };
+        let server = Server { facts, schemas: BTreeMap::new(), users: BTreeMap::new() };
+        Self { faults, secrets, server: Arc::new(Mutex::new(server)) }
     }
 
     /// Another server with the same schemas and users.
     #[must_use]
     pub fn fork(&self, faults: Faults, secrets: Arc<dyn Secrets>) -> Self {
         Self { faults, secrets, server: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    /// Changes what the server is.
+    pub fn change_facts(&self, change: impl FnOnce(&mut DatabaseFacts)) {
+        change(&mut self.lock().facts);
+    }
+
+    /// Does something with a schema's events; `None` when it does not exist.
+    pub fn with_events<R>(&self, schema: &DatabaseName, act: impl FnOnce(&mut FakeEvents) -> R) -> Option<R> {
+        self.lock().schemas.get_mut(schema.as_str()).map(|schema| act(&mut schema.events))
+    }
+
+    /// Sets how many triggers and functions a schema has: a number only.
+    pub fn set_triggers(&self, schema: &DatabaseName, triggers: u64) {
+        if let Some(schema) = self.lock().schemas.get_mut(schema.as_str()) {
+            schema.triggers = triggers;
+        }
     }
 
     /// Does something with a schema's tables, as an administrator; `None` when it does not exist.
@@ -93,7 +123,10 @@ impl FakeDatabase {
     pub fn add_foreign(&self, name: &DatabaseName, tables: FakeTables) {
         let mut server = self.lock();
         let name = name.to_string();
-        server.schemas.insert(name.clone(), Schema { mark: None, charset: charset(), tables });
+        server.schemas.insert(
+            name.clone(),
+            Schema { mark: None, charset: charset(), tables, events: FakeEvents::new(), triggers: 0 },
+        );
         let user =
             User { password: Secret::new("foreign"), mark: None, schemas: vec![name.clone()], locked: false };
         server.users.insert(name, user);
@@ -108,6 +141,9 @@ impl FakeDatabase {
             entries.push((format!("schema:{name}"), format!("{:?} {:?}", schema.mark, schema.charset)));
             for (table, content) in &schema.tables {
                 entries.push((format!("table:{name}.{table}"), format!("{content:?}")));
+            }
+            for (event, status) in &schema.events {
+                entries.push((format!("event:{name}.{event}"), format!("{status:?}")));
             }
         }
         for (name, user) in &server.users {
@@ -188,16 +224,7 @@ fn user_is_ours(user: &User, secret: Option<&Secret>, mark: &Mark) -> bool {
 #[async_trait]
 impl Database for FakeDatabase {
     async fn facts(&self) -> PortResult<DatabaseFacts> {
-        self.query("database.facts", "", |_| {
-            Ok(DatabaseFacts {
-                flavour: "mariadb".to_owned(),
-                version: "10.11.0-fake".to_owned(),
-                max_allowed_packet: 16 << 20,
-                read_only: false,
-                free_bytes: Some(1 << 40),
-                collations: vec!["utf8mb4_general_ci".to_owned(), COLLATION.to_owned()],
-            })
-        })
+        self.query("database.facts", "", |server| Ok(server.facts.clone()))
     }
 
     async fn schema(&self, name: &DatabaseName) -> PortResult<Existing> {
@@ -218,11 +245,11 @@ impl Database for FakeDatabase {
     ) -> PortResult<()> {
         self.effect("database.create_schema", name.as_str(), |server| {
             if server.owned(name, mark)?.is_none() {
-                let charset = like.cloned().unwrap_or_else(charset);
-                server.schemas.insert(
-                    name.to_string(),
-                    Schema { mark: Some(mark.clone()), charset, tables: FakeTables::new() },
-                );
+                let (mark, charset) = (Some(mark.clone()), like.cloned().unwrap_or_else(charset));
+                let (tables, events) = (FakeTables::new(), FakeEvents::new());
+                server
+                    .schemas
+                    .insert(name.to_string(), Schema { mark, charset, tables, events, triggers: 0 });
             }
             Ok(())
         })
@@ -239,7 +266,9 @@ impl Database for FakeDatabase {
 
     async fn empty_schema(&self, name: &DatabaseName, mark: &Mark) -> PortResult<()> {
         self.effect("database.empty_schema", name.as_str(), |server| {
-            server.existing(name, mark)?.tables.clear();
+            let schema = server.existing(name, mark)?;
+            schema.tables.clear();
+            schema.events.clear();
             Ok(())
         })
     }
@@ -253,9 +282,10 @@ impl Database for FakeDatabase {
             let tables = schema.tables.len() as u64;
             Ok(SchemaFacts {
                 charset: schema.charset.clone(),
-                bytes: dump(&schema.tables).len() as u64,
+                bytes: dump(&schema.tables, &schema.events).len() as u64,
                 tables,
                 collations: if tables == 0 { Vec::new() } else { vec![COLLATION.to_owned()] },
+                triggers: schema.triggers,
             })
         })
     }
@@ -337,7 +367,7 @@ impl Database for FakeDatabase {
                 .schemas
                 .get(name.as_str())
                 .ok_or_else(|| refused(format!("schema {name} does not exist")))?;
-            Ok(dump(&schema.tables))
+            Ok(dump(&schema.tables, &schema.events))
         })?;
         let mut chunks: Vec<PortResult<Bytes>> =
             sql.as_bytes().chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
@@ -392,7 +422,7 @@ impl Database for FakeDatabase {
             if i == part {
                 self.faults.before("database.import_rest", name.as_str())?;
             }
-            apply(&mut self.lock().existing(name, mark)?.tables, statement)?;
+            apply(self.lock().existing(name, mark)?, statement)?;
         }
         if let Some(error) = error {
             return Err(error);
@@ -402,6 +432,27 @@ impl Database for FakeDatabase {
         Ok(ImportReport { bytes, tables })
     }
 
+    async fn start_events(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+    ) -> PortResult<EventsReport> {
+        let secret = self.secrets.get(&login.password).await?;
+        let password = secret.as_ref().map_or("", |secret| secret.expose()).to_owned();
+        self.effect("database.start_events", name.as_str(), |server| {
+            server.existing(name, mark)?;
+            server.check_login(login.user.as_str(), &password, name.as_str())?;
+            let mut report = EventsReport::default();
+            let waiting = server.existing(name, mark)?.events.values_mut();
+            for event in waiting.filter(|event| **event == FakeEvent::Waiting) {
+                *event = FakeEvent::On;
+                report.started += 1;
+            }
+            Ok(report)
+        })
+    }
+
     async fn fingerprint(&self, request: &DatabaseFingerprint) -> PortResult<Fingerprint> {
         self.query("database.fingerprint", request.schema.as_str(), |server| {
             Ok(print::fingerprint(server, request))
@@ -409,9 +460,13 @@ impl Database for FakeDatabase {
     }
 }
 
-fn apply(tables: &mut FakeTables, statement: Statement) -> PortResult<()> {
+fn apply(schema: &mut Schema, statement: Statement) -> PortResult<()> {
+    let tables = &mut schema.tables;
     match statement {
         Statement::Nothing => {}
+        Statement::Event(name, status) => {
+            schema.events.insert(name, status);
+        }
         Statement::Drop(name) => {
             tables.remove(&name);
         }

@@ -8,6 +8,20 @@ pub type FakeCell = Option<String>;
 /// Tables by name.
 pub type FakeTables = BTreeMap<String, FakeTable>;
 
+/// Events by name.
+pub type FakeEvents = BTreeMap<String, FakeEvent>;
+
+/// Whether an event runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FakeEvent {
+    /// It does.
+    On,
+    /// It does not.
+    Off,
+    /// It was left off by an import.
+    Waiting,
+}
+
 /// A table. The first column is its key, numbered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FakeTable {
@@ -49,7 +63,7 @@ impl FakeTable {
 const TRAILER: &str = "-- Dump completed\n";
 
 /// Tables as SQL.
-pub(super) fn dump(tables: &FakeTables) -> String {
+pub(super) fn dump(tables: &FakeTables, events: &FakeEvents) -> String {
     let mut sql = String::from("-- Dump of a fake database\n\n/*!40101 SET NAMES utf8mb4 */;\n");
     for (name, table) in tables {
         sql += &format!(
@@ -67,6 +81,14 @@ pub(super) fn dump(tables: &FakeTables) -> String {
                 table.rows.iter().map(|(key, cells)| format!("({key}{})", values(cells))).collect();
             sql += &format!("INSERT INTO `{name}` VALUES {};\n", rows.join(",\n"));
         }
+    }
+    for (name, event) in events {
+        let status = match event {
+            FakeEvent::On => "ENABLE",
+            FakeEvent::Off => "DISABLE",
+            FakeEvent::Waiting => "DISABLE ON SLAVE",
+        };
+        sql += &format!("CREATE EVENT `{name}` ON SCHEDULE EVERY 1 DAY {status} DO SELECT 1;\n");
     }
     sql + TRAILER
 }
@@ -101,6 +123,7 @@ pub(super) enum Statement {
     Drop(String),
     Create(String, FakeTable),
     Insert(String, Vec<(u64, Vec<FakeCell>)>),
+    Event(String, FakeEvent),
     /// A comment or setting.
     Nothing,
 }
@@ -155,6 +178,17 @@ impl Scanner<'_> {
             Statement::Drop(self.name()?)
         } else if self.take("CREATE TABLE").is_some() {
             self.create()?
+        } else if self.take("CREATE EVENT").is_some() {
+            let name = self.name()?;
+            self.take("ON SCHEDULE EVERY 1 DAY")?;
+            // As the port promises: left off, and told from those that were off.
+            let on = self.take("ENABLE").is_some();
+            if !on {
+                self.take("DISABLE")?;
+            }
+            let _ = self.take("ON SLAVE"); // there or not
+            self.take("DO SELECT 1")?;
+            Statement::Event(name, if on { FakeEvent::Waiting } else { FakeEvent::Off })
         } else {
             self.take("INSERT INTO")?;
             let name = self.name()?;
@@ -250,13 +284,13 @@ mod tests {
         let tables =
             FakeTables::from([("t".to_owned(), table.clone()), ("empty".to_owned(), FakeTable::new(&[]))]);
         let mut read = FakeTables::new();
-        for statement in parse(&dump(&tables)).unwrap() {
+        for statement in parse(&dump(&tables, &FakeEvents::new())).unwrap() {
             match statement {
                 Statement::Create(name, table) => {
                     read.insert(name, table);
                 }
                 Statement::Insert(name, rows) => read.get_mut(&name).unwrap().rows.extend(rows),
-                Statement::Drop(_) | Statement::Nothing => {}
+                Statement::Drop(_) | Statement::Event(..) | Statement::Nothing => {}
             }
         }
         assert_eq!(read, tables);

@@ -26,7 +26,7 @@ pub use backups::{FakeArchive, FakeBackups};
 pub use backups_contract::backups_contract;
 pub use database::FakeDatabase;
 pub use database_contract::{DatabaseBench, database_contract};
-pub use database_sql::{FakeCell, FakeTable, FakeTables};
+pub use database_sql::{FakeCell, FakeEvent, FakeEvents, FakeTable, FakeTables};
 pub use disk::{Body, FakeDisk, Node};
 pub use faults::{Faults, Moment, Point};
 pub use files::FakeFiles;

@@ -16,6 +16,7 @@ mod cases;
 mod judge;
 mod rig;
 mod scene;
+mod tales;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

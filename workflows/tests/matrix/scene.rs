@@ -2,7 +2,7 @@
 //! below only adds other ways of using one. What can be taken back is, as a scene of its own.
 
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::testing::{FakeTable, FakeWorld, WorldState};
+use kedge_workflows::testing::{FakeEvent, FakeTable, FakeWorld, WorldState};
 use kedge_workflows::workflows;
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
-fn usual() -> Base {
+pub(crate) fn usual() -> Base {
     let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1")];
     let mut world = FakeWorld::new(&["db1", "db2"], &servers);
     world.add_platform("wordpress-61", "web1", "/srv/platforms/61", "6.1", 1);
@@ -132,6 +132,11 @@ fn furnish(world: &FakeWorld) {
         tables.insert("wp_orders".to_owned(), orders);
     });
     filled.expect("the shop's schema");
+    let scheduled = world.database_server("db1").with_events(&schema, |events| {
+        events.insert("daily".to_owned(), FakeEvent::On);
+        events.insert("never".to_owned(), FakeEvent::Off);
+    });
+    scheduled.expect("the shop's schema");
 }
 
 /// All scenes.
@@ -141,7 +146,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
     for (workflow, what, params) in examples.chain(variations()) {
-        let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 3 } else { 10 });
+        let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 5 } else { 20 });
         let ask = Ask::Task { workflow, params };
         let (after, view) = quietly(&base, &ask);
         if view.undo_until.is_some() {

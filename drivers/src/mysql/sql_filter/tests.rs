@@ -57,6 +57,44 @@ fn definers_go_and_everything_else_stays() {
 }
 
 #[test]
+fn events_come_in_switched_off_and_are_told_from_those_that_were() {
+    let off = |sql: &str, chunk: usize| {
+        let mut filter = SqlFilter::new().events_off();
+        let mut out = Vec::new();
+        for part in sql.as_bytes().chunks(chunk) {
+            out.extend_from_slice(&filter.push(part).unwrap());
+        }
+        out.extend_from_slice(&filter.finish().unwrap());
+        String::from_utf8(out).unwrap()
+    };
+    for (sql, expected) in [
+        (
+            "/*!50106 CREATE*/ /*!50117 DEFINER=`a`@`b`*/ /*!50106 EVENT `enable` ON SCHEDULE EVERY 1 DAY STARTS '2027-01-01 00:00:00' ON COMPLETION NOT PRESERVE ENABLE COMMENT 'ENABLE DO' DO BEGIN SELECT 'ENABLE'; DISABLE; END */;;",
+            "/*!50106 CREATE*/ /*!50117 */ /*!50106 EVENT `enable` ON SCHEDULE EVERY 1 DAY STARTS '2027-01-01 00:00:00' ON COMPLETION NOT PRESERVE DISABLE ON SLAVE COMMENT 'ENABLE DO' DO BEGIN SELECT 'ENABLE'; DISABLE; END */;;",
+        ),
+        (
+            "CREATE EVENT `e` ON SCHEDULE EVERY 1 DAY ON COMPLETION PRESERVE DISABLE DO SET @enable = 1;",
+            "CREATE EVENT `e` ON SCHEDULE EVERY 1 DAY ON COMPLETION PRESERVE DISABLE DO SET @enable = 1;",
+        ),
+        (
+            "CREATE EVENT `e` ON SCHEDULE EVERY 1 DAY DISABLE ON SLAVE DO SELECT 1;",
+            "CREATE EVENT `e` ON SCHEDULE EVERY 1 DAY DISABLE   DO SELECT 1;",
+        ),
+        (
+            "create event if not exists enable on schedule at '2030-01-01' do select 1;",
+            "create event if not exists enable on schedule at '2030-01-01' DISABLE ON SLAVE do select 1;",
+        ),
+        ("CREATE TABLE event (enable int);", "CREATE TABLE event (enable int);"),
+        ("ALTER EVENT e ENABLE;", "ALTER EVENT e ENABLE;"),
+    ] {
+        for chunk in 1..90 {
+            assert_eq!(off(sql, chunk), expected, "in chunks of {chunk}");
+        }
+        assert_eq!(text(sql).contains("ON SLAVE"), sql.contains("ON SLAVE"), "a dump tells them as they are");
+    }
+}
+
+#[test]
 fn the_schemas_own_name_leaves_views_and_triggers() {
     let of_shop = |sql: &str, chunk: usize| {
         let mut filter = SqlFilter::of_schema("shop");

@@ -28,6 +28,7 @@ async fn real_servers() {
         scenario!(bench, real::a_server_that_is_away_is_unavailable);
         scenario!(bench, real::a_blocked_change_gives_up);
         scenario!(bench, odd::odd_schemas_survive_a_dump_and_an_import);
+        scenario!(bench, odd::events_come_in_switched_off_and_are_started);
         scenario!(bench, odd::every_kind_of_change_is_seen);
         scenario!(bench, odd::a_dump_is_plain_sql_for_any_server);
         scenario!(bench, odd::a_row_beyond_the_packet_is_refused);

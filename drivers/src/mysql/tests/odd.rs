@@ -151,6 +151,40 @@ pub(super) async fn odd_schemas_survive_a_dump_and_an_import(bench: &Bench) {
     bench.remove(&to).await;
 }
 
+pub(super) async fn events_come_in_switched_off_and_are_started(bench: &Bench) {
+    let (from, to) = (bench.make("kt_events_from").await, bench.make("kt_events_to").await);
+    let events = "SET NAMES latin1; SET time_zone = '+03:00'; SET sql_mode = 'ANSI_QUOTES';
+        CREATE TABLE ticks (a int);
+        CREATE EVENT running ON SCHEDULE EVERY 1 HOUR STARTS '2027-01-01 00:00:00' COMMENT 'ENABLE' DO INSERT INTO ticks VALUES (1);
+        CREATE EVENT stopped ON SCHEDULE EVERY 1 DAY DISABLE DO DELETE FROM ticks;
+        CREATE EVENT once ON SCHEDULE AT '2037-01-01 00:00:00' ON COMPLETION PRESERVE DO DELETE FROM ticks;
+        CREATE EVENT elsewhere ON SCHEDULE EVERY 1 DAY DISABLE ON SLAVE DO DELETE FROM ticks;";
+    bench.root(&sql_in("kt_events_from", events)).await;
+    let dump = bench.mysql().dump(&from.user).await.unwrap();
+    bench.mysql().import(&to.user, &mark(), &to, dump).await.unwrap();
+    let told = |schema: &str, what: &str| {
+        format!(
+            "SELECT {what} FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{schema}' ORDER BY EVENT_NAME"
+        )
+    };
+    let on = told("kt_events_to", "GROUP_CONCAT(EVENT_NAME) AS n")
+        .replace(" ORDER", " AND STATUS = 'ENABLED' ORDER");
+    assert_eq!(bench.root(&on).await.trim(), "NULL", "nothing runs in the copy");
+    let report = bench.mysql().start_events(&to.user, &mark(), &to).await.unwrap();
+    assert_eq!((report.started, report.passed.len()), (2, 0));
+    assert_eq!(bench.mysql().start_events(&to.user, &mark(), &to).await.unwrap().started, 0, "repeated");
+    let all = "EVENT_NAME, REPLACE(STATUS, 'SLAVESIDE_', ''), SQL_MODE, TIME_ZONE, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, STARTS, \
+               EXECUTE_AT, ON_COMPLETION, EVENT_COMMENT, EVENT_DEFINITION";
+    let (old, new) =
+        (bench.root(&told("kt_events_from", all)).await, bench.root(&told("kt_events_to", all)).await);
+    assert_eq!(new, old);
+    let definers =
+        bench.root(&told("kt_events_to", "DISTINCT DEFINER").replace(" ORDER BY EVENT_NAME", "")).await;
+    assert_eq!(definers.trim(), "kt_events_to@localhost");
+    bench.remove(&from).await;
+    bench.remove(&to).await;
+}
+
 pub(super) async fn every_kind_of_change_is_seen(bench: &Bench) {
     let login = bench.make("kt_changes").await;
     bench.root(&sql_in("kt_changes", SCHEMA)).await;

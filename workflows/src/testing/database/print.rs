@@ -32,6 +32,9 @@ pub(super) fn fingerprint(server: &Server, request: &DatabaseFingerprint) -> Fin
                         .push((format!("content:{name}"), hex::encode(Sha256::digest(format!("{rows:?}")))));
                 }
             }
+            for (name, event) in &schema.events {
+                entries.push((format!("event:{name}"), format!("{event:?}")));
+            }
         }
     }
     if let Some(name) = &request.user {

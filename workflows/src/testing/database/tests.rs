@@ -94,7 +94,7 @@ fn an_import_can_stop_in_the_middle() {
     let login = Login { user: name.clone(), password: SecretRef("half".into()) };
     let tables =
         FakeTables::from([("a".to_owned(), FakeTable::new(&[])), ("b".to_owned(), FakeTable::new(&[]))]);
-    let sql = dump(&tables);
+    let sql = dump(&tables, &FakeEvents::new());
     let stream = || -> ByteStream { Box::pin(futures::stream::iter([Ok(Bytes::from(sql.clone()))])) };
     block_on(async {
         bench.database.create_schema(&name, &mark, None).await.unwrap();

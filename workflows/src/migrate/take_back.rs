@@ -1,0 +1,114 @@
+//! Takes a finished migrate back within its hold: the same switch in the other direction, onto the side that waits in the trash. What
+//! visitors have written since stays in a backup.
+
+use kedge_engine::builder::{Named, PlanBuilder};
+use kedge_engine::plan::Plan;
+use kedge_engine::step::Ref;
+use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal};
+
+use super::{Move, Params};
+use crate::backup;
+use crate::params::parse;
+use crate::place::{Place, Store};
+use crate::ports::{Compression, SavedFile};
+use crate::records::{self, PREPARED, SiteState, TrashRecord};
+use crate::steps::database::{Fence, Unfence};
+use crate::steps::files::{Publish, SetAside};
+use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::preflight::Preflight;
+use crate::steps::registry::CommitMove;
+use crate::steps::vhost::{Close, SaveVhost};
+
+/// The plan that takes a finished migrate back: the same switch in the other direction, onto the side in the trash.
+pub(super) fn plan(finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+    let gone = || {
+        PlanRefusal::Refused("the old side is not in the trash any more: nothing to go back to".to_owned())
+    };
+    let trash: TrashRecord =
+        records::find(cx.facts, records::TRASH, finished.task.as_str())?.ok_or_else(gone)?;
+    let params: Params = parse(finished.params)?;
+    let name = params.new_site.as_ref().unwrap_or(&params.site);
+    let record = records::site(cx.facts, name, "")?;
+    if record.task != finished.task.as_str() {
+        let why = format!("{name} was changed since, by {}; undo that first", record.task);
+        return Err(PlanRefusal::Refused(why));
+    }
+    if record.state == SiteState::Disabled {
+        return Err(PlanRefusal::Refused(format!("{name} is disabled; enable it first")));
+    }
+    let platform = records::platform(cx.facts, &record.platform, "")?;
+    let from = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
+    let old = records::platform(cx.facts, &trash.site.platform, "")?;
+    let host = records::host_of(cx.facts, &old.web_server)?;
+    let to = Place {
+        aliases: trash.site.aliases.clone(),
+        ..Place::on(&trash.site.name, &trash.site.platform, &old, host)
+    };
+    let mut plan = PlanBuilder::new(Some(record.name.as_str()));
+    plan.lock(format!("site {}", from.site), false);
+    plan.lock(format!("site {}", to.site), false);
+    plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
+    plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
+    plan.note("what visitors have changed since the migrate stays in its backup only");
+    let moving = Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false };
+    moving.take_back(&mut plan, &trash, finished.task.as_str(), params.redirect_old);
+    Ok(plan.build()?)
+}
+
+impl Move<'_> {
+    fn take_back(&self, plan: &mut PlanBuilder, trash: &TrashRecord, migrate: &str, redirected: bool) {
+        let (now, old) = (Store::of(self.record), Store::of(&trash.site));
+        let waits = trash.site.dir.clone();
+        let preflight = Preflight {
+            from: Some((self.from.clone(), now.clone())),
+            to: None,
+            to_server: None,
+            backup: true,
+            expects: Some((self.to.web_server.clone(), waits.clone())),
+            warnings_stop: false,
+        };
+        let found = plan.step("preflight", preflight, &[]);
+        let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);
+        let stores = vec![(now.clone(), self.from.clone()), (old.clone(), self.to.clone())];
+        let mut places = vec![self.from.clone()];
+        if !self.same_dir() || !self.same_vhost() {
+            places.push(self.to.clone());
+        }
+        let passing = vec![
+            (self.to.web_server.clone(), waits.clone()),
+            (self.from.web_server.clone(), self.from.trash(self.task())),
+        ];
+        let proof = FingerprintSite { places, passing, stores, platforms: Vec::new() };
+        plan.fingerprint(&proof, proof.resources());
+        let backed_up = plan.scope("backup", |plan| {
+            let description = format!("Generated before {migrate} was taken back");
+            let request =
+                backup::Request { description, compression: Compression::Zstd, exclude: Vec::new() };
+            backup::steps(plan, self.cx, &self.from, &now, request, &found)
+        });
+        let closed = plan.step("close", Close { place: self.from.clone(), saved }, &[&backed_up]);
+        let fenced = plan.step("fence", Fence { store: now, found: found.clone() }, &[&closed]);
+        let mut before: Vec<&dyn Named> = vec![&fenced];
+        let aside;
+        if self.same_dir() {
+            aside = plan.step("set_aside", SetAside { place: self.from.clone() }, &[&fenced]);
+            before.push(&aside);
+        }
+        let publish = Publish { to: self.to.clone(), from_dir: waits };
+        let published = plan.step("publish", publish, &before);
+        let unlocked = plan.step("unfence", Unfence { store: old.clone() }, &[&published]);
+        let redirect: Option<Ref<Option<SavedFile>>> =
+            redirected.then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
+        let checked = self.hidden_over(plan, redirect, &unlocked);
+        let commit = CommitMove {
+            old: self.record.clone(),
+            old_trash: self.from.trash(self.task()),
+            hold_ms: self.hold_ms,
+            to: self.to.clone(),
+            store: old,
+            takes_back: Some(migrate.to_owned()),
+        };
+        let committed = plan.step("commit", commit, &[&checked]);
+        self.after(plan, &committed);
+    }
+}
