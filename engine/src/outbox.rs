@@ -106,8 +106,35 @@ pub trait Outbox: Send + Sync + 'static {
     fn callback(&self, id: &str) -> Result<Option<Callback>, ReadError>;
     /// Callbacks, newest first, at most `limit`, older than `before` (an id).
     fn callbacks(&self, before: Option<&str>, limit: usize) -> Result<Vec<Callback>, ReadError>;
+    /// The same of those that are about a task, or go to a receiver.
+    fn callbacks_of(
+        &self,
+        of: CallbacksOf<'_>,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Callback>, ReadError>;
     /// The attempts of a callback, oldest first.
     fn deliveries(&self, id: &str) -> Result<Vec<Delivery>, ReadError>;
+}
+
+/// Which callbacks are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallbacksOf<'a> {
+    /// Those about a task.
+    Task(&'a TaskId),
+    /// Those to a receiver: an endpoint's name, or a URL, as the callbacks have it.
+    Endpoint(&'a str),
+}
+
+impl CallbacksOf<'_> {
+    /// Whether a callback is one of them.
+    #[must_use]
+    pub fn contains(&self, callback: &Callback) -> bool {
+        match *self {
+            Self::Task(task) => callback.task == *task,
+            Self::Endpoint(endpoint) => callback.endpoint == endpoint,
+        }
+    }
 }
 
 /// Delays before attempts 1, 2, ...: Standard Webhooks' schedule, 75 hours and 35 minutes in all.

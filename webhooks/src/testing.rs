@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use kedge_engine::outbox::{Callback, CallbackStatus, Delivery, Outbox};
+use kedge_engine::outbox::{Callback, CallbackStatus, CallbacksOf, Delivery, Outbox};
 use kedge_engine::plan::Class;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::{
@@ -436,6 +436,18 @@ impl Outbox for FakeOutbox {
             .rev()
             .filter(|callback| before.is_none_or(|before| callback.id.as_str() < before));
         Ok(older.take(limit).cloned().collect())
+    }
+
+    fn callbacks_of(
+        &self,
+        of: CallbacksOf<'_>,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Callback>, ReadError> {
+        let mut found = self.callbacks(before, usize::MAX)?;
+        found.retain(|callback| of.contains(callback));
+        found.truncate(limit);
+        Ok(found)
     }
 
     fn deliveries(&self, id: &str) -> Result<Vec<Delivery>, ReadError> {

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use crate::journal::keys;
-use crate::outbox::{Callback, CallbackStatus, Delivery, NewCallback, Outbox};
+use crate::outbox::{Callback, CallbackStatus, CallbacksOf, Delivery, NewCallback, Outbox};
 use crate::store::{Batch, BlobId, CommitError, MAX_VALUE, ReadError, Store};
 use crate::task::{Millis, TaskView};
 
@@ -173,6 +173,26 @@ impl Outbox for StoreOutbox {
         rows.iter().map(|(_, value)| self.load(value)).collect()
     }
 
+    fn callbacks_of(
+        &self,
+        of: CallbacksOf<'_>,
+        before: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Callback>, ReadError> {
+        let prefix = match of {
+            CallbacksOf::Task(task) => keys::callbacks_of_task(task),
+            CallbacksOf::Endpoint(endpoint) => keys::callbacks_to(endpoint),
+        };
+        let before = before.map(|id| [&prefix, id.as_bytes()].concat());
+        let rows = self.store.scan_back(&prefix, before.as_deref(), limit)?;
+        let ids = rows.iter().map(|(key, _)| String::from_utf8_lossy(&key[prefix.len()..]).into_owned());
+        let read = |id: String| {
+            let missing = || ReadError::Damaged(format!("the callback {id} is missing"));
+            self.callback(&id)?.ok_or_else(missing)
+        };
+        ids.map(read).collect()
+    }
+
     fn deliveries(&self, id: &str) -> Result<Vec<Delivery>, ReadError> {
         let rows = self.store.scan(&keys::deliveries(id), None, MAX_DELIVERIES)?;
         let read = |value: &[u8]| {
@@ -211,6 +231,9 @@ pub(super) async fn queue_callbacks(
             let body = std::mem::take(&mut stored.callback.body);
             stored.body_blob = Some(store.put_blob(body.into_bytes()).await?);
             value = encode(&stored)?;
+        }
+        for of in [keys::callbacks_of_task(&task.id), keys::callbacks_to(&stored.callback.endpoint)] {
+            batch.put([&of, id.as_bytes()].concat(), b"");
         }
         batch.put(keys::callback(&id), value);
         batch.put(keys::due(now, &id), id.as_bytes());

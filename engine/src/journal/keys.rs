@@ -1,6 +1,10 @@
 //! Keys of the journal: one tree, a letter for each family, big-endian numbers. Bytes only: it reads and writes nothing.
 
+use crate::store::BlobId;
 use crate::task::{Millis, TaskId};
+
+/// Longest name of a receiver that stands in a key as it is, in bytes: URLs are longer.
+const MAX_ENDPOINT: usize = 128;
 
 /// Heads, all of them: `h/<task>`.
 pub const HEADS: &[u8] = b"h/";
@@ -101,6 +105,21 @@ pub fn record(family: &str, name: &str) -> Vec<u8> {
 #[must_use]
 pub fn callback(id: &str) -> Vec<u8> {
     join(&[CALLBACKS, id.as_bytes()])
+}
+
+/// The callbacks of a task: `m/<task>/<id>`, without a value.
+#[must_use]
+pub fn callbacks_of_task(task: &TaskId) -> Vec<u8> {
+    join(&[b"m/", task.as_str().as_bytes(), b"/"])
+}
+
+/// The callbacks to a receiver: `n/<name>\0<id>`, without a value. Long names are there by their hash.
+#[must_use]
+pub fn callbacks_to(endpoint: &str) -> Vec<u8> {
+    if endpoint.len() <= MAX_ENDPOINT && !endpoint.contains('\0') {
+        return join(&[b"n/", endpoint.as_bytes(), b"\0"]);
+    }
+    join(&[b"n/", BlobId::of(endpoint.as_bytes()).as_str().as_bytes(), b"\0"])
 }
 
 /// When a callback is due.

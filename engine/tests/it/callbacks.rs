@@ -1,7 +1,7 @@
 //! The outbox: queued with the change that it tells, due by time, delivered by somebody else, replayed on request.
 
 use kedge_engine::journal::keys;
-use kedge_engine::outbox::{CallbackStatus, Delivery, Outbox as _, after_failure};
+use kedge_engine::outbox::{CallbackStatus, CallbacksOf, Delivery, Outbox as _, after_failure};
 use kedge_engine::ports::Clock as _;
 use kedge_engine::store::{CommitError, Store as _};
 use kedge_engine::testing::runtime::EPOCH;
@@ -184,4 +184,34 @@ fn two_deliverers_do_not_record_over_each_other() {
     let [one, two] = answers.as_slice() else { panic!("{answers:?}") };
     assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
     assert!(rig.store.get(&keys::delivery(&id, 1)).unwrap().is_some());
+}
+
+#[test]
+fn callbacks_are_found_by_task_and_by_receiver() {
+    let rig = rig();
+    let (one, two) = (rig.run(), rig.run());
+    let outbox = rig.engine.outbox();
+    let all = outbox.callbacks(None, 100).unwrap();
+    for (of, count) in [
+        (CallbacksOf::Task(&one), 2),
+        (CallbacksOf::Task(&two), 2),
+        (CallbacksOf::Endpoint("ci"), 4),
+        (CallbacksOf::Endpoint("c"), 0),
+    ] {
+        let wanted: Vec<_> = all.iter().filter(|callback| of.contains(callback)).cloned().collect();
+        assert_eq!(wanted.len(), count);
+        assert_eq!(outbox.callbacks_of(of, None, 100).unwrap(), wanted, "{of:?}");
+        if let [newest, rest @ ..] = wanted.as_slice() {
+            let next = outbox.callbacks_of(of, Some(&newest.id), 1).unwrap();
+            assert_eq!(next, rest[..1.min(rest.len())], "{of:?}, page by page");
+        }
+    }
+}
+
+#[test]
+fn receivers_with_long_names_have_keys_of_their_own() {
+    let url = |end: &str| format!("https://ci.example.test/{}{end}", "x".repeat(400));
+    let (one, two) = (keys::callbacks_to(&url("1")), keys::callbacks_to(&url("2")));
+    assert!(one != two && one.len() < 200 && one.ends_with(b"\0"));
+    assert_eq!(keys::callbacks_to("ci"), b"n/ci\0");
 }
