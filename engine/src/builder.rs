@@ -27,6 +27,12 @@ impl<T> Named for Ref<T> {
     }
 }
 
+impl<N: Named + ?Sized> Named for Box<N> {
+    fn step_name(&self) -> &str {
+        (**self).step_name()
+    }
+}
+
 impl PlanBuilder {
     /// An empty plan about a site, or about none.
     #[must_use]

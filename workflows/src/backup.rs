@@ -76,6 +76,7 @@ impl Workflow for Backup {
                 backup: true,
                 expects: None,
                 warnings_stop: false,
+                may_be_broken: false,
             },
             &[],
         );

@@ -126,6 +126,7 @@ impl Copy<'_> {
             backup: false,
             expects: None,
             warnings_stop: false,
+            may_be_broken: false,
         };
         let found = plan.step("preflight", preflight, &[]);
         let proof = FingerprintSite {
@@ -185,7 +186,7 @@ impl Copy<'_> {
         };
         let rows = plan.step("copy_database", copy, &[user]);
         let settings = WriteSettings { to: self.to.clone(), store: new.clone() };
-        let settings = plan.step("write_settings", settings, &[&files]);
+        let settings = plan.step("write_settings", settings, &[&files, user]);
         let access = plan.step("fix_access", FixAccess { to: self.to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };
         let updated = plan.step("update_database", update, &[&access, &rows]);

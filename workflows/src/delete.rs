@@ -113,6 +113,7 @@ fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: Site
             backup: true,
             expects: None,
             warnings_stop: false,
+            may_be_broken: false,
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
@@ -197,6 +198,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
         backup: false,
         expects: Some((place.web_server.clone(), waits.clone())),
         warnings_stop: false,
+        may_be_broken: false,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

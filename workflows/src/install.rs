@@ -128,6 +128,7 @@ fn build(
             backup: false,
             expects: None,
             warnings_stop: false,
+            may_be_broken: false,
         },
         &[],
     );

@@ -17,6 +17,7 @@ mod params;
 mod place;
 mod purge;
 mod renaming;
+mod restore;
 mod steps;
 mod switch;
 
@@ -30,6 +31,7 @@ pub fn workflows() -> Vec<Box<dyn Workflow>> {
         Box::new(install::Install),
         Box::new(backup::Backup),
         Box::new(migrate::Migrate),
+        Box::new(restore::Restore),
         Box::new(clone::Clone),
         Box::new(switch::Disable),
         Box::new(switch::Enable),

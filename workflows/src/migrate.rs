@@ -1,7 +1,7 @@
 //! `migrate`: a site to another platform, another name, another database server, or any of them at once. The new side is built
 //! beside the old one, which is not touched; the old side goes to the trash, from where `undo` takes it back.
 
-mod take_back;
+pub(crate) mod take_back;
 
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
@@ -95,7 +95,9 @@ impl Workflow for Migrate {
     }
 
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-        take_back::plan(finished, cx)
+        let params: Params = parse(finished.params)?;
+        let name = params.new_site.as_ref().unwrap_or(&params.site);
+        take_back::plan(finished.task.as_str(), cx, name, params.hold.0, params.redirect_old)
     }
 }
 
@@ -162,13 +164,19 @@ fn notes(plan: &mut PlanBuilder, from: &Place, to: &Place) {
 }
 
 /// What all parts of the plan need to know.
-struct Move<'a> {
-    cx: &'a PlanCx<'a>,
-    record: &'a SiteRecord,
-    from: Place,
-    to: Place,
-    hold_ms: u64,
-    redirect: bool,
+pub(crate) struct Move<'a> {
+    /// The plan's circumstances.
+    pub(crate) cx: &'a PlanCx<'a>,
+    /// The site as it is.
+    pub(crate) record: &'a SiteRecord,
+    /// The side that is there.
+    pub(crate) from: Place,
+    /// The new side.
+    pub(crate) to: Place,
+    /// How long the old side is kept.
+    pub(crate) hold_ms: u64,
+    /// Whether visitors of the old name are sent on.
+    pub(crate) redirect: bool,
 }
 
 impl Move<'_> {
@@ -203,6 +211,7 @@ impl Move<'_> {
                 backup: true,
                 expects: None,
                 warnings_stop: !acknowledged,
+                may_be_broken: false,
             },
             &[],
         );
@@ -247,7 +256,7 @@ impl Move<'_> {
         Ok(())
     }
 
-    fn proof(&self, plan: &mut PlanBuilder, old: &Store, prepared: bool) {
+    pub(crate) fn proof(&self, plan: &mut PlanBuilder, old: &Store, prepared: bool) {
         let mut places = vec![self.from.clone()];
         if !self.same_dir() || !self.same_vhost() {
             places.push(self.to.clone());
@@ -290,7 +299,7 @@ impl Move<'_> {
     }
 
     /// The switch: the new side in place and checked, the decision, the doors open, the old side in the trash.
-    fn switch(&self, plan: &mut PlanBuilder, new: &Store, built: &dyn Named, found: &Ref<Found>) {
+    pub(crate) fn switch(&self, plan: &mut PlanBuilder, new: &Store, built: &dyn Named, found: &Ref<Found>) {
         let aside;
         let mut before: Vec<&dyn Named> = vec![built, found];
         if self.same_dir() {

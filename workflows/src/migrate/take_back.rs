@@ -1,14 +1,14 @@
-//! Takes a finished migrate back within its hold: the same switch in the other direction, onto the side that waits in the trash. What
+//! Takes a finished migrate or restore back within its hold: the same switch in the other direction, onto the side that waits in the trash. What
 //! visitors have written since stays in a backup.
 
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
-use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal};
+use kedge_engine::workflow::{PlanCx, PlanRefusal};
 
-use super::{Move, Params};
+use super::Move;
 use crate::backup;
-use crate::params::parse;
+use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile};
 use crate::records::{self, PREPARED, SiteState, TrashRecord};
@@ -20,16 +20,19 @@ use crate::steps::registry::CommitMove;
 use crate::steps::vhost::{Close, SaveVhost};
 
 /// The plan that takes a finished migrate back: the same switch in the other direction, onto the side in the trash.
-pub(super) fn plan(finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+pub(crate) fn plan(
+    task: &str,
+    cx: &PlanCx<'_>,
+    name: &SiteName,
+    hold_ms: u64,
+    redirected: bool,
+) -> Result<Plan, PlanRefusal> {
     let gone = || {
         PlanRefusal::Refused("the old side is not in the trash any more: nothing to go back to".to_owned())
     };
-    let trash: TrashRecord =
-        records::find(cx.facts, records::TRASH, finished.task.as_str())?.ok_or_else(gone)?;
-    let params: Params = parse(finished.params)?;
-    let name = params.new_site.as_ref().unwrap_or(&params.site);
+    let trash: TrashRecord = records::find(cx.facts, records::TRASH, task)?.ok_or_else(gone)?;
     let record = records::site(cx.facts, name, "")?;
-    if record.task != finished.task.as_str() {
+    if record.task != task {
         let why = format!("{name} was changed since, by {}; undo that first", record.task);
         return Err(PlanRefusal::Refused(why));
     }
@@ -49,9 +52,9 @@ pub(super) fn plan(finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan,
     plan.lock(format!("site {}", to.site), false);
     plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
     plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
-    plan.note("what visitors have changed since the migrate stays in its backup only");
-    let moving = Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false };
-    moving.take_back(&mut plan, &trash, finished.task.as_str(), params.redirect_old);
+    plan.note("what visitors have changed since then stays in the backup of this undo only");
+    let moving = Move { cx, record: &record, from, to, hold_ms, redirect: false };
+    moving.take_back(&mut plan, &trash, task, redirected);
     Ok(plan.build()?)
 }
 
@@ -66,6 +69,7 @@ impl Move<'_> {
             backup: true,
             expects: Some((self.to.web_server.clone(), waits.clone())),
             warnings_stop: false,
+            may_be_broken: false,
         };
         let found = plan.step("preflight", preflight, &[]);
         let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);

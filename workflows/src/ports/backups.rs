@@ -19,6 +19,13 @@ pub trait Backups: Send + Sync {
     async fn remove(&self, name: &str, task: &str) -> PortResult<()>;
     /// The archive, if it is complete.
     async fn stat(&self, name: &str) -> PortResult<Option<BackupInfo>>;
+    /// Reads an archive of ours or of Aegir through, as `verify` does, and tells what is in it. Refuses what is damaged, cut off or no
+    /// backup of a site.
+    async fn contents(&self, name: &str) -> PortResult<Contents>;
+    /// The dump in an archive. Ends with an error if it is cut off.
+    async fn database(&self, name: &str) -> PortResult<ByteStream>;
+    /// The site's members of an archive as a tar stream, without the dump and the manifest.
+    async fn files(&self, name: &str) -> PortResult<ByteStream>;
     /// Room in the backup directory, in bytes.
     async fn free_bytes(&self) -> PortResult<u64>;
 }
@@ -75,4 +82,39 @@ pub struct BackupInfo {
     pub members: u64,
     /// Bytes of SQL.
     pub database_bytes: u64,
+}
+
+/// What an archive holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The archive.
+    pub info: BackupInfo,
+    /// Whether it has a dump.
+    pub database: bool,
+    /// Whether it has files of a site.
+    pub files: bool,
+    /// Where its site was; `None` where the archive does not tell (Aegir's do not).
+    pub origin: Option<Origin>,
+}
+
+/// Where a site was when it was backed up: what its content names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its name.
+    pub site: String,
+    /// Its directory.
+    pub dir: String,
+    /// Its platform's root.
+    pub root: String,
+    /// The application.
+    pub app: String,
+}
+
+impl Origin {
+    /// What the manifest of an archive tells.
+    #[must_use]
+    pub fn of(manifest: &serde_json::Value) -> Option<Self> {
+        let text = |field: &str| manifest[field].as_str().map(str::to_owned);
+        Some(Self { site: text("site")?, dir: text("dir")?, root: text("root")?, app: text("app")? })
+    }
 }

@@ -136,16 +136,17 @@ pub(crate) struct CopyDatabase {
     pub(crate) moves: Vec<(String, String)>,
 }
 
-impl CopyDatabase {
-    fn rewriter(&self) -> Result<SqlRewriter, StepError> {
-        let bad = |error: crate::rewrite::BadPair| StepError::fatal(format!("the rewrite: {error}"));
-        let names = self.rename.iter().chain(&self.also);
-        let mut pairs: Vec<Pair> = names.map(|(from, to)| Pair::host(from, to)).collect();
-        for (from, to) in &self.moves {
-            pairs.push(Pair::path(from, to).map_err(bad)?);
-        }
-        Ok(SqlRewriter::new(Arc::new(Rewrite::new(pairs).map_err(bad)?)))
+/// The rewrite of a dump: host names, and paths.
+pub(super) fn rewriter<'n>(
+    names: impl IntoIterator<Item = &'n (SiteName, SiteName)>,
+    moves: &[(String, String)],
+) -> Result<SqlRewriter, StepError> {
+    let bad = |error: crate::rewrite::BadPair| StepError::fatal(format!("the rewrite: {error}"));
+    let mut pairs: Vec<Pair> = names.into_iter().map(|(from, to)| Pair::host(from, to)).collect();
+    for (from, to) in moves {
+        pairs.push(Pair::path(from, to).map_err(bad)?);
     }
+    Ok(SqlRewriter::new(Arc::new(Rewrite::new(pairs).map_err(bad)?)))
 }
 
 impl Step for CopyDatabase {
@@ -171,7 +172,10 @@ impl Step for CopyDatabase {
         // From the start, whatever an earlier attempt left.
         target.empty_schema(&to, &mark).await?;
         let total = source.schema_facts(&from).await?.bytes;
-        let (sql, report) = rewrite_stream(source.dump(&from).await?, self.rewriter()?);
+        let (sql, report) = rewrite_stream(
+            source.dump(&from).await?,
+            rewriter(self.rename.iter().chain(&self.also), &self.moves)?,
+        );
         let imported = target.import(&to, &mark, &self.to.login(user), counted(cx, sql, total)).await?;
         let report =
             report.report().ok_or_else(|| StepError::retryable("the copy ended before the dump did"))?;

@@ -13,7 +13,7 @@ const COPY_LIMIT_MS: u64 = 7_200_000;
 /// Half an hour: looking at every inode of a large site.
 const WALK_LIMIT_MS: u64 = 1_800_000;
 
-fn stage_access() -> Access {
+pub(super) fn stage_access() -> Access {
     Access { mode: 0o755, user: None, group: None }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod removal;
+pub(crate) mod restore;
 pub(crate) mod vhost;
 
 use kedge_engine::step::StepKinds;
@@ -58,6 +59,9 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<registry::CommitPurge>()
         .with::<vhost::Disable>()
         .with::<vhost::RemoveVhost>()
+        .with::<restore::ReadBackup>()
+        .with::<restore::UnpackFiles>()
+        .with::<restore::ImportBackup>()
         .with::<removal::Survey>()
         .with::<removal::LockAccount>()
         .with::<removal::RemoveDir>()

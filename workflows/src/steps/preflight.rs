@@ -26,6 +26,9 @@ pub(crate) struct Preflight {
     /// Whether to stop at what only may be a mistake.
     #[serde(default)]
     pub(crate) warnings_stop: bool,
+    /// The site that is there may be broken: a restore is to mend it.
+    #[serde(default)]
+    pub(crate) may_be_broken: bool,
 }
 
 /// What was found.
@@ -131,7 +134,7 @@ impl Preflight {
         found.database_bytes = holds.bytes;
         found.charset = Some(holds.charset.clone());
         found.account_locked = server.account_locked(&user).await?;
-        if place.app == AppKind::Plain {
+        if place.app == AppKind::Plain || self.may_be_broken {
             return Ok((None, holds));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::Faults;
-use super::tar::{TarMember, tar_members};
-use crate::ports::{BackupInfo, BackupRequest, Backups, ByteStream, PortError, PortResult};
+use super::tar::{TarMember, tar_archive, tar_members};
+use crate::ports::{BackupInfo, BackupRequest, Backups, ByteStream, Contents, Origin, PortError, PortResult};
 
 /// Members of archives that are the writer's own.
 const OUR_MEMBERS: [&str; 2] = ["./database.sql", "./.kedge-manifest.json"];
@@ -77,6 +78,15 @@ impl FakeBackups {
         self.lock().archives.get(name).cloned()
     }
 
+    /// Gives an archive another name beside its own, as a person does who copies one into the directory.
+    pub fn copy(&self, name: &str, to: &str) {
+        let mut dir = self.lock();
+        if let Some(mut archive) = dir.archives.get(name).cloned() {
+            archive.info = info(to, archive.database.as_deref(), archive.files.as_deref(), &archive.manifest);
+            dir.archives.insert(to.to_owned(), archive);
+        }
+    }
+
     /// Damages an archive, as a disk does.
     pub fn damage(&self, name: &str) {
         if let Some(archive) = self.lock().archives.get_mut(name) {
@@ -87,6 +97,11 @@ impl FakeBackups {
     /// Sets how much room there is.
     pub fn set_free(&self, bytes: u64) {
         self.lock().free = bytes;
+    }
+
+    fn there(&self, name: &str) -> PortResult<FakeArchive> {
+        checked(name)?;
+        self.archive(name).ok_or_else(|| PortError::Refused(format!("there is no archive {name}")))
     }
 
     fn lock(&self) -> MutexGuard<'_, Dir> {
@@ -185,6 +200,29 @@ impl Backups for FakeBackups {
         Ok(self.archive(name).map(|archive| archive.info))
     }
 
+    async fn contents(&self, name: &str) -> PortResult<Contents> {
+        let info = self.verify(name).await?;
+        let archive = self.there(name)?;
+        Ok(Contents {
+            info,
+            database: archive.database.is_some(),
+            files: archive.files.is_some(),
+            origin: Origin::of(&archive.manifest),
+        })
+    }
+
+    async fn database(&self, name: &str) -> PortResult<ByteStream> {
+        self.faults.before("backups.database", name)?;
+        let sql = self.there(name)?.database;
+        Ok(pieces(&sql.ok_or_else(|| PortError::Refused(format!("{name} has no dump")))?))
+    }
+
+    async fn files(&self, name: &str) -> PortResult<ByteStream> {
+        self.faults.before("backups.files", name)?;
+        let members = self.there(name)?.files;
+        Ok(pieces(&tar_archive(&members.ok_or_else(|| PortError::Refused(format!("{name} has no files")))?)))
+    }
+
     async fn free_bytes(&self) -> PortResult<u64> {
         self.faults.before("backups.free_bytes", "")?;
         Ok(self.lock().free)
@@ -197,6 +235,11 @@ fn checked(name: &str) -> PortResult<()> {
         return Ok(());
     }
     Err(PortError::Refused(format!("{name:?} is not the name of an archive")))
+}
+
+fn pieces(bytes: &[u8]) -> ByteStream {
+    let pieces: Vec<_> = bytes.chunks(4096).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    Box::pin(futures::stream::iter(pieces))
 }
 
 async fn collect(stream: Option<ByteStream>) -> PortResult<Option<Vec<u8>>> {

@@ -7,11 +7,11 @@
 )]
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde_json::json;
 
-use super::tar::{TarMember, tar_archive};
-use crate::ports::{BackupRequest, Backups, ByteStream, Compression, PortError};
+use super::tar::{TarMember, tar_archive, tar_members};
+use crate::ports::{BackupRequest, Backups, ByteStream, Compression, PortError, PortResult};
 
 const SQL: &str =
     "CREATE TABLE t (a int);\nINSERT INTO t VALUES (1);\n-- Dump completed on 2026-11-22 10:00:00\n";
@@ -26,6 +26,9 @@ pub async fn backups_contract(backups: &dyn Backups) {
     only_what_is_of_the_same_task_is_replaced_or_removed(backups).await;
     what_a_site_must_not_bring_is_left_out(backups).await;
     a_cut_dump_is_found(backups).await;
+    for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+        what_is_in_it_comes_out_again(backups, compression).await;
+    }
     assert!(backups.free_bytes().await.expect("room") > 0);
 }
 
@@ -82,6 +85,37 @@ async fn an_archive_reads_back_as_written(backups: &dyn Backups, compression: Co
     assert_eq!(backups.verify(&name).await, Ok(written.clone()));
     assert_eq!((written.members, written.database_bytes), (site().len() as u64 + 1, 0));
     backups.remove(&name, "t1").await.expect("it is removed");
+}
+
+async fn all_of(stream: PortResult<ByteStream>) -> Vec<u8> {
+    let mut stream = stream.expect("a stream");
+    let mut all = Vec::new();
+    while let Some(piece) = stream.next().await {
+        all.extend_from_slice(&piece.expect("whole"));
+    }
+    all
+}
+
+async fn what_is_in_it_comes_out_again(backups: &dyn Backups, compression: Compression) {
+    let name = format!("b.test-20261122.100000{}", compression.suffix());
+    let manifest = json!({"task": "t1", "site": "b.test", "dir": "/srv/p/sites/b.test", "root": "/srv/p", "app": "plain"});
+    let written =
+        backups.write(BackupRequest { manifest, ..request(&name, compression) }).await.expect("an archive");
+    let contents = backups.contents(&name).await.expect("what is in it");
+    assert_eq!((contents.info, contents.database, contents.files), (written, true, true));
+    let origin = contents.origin.expect("where it was");
+    assert_eq!((origin.site.as_str(), origin.root.as_str()), ("b.test", "/srv/p"));
+    assert_eq!(all_of(backups.database(&name).await).await, SQL.as_bytes());
+    let members = tar_members(&all_of(backups.files(&name).await).await).expect("a whole tar stream");
+    assert_eq!(members, site(), "without the dump and the manifest");
+    backups.remove(&name, "t1").await.expect("it is removed");
+    for gone in [
+        backups.database(&name).await.err(),
+        backups.files(&name).await.err(),
+        backups.contents(&name).await.err(),
+    ] {
+        assert!(matches!(gone, Some(PortError::Refused(_))), "{gone:?}");
+    }
 }
 
 async fn names_are_checked(backups: &dyn Backups) {

@@ -22,6 +22,7 @@ pub(crate) struct Scene {
 
 const EXAMPLE: &str = "as in its example";
 const SHOP: &str = "shop.example.test";
+const BACKUP: &str = "shop.example.test-20261122.100000_abcdef.tar.zst";
 
 /// Other ways of using a workflow: its name, what is special, the parameters.
 fn variations() -> Vec<(&'static str, &'static str, Value)> {
@@ -57,6 +58,17 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             "of a disabled site, to another host",
             json!({ "site": "closed.example.test", "new_site": "staging.example.test",
                     "target_platform": "wordpress-far", "target_database_server": "db2" }),
+        ),
+        (
+            "restore",
+            "of the files, on another platform",
+            json!({ "site": SHOP, "backup": BACKUP, "parts": "files", "target_platform": "wordpress-68" }),
+        ),
+        ("restore", "of the database", json!({ "site": SHOP, "backup": BACKUP, "parts": "database" })),
+        (
+            "restore",
+            "on another host",
+            json!({ "site": SHOP, "backup": BACKUP, "target_platform": "wordpress-far" }),
         ),
         ("delete", "by force", json!({ "site": "closed.example.test", "force": true })),
         ("purge", "of one site", json!({ "site": "old.example.test" })),
@@ -113,7 +125,25 @@ pub(crate) fn usual() -> Base {
         }
     }
     base.now += 3_600_000;
+    // A backup under the name that the example of a restore has; the shop has changed since.
+    base = task(&base, "backup", json!({ "site": SHOP }));
+    let backups = base.world.backup_dir();
+    let made = backups.names().into_iter().rfind(|name| name.starts_with(SHOP)).expect("the shop's backup");
+    backups.copy(&made, BACKUP);
+    change(&base.world);
     base
+}
+
+/// What visitors have done since the backup.
+fn change(world: &FakeWorld) {
+    world
+        .disk("host1")
+        .write(&format!("/srv/platforms/61/sites/{SHOP}/wp-content/uploads/new.txt"), b"new".to_vec());
+    let schema = DatabaseName::parse("shopexampletest").unwrap();
+    let changed = world.database_server("db1").with_tables(&schema, |tables| {
+        tables.get_mut("wp_orders").expect("orders").insert(&["Late", "http://elsewhere.example.test/"]);
+    });
+    changed.expect("the shop's schema");
 }
 
 /// The shop gets content.
