@@ -4,6 +4,7 @@
 mod pack;
 mod read;
 mod spool;
+mod unpack;
 mod write;
 
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ use std::pin::pin;
 use async_trait::async_trait;
 use futures::StreamExt;
 use kedge_workflows::ports::{
-    BackupInfo, BackupRequest, Backups, ByteStream, Compression, PortError, PortResult,
+    BackupInfo, BackupRequest, Backups, ByteStream, Compression, Contents, PortError, PortResult,
 };
 use tokio::sync::mpsc;
 
@@ -30,6 +31,9 @@ const PIECES: usize = 16;
 /// Longest name of an archive: a file name has 255 bytes, and archives that are being written have a longer one.
 const MAX_NAME: usize = 230;
 
+/// Where pieces of an archive go that is read.
+type Sent = mpsc::Sender<PortResult<bytes::Bytes>>;
+
 /// The backup directory.
 #[derive(Clone, Debug)]
 pub struct LocalBackups {
@@ -40,6 +44,24 @@ impl LocalBackups {
     /// Backups in this directory, which is made (0700) when the first one is written.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self { dir: dir.into() }
+    }
+
+    /// What a worker on a thread of its own reads, piece by piece; its first word is an error or a piece.
+    async fn stream(
+        &self,
+        work: impl FnOnce(&Path, &Sent) -> PortResult<()> + Send + 'static,
+    ) -> PortResult<ByteStream> {
+        let dir = self.dir.clone();
+        let (sender, mut pieces) = mpsc::channel(PIECES);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = work(&dir, &sender) {
+                // A reader that is gone does not want to know.
+                sender.blocking_send(Err(error)).ok();
+            }
+        });
+        let first = pieces.recv().await.transpose()?;
+        let rest = futures::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+        Ok(Box::pin(futures::stream::iter(first.map(Ok)).chain(rest)))
     }
 
     /// Does disk work on a thread of its own.
@@ -120,6 +142,21 @@ impl Backups for LocalBackups {
     async fn stat(&self, name: &str) -> PortResult<Option<BackupInfo>> {
         let name = checked(name)?.to_owned();
         self.on_disk(move |dir| Ok(read::read(dir, &name)?.map(|seen| seen.info))).await
+    }
+
+    async fn contents(&self, name: &str) -> PortResult<Contents> {
+        let name = checked(name)?.to_owned();
+        self.on_disk(move |dir| unpack::contents(dir, &name)).await
+    }
+
+    async fn database(&self, name: &str) -> PortResult<ByteStream> {
+        let name = checked(name)?.to_owned();
+        self.stream(move |dir, sender| unpack::database(dir, &name, sender)).await
+    }
+
+    async fn files(&self, name: &str) -> PortResult<ByteStream> {
+        let name = checked(name)?.to_owned();
+        self.stream(move |dir, sender| unpack::files(dir, &name, sender)).await
     }
 
     async fn free_bytes(&self) -> PortResult<u64> {

@@ -21,7 +21,8 @@ const TRAILER: &[u8] = b"-- Dump completed";
 /// What an archive holds.
 pub(super) struct Seen {
     pub(super) info: BackupInfo,
-    pub(super) manifest: Value,
+    /// What it says of itself; Aegir's archives say nothing.
+    pub(super) manifest: Option<Value>,
     database: Option<Dump>,
 }
 
@@ -54,17 +55,28 @@ pub(super) fn read(dir: &Path, name: &str) -> PortResult<Option<Seen>> {
         }
     }
     let (bytes, sha256) = archive.into_inner().finish().map_err(broken)?;
-    let manifest =
-        manifest.ok_or_else(|| refused(name, "it is cut off, or not an archive of ours: no manifest"))?;
     let database_bytes = database.as_ref().map_or(0, |dump: &Dump| dump.bytes);
     let info = BackupInfo { name: name.to_owned(), bytes, sha256, members, database_bytes };
     Ok(Some(Seen { info, manifest, database }))
 }
 
 impl Seen {
+    /// Whether it has a dump, and whether it has members of a site.
+    pub(super) fn parts(&self) -> (bool, bool) {
+        let own = u64::from(self.database.is_some()) + u64::from(self.manifest.is_some());
+        (self.database.is_some(), self.info.members > own)
+    }
+
+    /// Whether the dump is there and whole: of an archive without a manifest nothing else can be told.
+    pub(super) fn has_whole_dump(&self) -> bool {
+        self.database.as_ref().is_some_and(|dump| dump.complete)
+    }
+
     /// Compares what is there with what the manifest says.
     pub(super) fn check(&self, name: &str) -> PortResult<()> {
-        let says = |key: &str| self.manifest.get("contents").and_then(|contents| contents.get(key));
+        let no_manifest = || refused(name, "it is cut off, or not an archive of ours: no manifest");
+        let manifest = self.manifest.as_ref().ok_or_else(no_manifest)?;
+        let says = |key: &str| manifest.get("contents").and_then(|contents| contents.get(key));
         if says("members").and_then(Value::as_u64) != Some(self.info.members) {
             return Err(refused(name, "it has not as many members as its manifest says"));
         }

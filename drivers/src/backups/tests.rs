@@ -223,3 +223,50 @@ async fn a_full_disk_is_told_and_cleaned_up() {
         assert_eq!(names(&root), Vec::<String>::new());
     }
 }
+
+/// An archive as Aegir makes it: no manifest, the dump somewhere among the members.
+fn aegir(dump: &[u8]) -> Vec<u8> {
+    let mut archive =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let mut add = |path: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        // The builder would leave out the ./ that tar itself writes.
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_cksum();
+        archive.append(&header, bytes).unwrap();
+    };
+    add("./settings.php", b"<?php");
+    add("./database.sql", dump);
+    add("./files/picture", &[7; 90_000]);
+    archive.into_inner().unwrap().finish().unwrap()
+}
+
+#[tokio::test]
+async fn an_archive_of_aegir_is_read_and_a_damaged_one_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    let name = "old.test-20200101.000000.tar.gz";
+    let dump = b"CREATE TABLE t (a int);\n-- Dump completed on 2020-01-01  0:00:00\n";
+    let whole = aegir(dump);
+    fs::write(dir.path().join(name), &whole).unwrap();
+    let contents = backups.contents(name).await.unwrap();
+    assert_eq!((contents.database, contents.files, contents.origin), (true, true, None));
+    let stream = backups.database(name).await.unwrap();
+    let sql: Vec<u8> = stream.map(|piece| piece.unwrap().to_vec()).concat().await;
+    assert_eq!(sql, dump);
+    assert!(
+        matches!(backups.verify(name).await, Err(PortError::Refused(why)) if why.contains("no manifest"))
+    );
+    for cut in (0..whole.len()).step_by(7) {
+        fs::write(dir.path().join(name), &whole[..cut]).unwrap();
+        assert!(backups.contents(name).await.is_err(), "cut at {cut} of {}", whole.len());
+    }
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for foreign in [flipped, aegir(b"INSERT INTO t VALUES (1"), b"PK\x03\x04 a zip file".to_vec()] {
+        fs::write(dir.path().join(name), foreign).unwrap();
+        assert!(matches!(backups.contents(name).await, Err(PortError::Refused(_))));
+    }
+}

@@ -79,7 +79,7 @@ impl Archive<'_> {
 
         let (mut reader, mut out) = (Reader::default(), Vec::new());
         while let Piece::Files(bytes) = piece {
-            let wanted = |member: &Member| Ok::<_, TarError>(!self.is_ours(member, &mut written.left_out));
+            let wanted = |member: &Member| Ok::<_, TarError>(!self.left_out(member, &mut written.left_out));
             reader
                 .push(&bytes, &mut out, wanted)
                 .map_err(|why| refused(self.name, &format!("its files: {why}")))?;
@@ -116,16 +116,17 @@ impl Archive<'_> {
         let task = self.manifest.get("task").ok_or_else(theirs)?;
         // What cannot be read is not known to be ours.
         let there = read::read(self.dir, self.name).ok().flatten().ok_or_else(theirs)?;
-        if there.manifest.get("task") == Some(task) { Ok(()) } else { Err(theirs()) }
+        if there.manifest.as_ref().and_then(|manifest| manifest.get("task")) == Some(task) {
+            Ok(())
+        } else {
+            Err(theirs())
+        }
     }
 
     /// Whether a member of the site has a name that is the writer's own: left over from a crash of another tool, or worse. It would
     /// take the place of the dump when the archive is unpacked.
-    fn is_ours(&self, member: &Member, left_out: &mut Vec<String>) -> bool {
-        let plain: Vec<&[u8]> =
-            member.path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-        let ours =
-            [DATABASE, MANIFEST].iter().any(|name| plain == [name.trim_start_matches("./").as_bytes()]);
+    fn left_out(&self, member: &Member, left_out: &mut Vec<String>) -> bool {
+        let ours = is_ours(member);
         if ours && left_out.len() < MAX_LEFT_OUT {
             let path = String::from_utf8_lossy(&member.path).into_owned();
             tracing::warn!(backup = self.name, path, "a file of the site was left out of its backup");
@@ -149,6 +150,13 @@ impl Archive<'_> {
         let text = serde_json::to_vec_pretty(&manifest);
         text.map_err(|error| refused(self.name, &format!("its manifest cannot be written: {error}")))
     }
+}
+
+/// Whether a member is the dump or the manifest, however its path is written.
+pub(super) fn is_ours(member: &Member) -> bool {
+    let plain: Vec<&[u8]> =
+        member.path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    [DATABASE, MANIFEST].iter().any(|name| plain == [name.trim_start_matches("./").as_bytes()])
 }
 
 /// The next piece; a channel that ends without the last word means that the archive is not wanted any more.
