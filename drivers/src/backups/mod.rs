@@ -122,7 +122,7 @@ impl Backups for LocalBackups {
         self.on_disk(move |dir| {
             // What is damaged tells nothing, and is no backup of anybody's.
             if let Ok(Some(there)) = read::read(dir, &name)
-                && there.manifest.get("task").and_then(serde_json::Value::as_str) != Some(task.as_str())
+                && there.task() != Some(task.as_str())
             {
                 return Err(PortError::NotOurs(format!("backup {name}: it is not of {task}")));
             }

@@ -61,6 +61,11 @@ pub(super) fn read(dir: &Path, name: &str) -> PortResult<Option<Seen>> {
 }
 
 impl Seen {
+    /// The task that made it, if it tells.
+    pub(super) fn task(&self) -> Option<&str> {
+        self.manifest.as_ref()?.get("task")?.as_str()
+    }
+
     /// Whether it has a dump, and whether it has members of a site.
     pub(super) fn parts(&self) -> (bool, bool) {
         let own = u64::from(self.database.is_some()) + u64::from(self.manifest.is_some());
