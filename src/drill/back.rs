@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use kedge_workflows::ports::{Mark, Scope, World as _};
 use kedge_workflows::records::{SiteRecord, TrashRecord};
 use serde::de::DeserializeOwned;
@@ -18,6 +18,8 @@ pub(crate) enum Inverse {
     Nothing,
     /// By its own undo.
     Undo,
+    /// By another task on the same site.
+    Task(&'static str),
     /// What it has made is removed.
     Remove,
 }
@@ -29,11 +31,16 @@ pub(crate) enum Inverse {
 pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
     Ok(match workflow {
         "backup" | "verify" => Inverse::Nothing,
-        "migrate" => Inverse::Undo,
-        "install" => Inverse::Remove,
+        "migrate" | "delete" => Inverse::Undo,
+        "disable" => Inverse::Task("enable"),
+        "enable" => Inverse::Task("disable"),
+        "install" | "clone" => Inverse::Remove,
+        "undelete" => bail!(
+            "a drill of undelete is refused: it begins with a deleted site; `kedge drill delete --undo` is the same way"
+        ),
         other => bail!(
             "a drill of {other} is refused: once it has succeeded there is no exact way back to the start, and the next crash \
-             point would begin with another site; drills are for install, backup and migrate"
+             point would begin with another world; drills are for install, clone, backup, migrate, disable, enable and delete"
         ),
     })
 }
@@ -70,7 +77,7 @@ impl Scene {
     /// When something of it cannot be removed.
     pub(crate) async fn purge(&self, start: &Records, now: &Records) -> Result<()> {
         for (_, trash) in new_records::<TrashRecord>("trash", start, now)? {
-            self.remove_side(&trash.site).await?;
+            self.remove_side(&trash.site, start).await?;
         }
         self.unprepare(start, now).await
     }
@@ -88,12 +95,17 @@ impl Scene {
                 server.restore_vhost(&site.name, None, &[file.sha256]).await?;
                 server.reload(&site.name, None).await?;
             }
-            self.remove_side(&site).await?;
+            self.remove_side(&site, start).await?;
         }
         self.unprepare(start, now).await
     }
 
-    async fn remove_side(&self, site: &SiteRecord) -> Result<()> {
+    async fn remove_side(&self, site: &SiteRecord, start: &Records) -> Result<()> {
+        for (_, kept) in new_records::<SiteRecord>("site", &Records::new(), start)? {
+            let database = (&kept.database_server, &kept.schema) == (&site.database_server, &site.schema);
+            let files = kept.platform == site.platform && kept.dir == site.dir;
+            ensure!(!database && !files, "what {} was at the start would be removed", kept.name);
+        }
         let platform = self.config.platforms.get(&site.platform).context("the platform is not configured")?;
         let within = format!("{}/sites", platform.root.trim_end_matches('/'));
         self.world.files(&platform.web_server, &scope())?.remove_tree(&site.dir, &within).await?;
@@ -111,5 +123,27 @@ impl Scene {
             app.unprepare_platform(&platform.root).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workflow_without_an_exact_way_back_is_refused() {
+        let refused: Vec<&str> = kedge_workflows::workflows()
+            .iter()
+            .map(|workflow| workflow.name())
+            .filter(|name| inverse(name).is_err())
+            .collect();
+        for name in refused {
+            assert!(
+                matches!(name, "undelete" | "purge" | "restore" | "login" | "import" | "migrate_platform"),
+                "{name}"
+            );
+        }
+        assert_eq!(inverse("migrate").unwrap(), Inverse::Undo);
+        assert!(inverse("purge").unwrap_err().to_string().contains("no exact way back"));
     }
 }

@@ -90,6 +90,8 @@ impl Lives {
             .stdout(Stdio::piped())
             .stderr(log)
             .kill_on_drop(true)
+            // Ctrl-C is for the drill, which ends its point first.
+            .process_group(0)
             .spawn()
             .context("a life cannot be started")?;
         let order = format!("{}\n", serde_json::to_string(order)?);

@@ -16,6 +16,7 @@ mod verdict;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -241,15 +242,33 @@ async fn rounds(
         args.point.iter().map(|text| text.parse()).collect::<Result<Vec<Point>>>()?
     };
     let count = points.len();
+    let stop = stopped_by_hand();
     for (n, point) in points.iter().enumerate() {
         show.progress(n, count, point, report.counterexamples());
         let round = one(drill, point, report, show).await?;
         if !round.wrong.is_empty() && !args.keep_going {
             break;
         }
+        if stop.load(Ordering::SeqCst) {
+            show.line("stopped by hand");
+            break;
+        }
     }
     show.progress_ends();
     Ok(())
+}
+
+/// Becomes true at Ctrl-C: the point in hand is brought to its end, so that the site is as at the start.
+fn stopped_by_hand() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    tokio::spawn(async move {
+        // Without the signal a drill simply goes on to its end.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            flag.store(true, Ordering::SeqCst);
+        }
+    });
+    stop
 }
 
 /// One point; an error when the world is not as at the start afterwards.

@@ -302,29 +302,37 @@ impl Drill {
         match self.inverse {
             Inverse::Nothing => {}
             Inverse::Remove => self.scene.remove(&self.start, records).await?,
-            Inverse::Undo => {
-                let undo = Action::Undo { task: task.id.clone() };
-                match self.lives.live(&self.state, undo, &Point::default()).await? {
+            Inverse::Undo | Inverse::Task(_) => {
+                let what = "what takes the done task back";
+                let Some(action) = self.taking_back(task) else {
+                    bail!("nothing takes a {} back", task.workflow)
+                };
+                match self.lives.live(&self.state, action, &Point::default()).await? {
                     Lived::Ended { end, .. } => {
                         let state = end.task.as_ref().map(|undo| undo.state);
                         if state != Some(TaskState::Succeeded) {
-                            return Ok(vec![format!(
-                                "the undo of the done task ended {state:?}: {:?}",
-                                end.task
-                            )]);
+                            return Ok(vec![format!("{what} ended {state:?}: {:?}", end.task)]);
                         }
                         self.scene.purge(&self.start, &end.records).await?;
                     }
-                    Lived::Refused(why) => {
-                        return Ok(vec![format!("the undo of the done task was refused: {why}")]);
-                    }
-                    Lived::Broken { why, .. } => {
-                        return Ok(vec![format!("the undo of the done task: {why}")]);
-                    }
+                    Lived::Refused(why) => return Ok(vec![format!("{what} was refused: {why}")]),
+                    Lived::Broken { why, .. } => return Ok(vec![format!("{what}: {why}")]),
                 }
             }
         }
         self.as_before("taken back", false).await
+    }
+
+    /// The task that takes a finished one back, if it is a task that does.
+    fn taking_back(&self, task: &TaskView) -> Option<Action> {
+        match self.inverse {
+            Inverse::Undo => Some(Action::Undo { task: task.id.clone() }),
+            Inverse::Task(other) => {
+                let params = serde_json::json!({ "site": self.params["site"] });
+                Some(Action::Submit { workflow: other.to_owned(), params })
+            }
+            Inverse::Nothing | Inverse::Remove => None,
+        }
     }
 
     /// What an interrupted drill has left is brought to its end and back.
@@ -348,11 +356,11 @@ impl Drill {
             task.incident
         );
         if task.state == TaskState::Succeeded && task.workflow == self.workflow {
-            if self.inverse == Inverse::Undo {
-                let undo = Action::Undo { task: task.id.clone() };
-                let Lived::Ended { end, .. } = self.lives.live(&self.state, undo, &Point::default()).await?
+            if let Some(action) = self.taking_back(&task) {
+                let Lived::Ended { end, .. } =
+                    self.lives.live(&self.state, action, &Point::default()).await?
                 else {
-                    bail!("the task of an interrupted drill cannot be undone");
+                    bail!("the task of an interrupted drill cannot be taken back");
                 };
                 return self.scene.purge(&self.start, &end.records).await;
             }
