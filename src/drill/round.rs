@@ -16,7 +16,7 @@ use super::look::{Scene, done};
 use super::point::{Passed, Point};
 use super::state::State;
 use super::verdict::{
-    differences, disproved, registry_changes, site_records, stray_backups, unexpected, unsound,
+    differences, disproved, put_aside, registry_changes, site_records, stray_backups, unexpected, unsound,
     without_secrets,
 };
 
@@ -355,19 +355,23 @@ impl Drill {
             task.state.as_str(),
             task.incident
         );
-        if task.state == TaskState::Succeeded && task.workflow == self.workflow {
-            if let Some(action) = self.taking_back(&task) {
-                let Lived::Ended { end, .. } =
-                    self.lives.live(&self.state, action, &Point::default()).await?
-                else {
-                    bail!("the task of an interrupted drill cannot be taken back");
-                };
-                return self.scene.purge(&self.start, &end.records).await;
+        let back = match (put_aside(&self.start, &left.records)?, self.inverse) {
+            (Some(task), _) => Some(Action::Undo { task }),
+            (None, Inverse::Task(_)) if !registry_changes(&self.start, &left.records).is_empty() => {
+                self.taking_back(&task)
             }
-            if self.inverse == Inverse::Remove {
-                return self.scene.remove(&self.start, &left.records).await;
+            (None, Inverse::Remove) => return self.scene.remove(&self.start, &left.records).await,
+            (None, Inverse::Task(_) | Inverse::Undo | Inverse::Nothing) => None,
+        };
+        let Some(action) = back else { return self.scene.purge(&self.start, &left.records).await };
+        let what = "the task of an interrupted drill cannot be taken back";
+        match self.lives.live(&self.state, action, &Point::default()).await? {
+            Lived::Ended { end, .. } => {
+                let undo = end.task.context(what)?;
+                ensure!(undo.state == TaskState::Succeeded, "{what}: {:?} {:?}", undo.error, undo.incident);
+                self.scene.purge(&self.start, &end.records).await
             }
+            Lived::Refused(why) | Lived::Broken { why, .. } => bail!("{what}: {why}"),
         }
-        self.scene.purge(&self.start, &left.records).await
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use kedge_engine::proof::Listing;
-use kedge_engine::task::{TaskState, TaskView};
-use kedge_workflows::records::{BackupRecord, SiteRecord};
+use kedge_engine::task::{TaskId, TaskState, TaskView};
+use kedge_workflows::records::{BackupRecord, SiteRecord, TrashRecord};
 
 use super::back::{Records, new_records};
 use super::life::End;
@@ -67,6 +67,19 @@ pub(super) fn unexpected(point: &Point, task: &TaskView) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The task that has put a side of the start into the trash, where it still is.
+pub(super) fn put_aside(start: &Records, now: &Records) -> Result<Option<TaskId>> {
+    let sites = new_records::<SiteRecord>("site", &Records::new(), start)?;
+    let of_start = |side: &SiteRecord| {
+        sites
+            .iter()
+            .any(|(_, site)| (&site.database_server, &site.schema) == (&side.database_server, &side.schema))
+    };
+    let trash = new_records::<TrashRecord>("trash", start, now)?;
+    let aside = trash.into_iter().find(|(_, trash)| of_start(&trash.site));
+    aside.map(|(task, _)| TaskId::try_from(task).map_err(|error| anyhow!("{error}"))).transpose()
 }
 
 /// Records that a rollback has not taken back.
@@ -146,6 +159,22 @@ mod tests {
             1,
             "an old record is not looked for"
         );
+    }
+
+    #[test]
+    fn what_was_at_the_start_and_lies_in_the_trash_is_found() {
+        let task = "task_01a20580356b70d1a35f522b5066fae9";
+        let site = |schema: &str| {
+            json!({
+                "name": "a.test", "platform": "p", "dir": "/p/sites/a.test", "database_server": "d", "schema": schema,
+                "user": schema, "password": "x/y", "state": "enabled", "task": "t", "changed_at": 1
+            })
+        };
+        let start = records(&[("site", "a.test", site("old"))]);
+        assert_eq!(put_aside(&start, &start).unwrap(), None);
+        let trash = |schema: &str| records(&[("trash", task, json!({ "site": site(schema), "until": 1 }))]);
+        assert_eq!(put_aside(&start, &trash("old")).unwrap().unwrap().as_str(), task);
+        assert_eq!(put_aside(&start, &trash("new")).unwrap(), None, "the new side may go");
     }
 
     #[test]
