@@ -25,7 +25,7 @@ async fn drilled(server: Service, transport: Transport, change: &[&str]) -> Resu
         return Ok(());
     }
     let seed = std::env::var("KEDGE_SEED").unwrap_or_else(|_| rand::random::<u32>().to_string());
-    let points = std::env::var("KEDGE_DRILL_POINTS").unwrap_or_else(|_| "sample:6".to_owned());
+    let points = std::env::var("KEDGE_DRILL_POINTS").unwrap_or_else(|_| "sample:4".to_owned());
     println!("KEDGE_SEED={seed} KEDGE_DRILL_POINTS={points}");
     let mut scene = Scene::new(server, transport).await?;
     let (held, said) = scene.kedge.command(&["drill", "backup", "--site", SITE])?;
