@@ -56,7 +56,55 @@ async fn life(server: Service, transport: Transport) -> Result<()> {
     answers(&scene, CLONE, 200).await?;
 
     gone_for_good(&scene, &before).await?;
+    restored(&scene).await?;
     scene.end().await
+}
+
+/// A broken site comes back from its backup, as it was; a damaged archive is refused before anything is touched; the database alone.
+async fn restored(scene: &Scene) -> Result<()> {
+    let dir = format!("/srv/platforms/wordpress-6.1/sites/{SITE}");
+    let content = format!(
+        "cd {dir} && find wp-content -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum; \
+         d=$(sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" wp-config.php); \
+         mariadb-dump --skip-dump-date --skip-comments --order-by-primary --skip-extended-insert $d wp_posts wp_postmeta wp_comments wp_users | grep ^INSERT | sha256sum"
+    );
+    let was = scene.shell(&content).await?;
+    let made = done(scene, "backup", &json!({ "site": SITE })).await?;
+    let backup = made["result"]["backup"].as_str().unwrap_or_default().to_owned();
+    let archives = scene.kedge.dir().join("backups");
+    let bytes = std::fs::read(archives.join(&backup))?;
+    std::fs::write(archives.join(format!("cut-{backup}")), &bytes[..bytes.len() / 2])?;
+    let before = scene.look().await?;
+    let task = scene.run("restore", &json!({ "site": SITE, "backup": format!("cut-{backup}") })).await?;
+    ensure!(
+        task["state"] == "rolled_back" && task["error"].to_string().contains("damaged"),
+        "a cut archive: {task}"
+    );
+    as_before(&before, &scene.look().await?, "after a cut archive")?;
+
+    let broke = format!(
+        "cd {dir} && d=$(sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" wp-config.php); mariadb $d -e 'DROP TABLE wp_posts; DELETE FROM wp_options' && rm -r wp-content/uploads wp-content/themes"
+    );
+    scene.shell(&broke).await?;
+    let task = done(scene, "restore", &json!({ "site": SITE, "backup": backup })).await?;
+    answers(scene, SITE, 200).await?;
+    let is = scene.shell(&content).await?;
+    ensure!(was == is, "the restored site differs: {was} {is}");
+    // What it replaced was broken: nothing goes back to that.
+    let (status, undo) = scene
+        .face
+        .post(&format!("/v1/tasks/{}/undo", task["id"].as_str().unwrap_or_default()), &json!({}))
+        .await?;
+    ensure!(status == 202, "undo: {status} {undo}");
+    let undone = scene.face.settled(&support::face::id_of(&undo)?, crate::scene::LIMIT, |_| ()).await?;
+    ensure!(undone["state"] == "rolled_back", "an undo onto a broken side: {undone}");
+    answers(scene, SITE, 200).await?;
+
+    scene.shell(&format!("cd {dir} && touch wp-content/kept.txt")).await?;
+    done(scene, "restore", &json!({ "site": SITE, "backup": backup, "parts": "database", "target_platform": scene.platforms[1] })).await?;
+    answers(scene, SITE, 200).await?;
+    scene.shell(&format!("test -e {}/wp-content/kept.txt", dir.replace("6.1", "6.8"))).await?;
+    Ok(())
 }
 
 /// Deleted by force while pieces are missing, and purged as soon as its hold, which is none, is over: nothing is left of it.
