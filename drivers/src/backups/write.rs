@@ -20,6 +20,8 @@ use crate::tar::{END, Member, Reader, TarError, file_header, padding_of};
 const FORMAT_VERSION: u32 = 1;
 /// Most names of members that were left out which a manifest lists.
 const MAX_LEFT_OUT: usize = 100;
+/// Most remarks of the packer that a manifest lists.
+const MAX_WARNINGS: usize = 100;
 
 /// What the worker is told.
 pub(super) enum Piece {
@@ -46,6 +48,7 @@ struct Written {
     members: u64,
     database: Option<(u64, String)>,
     left_out: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Archive<'_> {
@@ -90,6 +93,11 @@ impl Archive<'_> {
         if self.has_files {
             let members = reader.finish().map_err(|why| refused(self.name, &format!("its files: {why}")))?;
             written.members += members;
+            written.warnings = reader.remarks();
+            written.warnings.truncate(MAX_WARNINGS);
+            for warning in &written.warnings {
+                tracing::warn!(backup = self.name, warning, "a file was not still while it was packed");
+            }
         }
 
         written.members += 1;
@@ -144,7 +152,7 @@ impl Archive<'_> {
             "contents".to_owned(),
             json!({
                 "members": written.members, "database_bytes": bytes, "database_sha256": sha256,
-                "files": self.has_files, "left_out": written.left_out,
+                "files": self.has_files, "left_out": written.left_out, "warnings": written.warnings,
             }),
         );
         let text = serde_json::to_vec_pretty(&manifest);

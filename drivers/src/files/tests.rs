@@ -327,6 +327,33 @@ async fn many_entries_are_one_look() {
 }
 
 #[tokio::test]
+async fn a_file_that_changes_while_it_is_packed_is_named() {
+    use futures::StreamExt as _;
+    let Some(files) = here("a_file_that_changes_while_it_is_packed_is_named", &[]) else { return };
+    let (dir, root) = temporary();
+    shell("mkdir site; head -c 20000000 /dev/urandom > site/large; echo still > site/still", dir.path());
+    // Nobody reads further than the pipes hold until the file has changed: so it is being read when it does.
+    let mut tar = files.pack(&format!("{root}/site"), &[]).await.unwrap();
+    let first = tar.next().await.expect("a stream").unwrap();
+    shell("echo more >> site/large", dir.path());
+    let (mut reader, mut out) = (crate::tar::Reader::default(), Vec::new());
+    let all = |_: &crate::tar::Member| Ok::<_, crate::tar::TarError>(true);
+    reader.push(&first, &mut out, all).unwrap();
+    while let Some(bytes) = tar.next().await {
+        reader.push(&bytes.unwrap(), &mut out, all).unwrap();
+    }
+    assert_eq!(reader.finish().unwrap(), 3);
+    let remarks = reader.remarks();
+    assert!(remarks.len() == 1 && remarks[0].contains("./large: file changed as we read it"), "{remarks:?}");
+    let mut quiet = files.pack(&format!("{root}/site"), &["large".to_owned()]).await.unwrap();
+    let mut reader = crate::tar::Reader::default();
+    while let Some(bytes) = quiet.next().await {
+        reader.push(&bytes.unwrap(), &mut out, all).unwrap();
+    }
+    assert_eq!((reader.finish().unwrap(), reader.remarks().len()), (2, 0));
+}
+
+#[tokio::test]
 async fn a_copy_of_a_busy_tree_is_no_failure() {
     let Some(files) = here("a_copy_of_a_busy_tree_is_no_failure", &["rsync"]) else { return };
     let (dir, root) = temporary();

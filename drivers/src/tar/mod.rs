@@ -8,6 +8,11 @@ pub(crate) const BLOCK: usize = 512;
 /// Most bytes of an extension header: paths have 4 KiB at most, extended attributes 64 KiB each.
 const MAX_EXTENSION: u64 = 1024 * 1024;
 
+/// Most bytes kept of what comes behind the end of an archive.
+const MAX_REMARKS: usize = 32 * 1024;
+/// How a line there begins that is for us.
+const REMARK: &str = "# kedge: ";
+
 /// A name that another reader of the same stream may read differently.
 const AMBIGUOUS: TarError = TarError::Broken("a header names its member in a way that readers disagree on");
 
@@ -64,6 +69,7 @@ pub(crate) struct Reader {
     dropping: bool,
     extension: Extension,
     members: u64,
+    behind: Vec<u8>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -103,7 +109,11 @@ impl Reader {
     ) -> Result<(), E> {
         while !bytes.is_empty() {
             match &mut self.state {
-                State::Ended => return Ok(()),
+                State::Ended => {
+                    let room = MAX_REMARKS.saturating_sub(self.behind.len());
+                    self.behind.extend(bytes.iter().filter(|byte| **byte != 0).take(room));
+                    return Ok(());
+                }
                 State::Content { left } => {
                     let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                     if !self.dropping {
@@ -141,6 +151,12 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// What the packer has to say, behind the end of the archive: which files changed or vanished while it read them.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.behind);
+        text.lines().filter_map(|line| line.strip_prefix(REMARK)).map(str::to_owned).collect()
     }
 
     /// The number of wanted members, at the end of the stream.

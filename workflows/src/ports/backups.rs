@@ -9,7 +9,7 @@ use super::{ByteStream, PortResult};
 #[async_trait]
 pub trait Backups: Send + Sync {
     /// Writes an archive under a name: `./database.sql` (0600) from `database`, then the members of `files` (a tar stream), then
-    /// `./.kedge-manifest.json` with `manifest`, counts and checksums. Written as `.partial`, synced, renamed. When it fails the
+    /// `./.kedge-manifest.json` with `manifest`, counts, checksums and what the packer of the files had to say. Written as `.partial`, synced, renamed. When it fails the
     /// partial file is removed. An archive of that name there already is replaced only if it is a leftover of the same task.
     async fn write(&self, request: BackupRequest) -> PortResult<BackupInfo>;
     /// Reads an archive through: decompresses, checks the manifest's checksums and the dump's trailer.

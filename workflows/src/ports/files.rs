@@ -30,7 +30,9 @@ pub trait Files: Send + Sync {
     /// a second call is a delta. Files that vanish meanwhile are counted, not an error.
     async fn copy_tree(&self, from: &str, to: &str, options: &CopyOptions) -> PortResult<CopyReport>;
 
-    /// A tar stream (POSIX format, sparse, xattrs, ACLs, numeric owners) of a directory's members (`./...`).
+    /// A tar stream (POSIX format, sparse, xattrs, ACLs, numeric owners) of a directory's members (`./...`). A file that changes or
+    /// vanishes while it is read is no failure; behind the end of the archive, where no reader of tar looks, a line `# kedge: ...` may
+    /// name it.
     async fn pack(&self, dir: &str, exclude: &[String]) -> PortResult<ByteStream>;
     /// Unpacks a tar stream into an existing directory. Absolute, `..` and through-link members are refused.
     async fn unpack(&self, dir: &str, tar: ByteStream) -> PortResult<()>;
