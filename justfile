@@ -52,6 +52,18 @@ drill POINTS="sample:20":
     cargo run --quiet -p kedge-testenv --example prepare
     KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS={{POINTS}} cargo test -p kedge-it --test it drill -- --test-threads 1 --nocapture
 
+# The failure cases on nginx and on Apache over SSH: all of them on both
+failures:
+    cargo build --quiet -p kedge
+    cargo run --quiet -p kedge-testenv --example prepare
+    KEDGE_DOCKER_TESTS=1 KEDGE_CASES=all cargo test -p kedge-it --test it failure_cases -- --test-threads 1 --nocapture
+
+# kill -9 at random moments of migrates, renames and rollbacks, so many rounds on each web server; KEDGE_SEED repeats them
+kills ROUNDS="20":
+    cargo build --quiet -p kedge
+    cargo run --quiet -p kedge-testenv --example prepare
+    KEDGE_DOCKER_TESTS=1 KEDGE_ROUNDS={{ROUNDS}} cargo test -p kedge-it --test it kill_dash_nine -- --test-threads 1 --nocapture
+
 # Benchmarks, each beside its raw limit in the same run, with targets; fails when one is missed
 bench:
     cargo build --release -q --example bench
