@@ -16,7 +16,8 @@ pub(crate) struct Schemas(BTreeMap<String, Entry>);
 
 struct Entry {
     validator: Validator,
-    properties: Vec<String>,
+    /// The parameters, and what each has to be in the words of the type that it refers to.
+    properties: BTreeMap<String, Option<String>>,
 }
 
 impl Schemas {
@@ -30,9 +31,9 @@ impl Schemas {
                 .offline();
             match options.build(&info.schema) {
                 Ok(validator) => {
-                    let named = info.schema["properties"].as_object();
-                    let properties = named.map(|map| map.keys().cloned().collect()).unwrap_or_default();
-                    entries.insert(info.name.clone(), Entry { validator, properties });
+                    let named = info.schema["properties"].as_object().into_iter().flatten();
+                    let told = named.map(|(name, property)| (name.clone(), meant(property, &info.schema)));
+                    entries.insert(info.name.clone(), Entry { validator, properties: told.collect() });
                 }
                 Err(error) => {
                     let detail = format!("its parameter schema is not usable: {error}");
@@ -62,8 +63,16 @@ impl Schemas {
     }
 }
 
+/// What a parameter has to be, if it refers to a type that says so: alone, as a choice beside nothing, or as the items of a list.
+fn meant(property: &Value, schema: &Value) -> Option<String> {
+    let ways = property["anyOf"].as_array().into_iter().flatten();
+    let mut places = std::iter::once(property).chain(ways).chain([&property["items"]]);
+    let type_name = places.find_map(|place| place["$ref"].as_str()?.strip_prefix("#/$defs/"))?;
+    schema["$defs"][type_name]["description"].as_str().map(str::to_owned)
+}
+
 /// The values themselves are masked: they may be secret.
-fn in_words(error: &ValidationError<'_>, properties: &[String]) -> Vec<Fault> {
+fn in_words(error: &ValidationError<'_>, properties: &BTreeMap<String, Option<String>>) -> Vec<Fault> {
     let place = error.instance_path().as_str().to_owned();
     let inside = |name: &str| format!("{place}/{}", json::token(&name.chars().take(80).collect::<String>()));
     match error.kind() {
@@ -74,22 +83,36 @@ fn in_words(error: &ValidationError<'_>, properties: &[String]) -> Vec<Fault> {
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let mut detail = "is not known here".to_owned();
             if place.is_empty() {
-                detail.push_str(&format!("; there are: {}", properties.join(", ")));
+                let names: Vec<&str> = properties.keys().map(String::as_str).collect();
+                detail.push_str(&format!("; there are: {}", names.join(", ")));
             }
             unexpected.iter().take(MAX_ERRORS).map(|name| Fault::new(inside(name), detail.clone())).collect()
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            let detail = match lacking(context) {
-                Some(names) => format!("needs one of these: {names}"),
-                None => error.masked_with("this").to_string(),
+            let detail = match (lacking(context), described(&place, properties)) {
+                (Some(names), _) => format!("needs one of these: {names}"),
+                (None, Some(words)) => words,
+                (None, None) => error.masked_with("this").to_string(),
             };
             vec![Fault::new(place, detail)]
+        }
+        ValidationErrorKind::Pattern { .. } => {
+            let words =
+                described(&place, properties).unwrap_or_else(|| error.masked_with("this").to_string());
+            vec![Fault::new(place, words)]
         }
         ValidationErrorKind::Type { kind } => {
             vec![Fault::new(place, format!("has to be {}", types_in_words(kind)))]
         }
         _ => vec![Fault::new(place.clone(), error.masked_with("this").to_string())],
     }
+}
+
+/// What is expected at a place in the parameters, where its type says so.
+fn described(place: &str, properties: &BTreeMap<String, Option<String>>) -> Option<String> {
+    let name = place.strip_prefix('/')?.split('/').next()?;
+    let words = properties.get(name)?.as_ref()?;
+    Some(format!("does not fit: {words}"))
 }
 
 /// Nothing at all (`null`) is left out where something else may stand as well: nobody writes it.
@@ -170,6 +193,23 @@ mod tests {
         let missing = schemas.check("w", &json!({"x": 1})).unwrap_err();
         assert_eq!(missing, [Fault::new("/site", "is required")]);
         assert_eq!(schemas.check("w", &json!([])).unwrap_err()[0].pointer, "");
+    }
+
+    #[test]
+    fn what_a_type_is_meant_to_be_is_told_in_its_own_words() {
+        let reference = json!({"$ref": "#/$defs/Name"});
+        let schemas = Schemas::new(&[info(json!({
+            "type": "object",
+            "properties": {"one": reference, "maybe": {"anyOf": [reference, {"type": "null"}]}, "many": {"type": "array", "items": reference}},
+            "$defs": {"Name": {"type": "string", "pattern": "^[a-z]+$", "description": "A name of small letters"}}
+        }))]);
+        let faults =
+            schemas.unwrap().check("w", &json!({"one": "1", "maybe": "2", "many": ["a", "3"]})).unwrap_err();
+        let mut told: Vec<(&str, &str)> =
+            faults.iter().map(|fault| (fault.pointer.as_str(), fault.detail.as_str())).collect();
+        told.sort_unstable();
+        let words = "does not fit: A name of small letters";
+        assert_eq!(told, [("/many/1", words), ("/maybe", words), ("/one", words)]);
     }
 
     #[test]
