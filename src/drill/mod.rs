@@ -119,11 +119,6 @@ async fn begun(args: &DrillArgs, params: Value, config: &Config, state: State) -
         Lived::Ended { end, .. } => end,
         Lived::Refused(why) | Lived::Broken { why, .. } => bail!("the journal's copy cannot be used: {why}"),
     };
-    let open = end.fsck.open;
-    if open > 0 {
-        state.remove()?;
-        bail!("{open} tasks are unfinished: let `kedge serve` end them first");
-    }
     lives.since = end.task.map(|task| task.id);
     let scene = scene(args, config, &state, &params, &end.records)?;
     let before = scene.look(&site_records(&end.records, &scene)?).await?;

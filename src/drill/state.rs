@@ -3,15 +3,21 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use kedge_drivers::secrets::FileSecrets;
+use kedge_engine::executor::fsck;
+use kedge_engine::store::Store;
 use kedge_stores::{Options, SledStore};
 
 use crate::serve::{instance, make_dir};
 
 /// What a copy does without: it is made anew, grows without end, or is the drill's own.
 const LEFT_OUT: [&str; 5] = ["drill", "run", "logs", "ballast", "lock"];
+
+/// What an interrupted drill needs to know.
+const BEGUN: &str = "begun.json";
 
 /// The drill's data.
 pub(crate) struct State {
@@ -29,10 +35,17 @@ impl State {
         make_dir(data_dir)?;
         let journal = data_dir.join("journal");
         let dir = data_dir.join("drill");
-        let interrupted = dir.join("data").exists();
+        // Without it nothing was begun yet but a look.
+        let interrupted = dir.join("data").exists() && dir.join(BEGUN).exists();
         let busy = "a drill needs the journal for itself: stop `kedge serve` on this data first";
         // Closed while it is copied: then its files are complete.
-        drop(SledStore::open(&journal, Options::default()).context(busy)?);
+        {
+            let store: Arc<dyn Store> =
+                Arc::new(SledStore::open(&journal, Options::default()).context(busy)?);
+            let open = fsck(store)?.open;
+            // A life would take them up, beside the service that they belong to.
+            ensure!(open == 0, "{open} tasks are unfinished: let `kedge serve` end them first");
+        }
         if !interrupted {
             instance(data_dir)?;
             // Made here if it is not there yet: every life and the drill itself read with one key.
@@ -57,7 +70,7 @@ impl State {
 
     /// Where it is written down what an interrupted drill needs.
     pub(crate) fn begun(&self) -> PathBuf {
-        self.dir.join("begun.json")
+        self.dir.join(BEGUN)
     }
 
     /// Where the lives' logs are.
