@@ -1,6 +1,7 @@
 //! The journal's form: keys, records and heads over a [`Store`]. Encodes and decodes, chains hashes, spreads what is too large for
 //! a value over several, or spills it into a blob. It knows no step and decides nothing.
 
+pub mod archive;
 pub mod keys;
 
 use std::sync::Arc;
@@ -197,28 +198,36 @@ impl Journal {
         limit: usize,
     ) -> Result<(Vec<Record>, Option<String>), JournalError> {
         let prefix = keys::events(task);
-        let mut records: Vec<Record> = Vec::new();
-        let mut prev: Option<String> = (after == 0).then(String::new);
-        let mut sequence = after;
-        while records.len() < limit {
+        let mut reading =
+            Reading { records: Vec::new(), prev: (after == 0).then(String::new), sequence: after };
+        let mut unpacked = false;
+        while reading.records.len() < limit {
+            let sequence = reading.sequence;
             let from = (sequence > 0).then(|| keys::event(task, sequence));
-            let page = self.store.scan(&prefix, from.as_deref(), PAGE.min(limit - records.len()))?;
+            let page = self.store.scan(&prefix, from.as_deref(), PAGE.min(limit - reading.records.len()))?;
+            let goes_on = page.first().is_some_and(|(key, _)| *key == keys::event(task, sequence + 1));
+            if !goes_on && !unpacked {
+                unpacked = true;
+                if let Some(packed) = self.unpacked(task)? {
+                    let known = usize::try_from(sequence).unwrap_or(usize::MAX);
+                    for bytes in packed.iter().skip(known).take(limit - reading.records.len()) {
+                        reading.take(task, bytes)?;
+                    }
+                    continue;
+                }
+            }
             if page.is_empty() {
                 break;
             }
             for (key, value) in page {
-                let (record, hash) = self.decode(task, sequence + 1, &value)?;
-                if key != keys::event(task, sequence + 1) || record.sequence != sequence + 1 {
-                    return Err(damaged(task, sequence + 1, "a record is missing".to_owned()));
+                if key != keys::event(task, reading.sequence + 1) {
+                    return Err(damaged(task, reading.sequence + 1, "a record is missing".to_owned()));
                 }
-                if prev.as_ref().is_some_and(|prev| *prev != record.prev) {
-                    return Err(damaged(task, sequence + 1, "the hash chain is broken".to_owned()));
-                }
-                prev = Some(hash);
-                sequence += 1;
-                records.push(record);
+                let bytes = self.bytes(task, reading.sequence + 1, value)?;
+                reading.take(task, &bytes)?;
             }
         }
+        let Reading { records, prev, .. } = reading;
         Ok((records, prev))
     }
 
@@ -269,26 +278,50 @@ impl Journal {
         Ok(prev)
     }
 
-    fn decode(&self, task: &TaskId, sequence: u64, value: &[u8]) -> Result<(Record, String), JournalError> {
-        let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
+    /// A record's bytes, wherever they are.
+    fn bytes(&self, task: &TaskId, sequence: u64, value: Vec<u8>) -> Result<Vec<u8>, JournalError> {
         if value.starts_with(RECORD) {
-            return Ok((decode(value).map_err(bad)?, hash(value)));
+            return Ok(value);
         }
-        let bytes = match serde_json::from_slice(value).map_err(bad)? {
+        let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
+        match serde_json::from_slice(&value).map_err(bad)? {
             Elsewhere::Parts(count) => {
                 let parts = self.store.scan(&keys::parts(task, sequence), None, MAX_PARTS)?;
                 if parts.len() != count {
                     let why = format!("{} of its {count} parts are there", parts.len());
                     return Err(damaged(task, sequence, why));
                 }
-                parts.into_iter().flat_map(|(_, part)| part).collect()
+                Ok(parts.into_iter().flat_map(|(_, part)| part).collect())
             }
             Elsewhere::Blob(blob) => {
                 let bytes = self.store.get_blob(&blob)?;
-                bytes.ok_or_else(|| damaged(task, sequence, format!("its blob {blob:?} is missing")))?
+                bytes.ok_or_else(|| damaged(task, sequence, format!("its blob {blob:?} is missing")))
             }
-        };
-        Ok((decode(&bytes).map_err(bad)?, hash(&bytes)))
+        }
+    }
+}
+
+/// A history as it is read: dense, and chained by hashes.
+struct Reading {
+    records: Vec<Record>,
+    prev: Option<String>,
+    sequence: u64,
+}
+
+impl Reading {
+    fn take(&mut self, task: &TaskId, bytes: &[u8]) -> Result<(), JournalError> {
+        let expected = self.sequence + 1;
+        let record = decode(bytes).map_err(|error| damaged(task, expected, error.to_string()))?;
+        if record.sequence != expected {
+            return Err(damaged(task, expected, "a record is missing".to_owned()));
+        }
+        if self.prev.as_ref().is_some_and(|prev| *prev != record.prev) {
+            return Err(damaged(task, expected, "the hash chain is broken".to_owned()));
+        }
+        self.prev = Some(hash(bytes));
+        self.sequence = expected;
+        self.records.push(record);
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The engine: tasks in, events to the journal, steps in flight. Awaits ports and nothing else; decides nothing that
 //! [`crate::machine`] decides.
 
+mod archive;
 mod begin;
 mod commit;
 mod driver;
@@ -26,8 +27,8 @@ use crate::journal::Journal;
 use crate::outbox::Composer;
 use crate::ports::{Clock, Custody, LogSink, Random, Spawner};
 use crate::step::StepKinds;
-use crate::store::Store;
-use crate::task::TaskId;
+use crate::store::{ReadError, Store};
+use crate::task::{Millis, TaskId};
 use crate::workflow::{Facts, Workflow};
 
 pub use fsck::{FsckReport, fsck};
@@ -171,6 +172,15 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     #[must_use]
     pub fn outbox(&self) -> StoreOutbox {
         self.0.outbox.clone()
+    }
+
+    /// Packs the events of tasks that were accepted before `before` and have ended, at most `limit` of them: how many. A task that cannot
+    /// be packed is named in the log and stays as it is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn archive(&self, before: Millis, limit: usize) -> Result<usize, ReadError> {
+        self.0.archive(before, limit).await
     }
 
     /// Stops starting steps and resolves when none is in flight any more. The journal keeps the rest for the next life.

@@ -57,6 +57,18 @@ pub fn part(task: &TaskId, sequence: u64, number: usize) -> Vec<u8> {
     join(&[&parts(task, sequence), &(number as u64).to_be_bytes()])
 }
 
+/// Where the events of an archived task are: `a/<task>`.
+#[must_use]
+pub fn archived(task: &TaskId) -> Vec<u8> {
+    join(&[b"a/", task.as_str().as_bytes()])
+}
+
+/// The parts of all events of a task.
+#[must_use]
+pub fn parts_of_task(task: &TaskId) -> Vec<u8> {
+    join(&[b"p/", task.as_str().as_bytes(), b"/"])
+}
+
 /// The tasks of a site.
 #[must_use]
 pub fn site(site: &str) -> Vec<u8> {

@@ -18,6 +18,7 @@ mod story;
 mod watch;
 mod world;
 
+mod archive;
 mod callbacks;
 mod cancel;
 mod claims;
