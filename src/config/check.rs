@@ -11,6 +11,10 @@ use toml::Spanned;
 
 use super::{Config, DatabaseServer, HostConfig, Platform, Problem, WebServer, raw};
 
+/// After a month hardly anybody looks at a finished task; whoever does waits some milliseconds longer.
+const ARCHIVE_AFTER_DAYS: u32 = 30;
+const DAY_MS: u64 = 86_400_000;
+
 /// Reads a secret file.
 pub(crate) type ReadSecret<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
 /// Reads an environment variable.
@@ -46,16 +50,15 @@ impl Check<'_> {
     fn file(&mut self, file: raw::File) -> Config {
         let data_dir = self.directory("data_dir", file.data_dir, "/var/lib/kedge");
         let backup_dir = self.directory("backup_dir", file.backup_dir, "/var/backups/kedge");
+        let mut archive_after_days = ARCHIVE_AFTER_DAYS;
         if let Some(store) = file.store {
             let line = self.line(&store);
-            if let Some(store) = self.part::<raw::Store>("store", store)
-                && store.kind != "sled"
-            {
-                self.problem(
-                    line,
-                    "store",
-                    format!("there is no store {:?}; write kind = \"sled\"", store.kind),
-                );
+            if let Some(store) = self.part::<raw::Store>("store", store) {
+                archive_after_days = store.archive_after_days.unwrap_or(archive_after_days);
+                if store.kind != "sled" {
+                    let detail = format!("there is no store {:?}; write kind = \"sled\"", store.kind);
+                    self.problem(line, "store", detail);
+                }
             }
         }
         let http = file.http.map(|http| (self.line(&http), http));
@@ -84,6 +87,7 @@ impl Check<'_> {
         Config {
             data_dir,
             backup_dir,
+            archive_after_ms: u64::from(archive_after_days) * DAY_MS,
             listen,
             public_url: http.public_url,
             hosts,

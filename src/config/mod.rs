@@ -22,6 +22,8 @@ pub(crate) use raw::Host as HostConfig;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) backup_dir: PathBuf,
+    /// Age of a finished task, in milliseconds, at which its events are packed.
+    pub(crate) archive_after_ms: u64,
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<String>,
     pub(crate) hosts: BTreeMap<String, HostConfig>,

@@ -34,6 +34,8 @@ pub(crate) struct File {
 pub(crate) struct Store {
     #[serde(default = "sled")]
     pub(crate) kind: String,
+    /// Days after which the events of a finished task are packed.
+    pub(crate) archive_after_days: Option<u32>,
 }
 
 fn sled() -> String {
