@@ -149,6 +149,33 @@ pub(super) fn rewriter<'n>(
     Ok(SqlRewriter::new(Arc::new(Rewrite::new(pairs).map_err(bad)?)))
 }
 
+/// Imports a dump of `total` bytes into a side's schema, rewritten on its way, from the start, whatever an earlier attempt left.
+pub(super) async fn import_rewritten(
+    cx: &Cx<'_, dyn World>,
+    (site, store): (&SiteName, &Store),
+    dump: impl Future<Output = Result<ByteStream, StepError>>,
+    rewriter: SqlRewriter,
+    total: u64,
+) -> Result<Copied, StepError> {
+    let target = cx.ports.database(&store.server, &scope(cx))?;
+    let (schema, user) = store.known(cx)?;
+    let mark = mark(cx, site);
+    target.empty_schema(&schema, &mark).await?;
+    let (sql, report) = rewrite_stream(dump.await?, rewriter);
+    let imported = target.import(&schema, &mark, &store.login(user), counted(cx, sql, total)).await?;
+    let report =
+        report.report().ok_or_else(|| StepError::retryable("the import ended before the dump did"))?;
+    for left in &report.left_alone_list {
+        cx.log(format!("left as it is: {left:?}"));
+    }
+    Ok(Copied {
+        sql_bytes: imported.bytes,
+        tables: imported.tables,
+        values_rewritten: report.values_changed,
+        values_left_alone: report.left_alone,
+    })
+}
+
 impl Step for CopyDatabase {
     type Ports = dyn World;
     type Output = Copied;
@@ -165,29 +192,12 @@ impl Step for CopyDatabase {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
         let scope = scope(cx);
         let source = cx.ports.database(&self.from.server, &scope)?;
-        let target = cx.ports.database(&self.to.server, &scope)?;
         let (from, _) = self.from.known(cx)?;
-        let (to, user) = self.to.known(cx)?;
-        let mark = mark(cx, &self.site);
-        // From the start, whatever an earlier attempt left.
-        target.empty_schema(&to, &mark).await?;
         let total = source.schema_facts(&from).await?.bytes;
-        let (sql, report) = rewrite_stream(
-            source.dump(&from).await?,
-            rewriter(self.rename.iter().chain(&self.also), &self.moves)?,
-        );
-        let imported = target.import(&to, &mark, &self.to.login(user), counted(cx, sql, total)).await?;
-        let report =
-            report.report().ok_or_else(|| StepError::retryable("the copy ended before the dump did"))?;
-        for left in &report.left_alone_list {
-            cx.log(format!("left as it is: {left:?}"));
-        }
-        Ok(Copied {
-            sql_bytes: imported.bytes,
-            tables: imported.tables,
-            values_rewritten: report.values_changed,
-            values_left_alone: report.left_alone,
-        })
+        let rewriter = rewriter(self.rename.iter().chain(&self.also), &self.moves)?;
+        // The dump is opened when the schema is empty: what is open and not read ties up the server.
+        let dump = async { Ok(source.dump(&from).await?) };
+        import_rewritten(cx, (&self.site, &self.to), dump, rewriter, total).await
     }
 
     fn policy(&self) -> Policy {

@@ -5,12 +5,12 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Covered, CoveredBy, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::database::{Copied, counted, rewriter};
+use super::database::{Copied, import_rewritten, rewriter};
 use super::files::stage_access;
 use crate::names::SiteName;
-use crate::place::{Place, Store, mark, scope};
+use crate::place::{Place, Store, scope};
 use crate::ports::{Contents, World};
-use crate::rewrite::{SqlRewriter, rewrite_stream};
+use crate::rewrite::SqlRewriter;
 
 /// Two hours: reading, unpacking or importing a large site.
 const LIMIT_MS: u64 = 7_200_000;
@@ -138,24 +138,11 @@ impl Step for ImportBackup {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
-        let scope = scope(cx);
         let contents = cx.output(&self.contents)?;
-        let target = cx.ports.database(&self.store.server, &scope)?;
-        let (schema, user) = self.store.known(cx)?;
-        let mark = mark(cx, &self.to.site);
-        target.empty_schema(&schema, &mark).await?;
-        let dump = cx.ports.backups(&scope).database(&self.name).await?;
-        let (sql, report) = rewrite_stream(dump, self.rewriter(&contents)?);
-        let sql = counted(cx, sql, contents.info.database_bytes);
-        let imported = target.import(&schema, &mark, &self.store.login(user), sql).await?;
-        let report =
-            report.report().ok_or_else(|| StepError::retryable("the import ended before the dump did"))?;
-        Ok(Copied {
-            sql_bytes: imported.bytes,
-            tables: imported.tables,
-            values_rewritten: report.values_changed,
-            values_left_alone: report.left_alone,
-        })
+        let backups = cx.ports.backups(&scope(cx));
+        let dump = async { Ok(backups.database(&self.name).await?) };
+        let (rewriter, total) = (self.rewriter(&contents)?, contents.info.database_bytes);
+        import_rewritten(cx, (&self.to.site, &self.store), dump, rewriter, total).await
     }
 
     fn policy(&self) -> Policy {
