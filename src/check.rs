@@ -1,4 +1,4 @@
-//! `kedge check` and `kedge journal fsck`: look, and say what is wrong and what to do. Change nothing.
+//! `kedge check`: looks, and says what is wrong and what to do. Changes nothing.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -7,8 +7,6 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use kedge_drivers::host::{Command, Host};
-use kedge_engine::executor::fsck as fsck_journal;
-use kedge_stores::{Options, SledStore};
 use kedge_workflows::ports::{ConfigTest, PortResult, Scope, World as _};
 use serde_json::json;
 
@@ -141,31 +139,4 @@ fn report(findings: &[Finding], json: bool) -> Result<ExitCode> {
         writeln!(out, "{} looked at, {wrong} wrong", findings.len())?;
     }
     Ok(ExitCode::from(u8::from(wrong > 0)))
-}
-
-/// `kedge journal fsck`.
-///
-/// # Errors
-/// When the journal cannot be opened or read.
-pub(crate) fn fsck(file: &Path, json: bool) -> Result<ExitCode> {
-    let config = config::load(file)?;
-    let store = Arc::new(SledStore::open(&config.data_dir.join("journal"), Options::default())?);
-    let report = fsck_journal(store)?;
-    let mut out = std::io::stdout().lock();
-    if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
-    } else {
-        for problem in &report.problems {
-            writeln!(out, "  ✗ {problem}")?;
-        }
-        writeln!(
-            out,
-            "{} tasks ({} unfinished), {} events replayed, {} problems",
-            report.tasks,
-            report.open,
-            report.events,
-            report.problems.len()
-        )?;
-    }
-    Ok(ExitCode::from(u8::from(!report.problems.is_empty())))
 }

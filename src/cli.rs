@@ -299,4 +299,17 @@ pub(crate) struct VerifyArgs {
 pub(crate) enum JournalCommand {
     /// Replay every task and report what is wrong; the service must not run meanwhile.
     Fsck(ConfigArgs),
+    /// Write everything in it to a file; the service must not run meanwhile.
+    Export(TransferArgs),
+    /// Read an exported file into the empty journal of a new data_dir, and check it.
+    Import(TransferArgs),
+}
+
+/// Arguments of `journal export` and `journal import`.
+#[derive(Debug, Args)]
+pub(crate) struct TransferArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The file; - for standard output or input.
+    pub(crate) file: PathBuf,
 }

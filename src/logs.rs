@@ -37,6 +37,10 @@ impl LogSink for MaskedLogs {
     fn read(&self, task: &str, step: &str) -> Result<Option<String>, ReadError> {
         self.files.read(task, step)
     }
+
+    fn remove(&self, task: &str) -> Result<(), ReadError> {
+        LogSink::remove(&self.files, task)
+    }
 }
 
 /// Starts the log on standard error: pretty in a terminal, JSON on demand. `RUST_LOG` chooses what is shown.

@@ -8,10 +8,12 @@ mod config;
 mod custody;
 mod drill;
 mod facts;
+mod journal;
 mod logs;
 mod runtime;
 mod serve;
 mod sign;
+mod upkeep;
 mod world;
 
 use std::process::ExitCode;
@@ -87,7 +89,13 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             logs::start(Some(cli::LogFormat::Json));
             drill::life().await
         }
-        Command::Journal(JournalCommand::Fsck(args)) => check::fsck(&args.config, cli.json),
+        Command::Journal(JournalCommand::Fsck(args)) => journal::fsck(&args.config, cli.json),
+        Command::Journal(JournalCommand::Export(args)) => {
+            journal::export(&args.config.config, &args.file, cli.json)
+        }
+        Command::Journal(JournalCommand::Import(args)) => {
+            journal::import(&args.config.config, &args.file, cli.json).await
+        }
         Command::Completions(args) => {
             clap_complete::generate(args.shell, &mut Cli::command(), "kedge", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -28,14 +28,11 @@ use crate::custody::HostCustody;
 use crate::facts::KnownFacts;
 use crate::logs::MaskedLogs;
 use crate::runtime::{SystemClock, SystemRandom, TokioSpawner};
+use crate::upkeep;
 use crate::world::LiveWorld;
 
 /// How long steps in flight may go on after the signal to stop; what is not done then is taken up at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-/// Pause between two looks for tasks that have become old.
-const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
-/// Tasks archived at one look: a bound for a journal that has never been archived; the others come with the next ones.
-const ARCHIVE_AT_ONCE: usize = 5000;
 /// Exit code when the journal failed: the supervisor starts us anew.
 const EXIT_FAILED: u8 = 70;
 
@@ -69,6 +66,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let server = Server::bind(http, app.clone())
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let sweep = service.engine.begin_sweep().await?;
     let recovery = service.engine.recover()?;
     tracing::info!(
         address = %server.address(), resumed = recovery.resumed.len(), quarantined = recovery.quarantined.len(),
@@ -84,8 +82,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     );
     let delivering = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
-    let archiving = archive(service.engine.clone(), config.archive_after_ms);
-    let archiving = tokio::spawn(stop.clone().run_until_cancelled_owned(archiving));
+    let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
+    let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
     let code = until_stopped(file, &app, &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
@@ -93,21 +91,9 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         tracing::warn!("steps are still in flight; they are taken up at the next start");
     }
     delivering.await.context("the deliverer ended badly")?;
-    archiving.await.context("the archiving ended badly")?;
+    upkeep.await.context("the upkeep of the journal ended badly")?;
     tracing::info!("kedge has stopped");
     Ok(code)
-}
-
-/// Packs what has become old, now and every hour, for as long as the service runs.
-async fn archive(engine: Engine<dyn World>, after_ms: u64) {
-    loop {
-        match engine.archive(SystemClock.now().saturating_sub(after_ms), ARCHIVE_AT_ONCE).await {
-            Ok(0) => {}
-            Ok(tasks) => tracing::info!(tasks, "archived"),
-            Err(error) => tracing::warn!(%error, "the journal could not be looked through for old tasks"),
-        }
-        tokio::time::sleep(ARCHIVE_EVERY).await;
-    }
 }
 
 /// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.

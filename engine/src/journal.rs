@@ -2,7 +2,9 @@
 //! a value over several, or spills it into a blob. It knows no step and decides nothing.
 
 pub mod archive;
+mod blobs;
 pub mod keys;
+pub mod transfer;
 
 use std::sync::Arc;
 

@@ -34,6 +34,8 @@ pub trait LogSink: Send + Sync + 'static {
     fn append(&self, task: &str, step: &str, line: &str);
     /// The log, if there is one.
     fn read(&self, task: &str, step: &str) -> Result<Option<String>, ReadError>;
+    /// Removes all logs of a task; none is fine.
+    fn remove(&self, task: &str) -> Result<(), ReadError>;
 }
 
 /// Knows the processes that attempts have started, on every host.

@@ -15,6 +15,9 @@ pub const MAX_BATCH: usize = 4096;
 /// Largest blob, in bytes: plans, fingerprint listings and step logs fit; site data never goes here.
 pub const MAX_BLOB: usize = 64 * 1024 * 1024;
 
+/// Most blobs that one census names: their names have to fit into memory. Others come with the next one, when these are gone.
+pub const MAX_CENSUS: usize = 200_000;
+
 /// Key-value pairs in key order (or backwards), as scans give them.
 pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -49,6 +52,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a blob; removing one that is not there is a no-op.
     fn delete_blob(&self, id: &BlobId) -> BoxFuture<'static, Result<(), CommitError>>;
+
+    /// The blobs that are there, at most [`MAX_CENSUS`] of them. From now on, until [`Store::remove_unused`], those that are stored
+    /// are remembered.
+    fn census(&self) -> BoxFuture<'static, Result<Vec<BlobId>, CommitError>>;
+
+    /// Removes those of `unused` that were not stored, for the first time or again, since the last census: how many. Without a
+    /// census it removes nothing.
+    fn remove_unused(&self, unused: Vec<BlobId>) -> BoxFuture<'static, Result<u64, CommitError>>;
 
     /// Whether new work may be taken on.
     fn health(&self) -> Health;

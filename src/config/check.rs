@@ -9,11 +9,7 @@ use kedge_webhooks::{Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Secret, To
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use super::{Config, DatabaseServer, HostConfig, Platform, Problem, WebServer, raw};
-
-/// After a month hardly anybody looks at a finished task; whoever does waits some milliseconds longer.
-const ARCHIVE_AFTER_DAYS: u32 = 30;
-const DAY_MS: u64 = 86_400_000;
+use super::{Ages, Config, DatabaseServer, HostConfig, Platform, Problem, WebServer, raw};
 
 /// Reads a secret file.
 pub(crate) type ReadSecret<'a> = &'a dyn Fn(&Path) -> Result<String, String>;
@@ -50,17 +46,7 @@ impl Check<'_> {
     fn file(&mut self, file: raw::File) -> Config {
         let data_dir = self.directory("data_dir", file.data_dir, "/var/lib/kedge");
         let backup_dir = self.directory("backup_dir", file.backup_dir, "/var/backups/kedge");
-        let mut archive_after_days = ARCHIVE_AFTER_DAYS;
-        if let Some(store) = file.store {
-            let line = self.line(&store);
-            if let Some(store) = self.part::<raw::Store>("store", store) {
-                archive_after_days = store.archive_after_days.unwrap_or(archive_after_days);
-                if store.kind != "sled" {
-                    let detail = format!("there is no store {:?}; write kind = \"sled\"", store.kind);
-                    self.problem(line, "store", detail);
-                }
-            }
-        }
+        let ages = file.store.map(|store| self.store(store)).unwrap_or_default();
         let http = file.http.map(|http| (self.line(&http), http));
         let (line, http) = match http {
             Some((line, http)) => (line, self.part::<raw::Http>("http", http).unwrap_or_default()),
@@ -87,7 +73,7 @@ impl Check<'_> {
         Config {
             data_dir,
             backup_dir,
-            archive_after_ms: u64::from(archive_after_days) * DAY_MS,
+            ages,
             listen,
             public_url: http.public_url,
             hosts,
@@ -99,6 +85,32 @@ impl Check<'_> {
             endpoints: self.endpoints(file.endpoints),
             secrets: Vec::new(),
         }
+    }
+
+    fn store(&mut self, store: Spanned<toml::Value>) -> Ages {
+        let line = self.line(&store);
+        let Some(store) = self.part::<raw::Store>("store", store) else { return Ages::default() };
+        if store.kind != "sled" {
+            let detail = format!("there is no store {:?}; write kind = \"sled\"", store.kind);
+            self.problem(line, "store", detail);
+        }
+        let usual = Ages::default();
+        let forget = store.forget_after_days.unwrap_or(usual.forget);
+        let ages = Ages {
+            archive: store.archive_after_days.unwrap_or(usual.archive),
+            forget,
+            forget_rolled_back: store.forget_rolled_back_after_days.unwrap_or(forget),
+            keep_per_site: store.keep_per_site.unwrap_or(usual.keep_per_site),
+        };
+        for (name, days) in
+            [("forget_after_days", ages.forget), ("forget_rolled_back_after_days", ages.forget_rolled_back)]
+        {
+            if days != 0 && days < ages.archive {
+                let detail = format!("{name} = {days} is shorter than archive_after_days = {}", ages.archive);
+                self.problem(line, "store", format!("{detail}: tasks are archived first; write 0 for never"));
+            }
+        }
+        ages
     }
 
     fn directory(&mut self, part: &str, value: Option<Spanned<String>>, default: &str) -> PathBuf {
@@ -430,6 +442,19 @@ secret_file = "good"
     #[test]
     fn the_contract_s_example_holds_together() {
         assert_eq!(problems(WHOLE), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_ages_of_tasks_fit_each_other() {
+        let with = |store: &str| problems(&WHOLE.replace("[http]", &format!("[store]\n{store}\n[http]")));
+        let never = with("forget_after_days = 0\narchive_after_days = 500");
+        assert_eq!(never, [] as [&str; 0]);
+        let told = with("forget_after_days = 10");
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(
+            told[0].contains("forget_after_days = 10 is shorter than archive_after_days = 30"),
+            "{told:#?}"
+        );
     }
 
     #[test]

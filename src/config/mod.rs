@@ -15,6 +15,8 @@ use kedge_drivers::web::WebServerConfig;
 use kedge_webhooks::{Endpoint, Hook, Token};
 use kedge_workflows::ports::AppKind;
 
+use crate::upkeep::Ages;
+
 pub(crate) use raw::Host as HostConfig;
 
 /// A configuration that holds together.
@@ -22,8 +24,7 @@ pub(crate) use raw::Host as HostConfig;
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) backup_dir: PathBuf,
-    /// Age of a finished task, in milliseconds, at which its events are packed.
-    pub(crate) archive_after_ms: u64,
+    pub(crate) ages: Ages,
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<String>,
     pub(crate) hosts: BTreeMap<String, HostConfig>,

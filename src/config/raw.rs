@@ -36,6 +36,12 @@ pub(crate) struct Store {
     pub(crate) kind: String,
     /// Days after which the events of a finished task are packed.
     pub(crate) archive_after_days: Option<u32>,
+    /// Days after which a finished task is forgotten; 0: never.
+    pub(crate) forget_after_days: Option<u32>,
+    /// The same for those that were rolled back or canceled.
+    pub(crate) forget_rolled_back_after_days: Option<u32>,
+    /// Of each site, so many of its newest tasks are never forgotten.
+    pub(crate) keep_per_site: Option<usize>,
 }
 
 fn sled() -> String {

@@ -246,6 +246,14 @@ impl Store for FaultStore {
         self.store.delete_blob(id)
     }
 
+    fn census(&self) -> BoxFuture<'static, Result<Vec<BlobId>, CommitError>> {
+        self.store.census()
+    }
+
+    fn remove_unused(&self, unused: Vec<BlobId>) -> BoxFuture<'static, Result<u64, CommitError>> {
+        self.store.remove_unused(unused)
+    }
+
     fn health(&self) -> Health {
         self.store.health()
     }

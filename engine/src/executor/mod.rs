@@ -13,8 +13,10 @@ mod live;
 mod outbox;
 mod records;
 mod recover;
+mod retention;
 mod service;
 mod submit;
+mod sweep;
 mod tables;
 mod verbs;
 
@@ -33,7 +35,10 @@ use crate::workflow::{Facts, Workflow};
 
 pub use fsck::{FsckReport, fsck};
 pub use outbox::StoreOutbox;
+pub(crate) use outbox::body_blob;
 pub use recover::Recovery;
+pub use retention::Retention;
+pub use sweep::Sweep;
 
 use history::Followed;
 use live::Live;
@@ -181,6 +186,14 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     /// When the store cannot be read.
     pub async fn archive(&self, before: Millis, limit: usize) -> Result<usize, ReadError> {
         self.0.archive(before, limit).await
+    }
+
+    /// Forgets finished tasks that nothing needs any more, at most `limit` of them: how many. Archives them first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn forget(&self, rule: Retention, limit: usize) -> Result<usize, ReadError> {
+        self.0.forget(rule, limit).await
     }
 
     /// Stops starting steps and resolves when none is in flight any more. The journal keeps the rest for the next life.

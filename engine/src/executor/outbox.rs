@@ -245,6 +245,11 @@ fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CommitError> {
     serde_json::to_vec(value).map_err(|error| CommitError::TooLarge(error.to_string()))
 }
 
+/// The blob that a stored callback's body is in, if it is in one.
+pub(crate) fn body_blob(value: &[u8]) -> Option<BlobId> {
+    serde_json::from_slice::<Stored>(value).ok()?.body_blob
+}
+
 fn due_time(key: &[u8]) -> Millis {
     let bytes: [u8; 8] =
         key.get(keys::DUE.len()..keys::DUE.len() + 8).and_then(|b| b.try_into().ok()).unwrap_or([0; 8]);

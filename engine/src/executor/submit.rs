@@ -30,8 +30,8 @@ const UNDO_SCOPE: &str = "engine:undo";
 
 /// What stands under a dedupe key.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Used {
-    task: TaskId,
+pub(super) struct Used {
+    pub(super) task: TaskId,
     fingerprint: Option<String>,
 }
 

@@ -103,6 +103,14 @@ impl Journal {
         Ok((packed.len() <= MAX_BLOB && unpacked <= MAX_UNPACKED).then_some(packed))
     }
 
+    /// Where an archived task's events are; `None` when it is not archived.
+    pub(crate) fn packed_blob(&self, task: &TaskId) -> Result<Option<BlobId>, JournalError> {
+        let Some(entry) = self.store.get(&keys::archived(task))? else { return Ok(None) };
+        let entry: Packed = serde_json::from_slice(&entry)
+            .map_err(|error| damaged(task, 0, format!("its archive: {error}")))?;
+        Ok(Some(entry.blob))
+    }
+
     /// The bytes of an archived task's events; `None` when it is not archived.
     pub(super) fn unpacked(&self, task: &TaskId) -> Result<Option<Vec<Vec<u8>>>, JournalError> {
         let Some(entry) = self.store.get(&keys::archived(task))? else { return Ok(None) };
@@ -139,7 +147,7 @@ impl Journal {
                 let mut blobs = Vec::new();
                 for (key, value) in rows {
                     // A record names its task: no other one has the same bytes, and so the same blob.
-                    if prefix.starts_with(b"e/")
+                    if prefix.starts_with(keys::EVENTS)
                         && !value.starts_with(RECORD)
                         && let Ok(Elsewhere::Blob(blob)) = serde_json::from_slice(&value)
                     {

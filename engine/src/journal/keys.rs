@@ -6,8 +6,16 @@ use crate::task::{Millis, TaskId};
 /// Longest name of a receiver that stands in a key as it is, in bytes: URLs are longer.
 const MAX_ENDPOINT: usize = 128;
 
+/// Everything.
+pub const ALL: &[u8] = b"";
 /// Heads, all of them: `h/<task>`.
 pub const HEADS: &[u8] = b"h/";
+/// Events, all of them: `e/<task>/<sequence>`.
+pub const EVENTS: &[u8] = b"e/";
+/// Archived tasks: `a/<task>`.
+pub const ARCHIVED: &[u8] = b"a/";
+/// Dedupe keys: `x/<scope>\0<key>`.
+pub const DEDUPE: &[u8] = b"x/";
 /// Unfinished tasks: `o/<task>`.
 pub const OPEN: &[u8] = b"o/";
 /// Locks: `l/<resource>\0<task>`.
@@ -36,7 +44,7 @@ pub fn open(task: &TaskId) -> Vec<u8> {
 /// All events of a task.
 #[must_use]
 pub fn events(task: &TaskId) -> Vec<u8> {
-    join(&[b"e/", task.as_str().as_bytes(), b"/"])
+    join(&[EVENTS, task.as_str().as_bytes(), b"/"])
 }
 
 /// One event.
@@ -60,7 +68,7 @@ pub fn part(task: &TaskId, sequence: u64, number: usize) -> Vec<u8> {
 /// Where the events of an archived task are: `a/<task>`.
 #[must_use]
 pub fn archived(task: &TaskId) -> Vec<u8> {
-    join(&[b"a/", task.as_str().as_bytes()])
+    join(&[ARCHIVED, task.as_str().as_bytes()])
 }
 
 /// The parts of all events of a task.
@@ -98,7 +106,7 @@ pub fn lock_parts(key: &[u8]) -> Option<(String, TaskId)> {
 /// A dedupe key.
 #[must_use]
 pub fn dedupe(scope: &str, key_sha256: &str) -> Vec<u8> {
-    join(&[b"x/", scope.as_bytes(), b"\0", key_sha256.as_bytes()])
+    join(&[DEDUPE, scope.as_bytes(), b"\0", key_sha256.as_bytes()])
 }
 
 /// The records of a family.

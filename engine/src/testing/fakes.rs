@@ -28,6 +28,12 @@ impl LogSink for MemoryLogs {
         let logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(logs.get(&(task.to_owned(), step.to_owned())).cloned())
     }
+
+    fn remove(&self, task: &str) -> Result<(), ReadError> {
+        let mut logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.retain(|(owner, _), _| owner != task);
+        Ok(())
+    }
 }
 
 /// Knows the processes that steps say they have started. It outlives a crash, as processes do: keep it over a restart.

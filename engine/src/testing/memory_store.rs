@@ -1,7 +1,7 @@
 //! A store in memory for simulations and tests: deterministic, no clock, no disk, with crashes, errors and delays on demand.
 //! It never survives its process; [`MemoryStore::reopen`] imitates a restart on what was durable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,9 @@ use futures::FutureExt as _;
 use futures::channel::oneshot;
 use futures::future::BoxFuture;
 
-use crate::store::{Batch, BlobId, CommitError, Health, MAX_BLOB, Precondition, ReadError, Store, Write};
+use crate::store::{
+    Batch, BlobId, CommitError, Health, MAX_BLOB, MAX_CENSUS, Precondition, ReadError, Store, Write,
+};
 
 /// A store in memory. Clones are handles on the same store; futures are ready at the first poll, unless the gate is shut.
 ///
@@ -74,6 +76,8 @@ struct State {
     failed: Option<String>,
     low: Option<String>,
     gate: Option<VecDeque<Held>>,
+    /// Blobs stored since the census, if there was one.
+    stored: Option<BTreeSet<BlobId>>,
 }
 
 struct Held {
@@ -202,6 +206,9 @@ impl State {
 
     fn apply_blob(&mut self, id: BlobId, bytes: Option<Vec<u8>>) -> Result<(), CommitError> {
         self.check_alive()?;
+        if let Some(stored) = self.stored.as_mut().filter(|_| bytes.is_some()) {
+            stored.insert(id.clone());
+        }
         self.counts.blob_writes += 1;
         self.strike(Moment::Blob(self.counts.blob_writes), |durable| {
             match bytes {
@@ -330,6 +337,32 @@ impl Store for MemoryStore {
     fn delete_blob(&self, id: &BlobId) -> BoxFuture<'static, Result<(), CommitError>> {
         let (store, id) = (self.clone(), id.clone());
         async move { store.state().apply_blob(id, None) }.boxed()
+    }
+
+    fn census(&self) -> BoxFuture<'static, Result<Vec<BlobId>, CommitError>> {
+        let store = self.clone();
+        async move {
+            let mut state = store.state();
+            state.check_alive()?;
+            state.stored = Some(BTreeSet::new());
+            Ok(state.durable.blobs.keys().take(MAX_CENSUS).cloned().collect())
+        }
+        .boxed()
+    }
+
+    fn remove_unused(&self, unused: Vec<BlobId>) -> BoxFuture<'static, Result<u64, CommitError>> {
+        let store = self.clone();
+        async move {
+            let mut state = store.state();
+            let Some(stored) = state.stored.take() else { return Ok(0) };
+            let mut removed = 0;
+            for id in unused.into_iter().filter(|id| !stored.contains(id)) {
+                removed += u64::from(state.durable.blobs.contains_key(&id));
+                state.apply_blob(id, None)?;
+            }
+            Ok(removed)
+        }
+        .boxed()
     }
 
     fn health(&self) -> Health {

@@ -49,6 +49,7 @@ pub async fn run<S: Subject>(make: impl Fn() -> S) {
     nothing_is_visible_before_it_is_durable(make()).await;
     reopening_keeps_everything_acknowledged(make()).await;
     blobs_are_named_by_their_bytes(make()).await;
+    unused_blobs_are_removed(make()).await;
     damaged_blobs_are_reported(make()).await;
     failure_is_final_until_reopened(make()).await;
 }
@@ -270,6 +271,30 @@ async fn blobs_are_named_by_their_bytes(subject: impl Subject) {
         store.delete_blob(&expected).await.expect("removing what is not there is a no-op");
     }
     assert_eq!(everything(&*store), Vec::new(), "blobs are no pairs");
+}
+
+/// A sweep never takes what was stored again while it looked for what is used.
+async fn unused_blobs_are_removed(subject: impl Subject) {
+    let store = subject.store();
+    let mut ids = Vec::new();
+    for n in 0..5_u8 {
+        ids.push(store.put_blob(vec![n; 10]).await.expect("blob"));
+    }
+    assert_eq!(store.remove_unused(ids.clone()).await, Ok(0), "nothing without a census");
+    let mut listed = store.census().await.expect("census");
+    listed.sort();
+    let mut sorted = ids.clone();
+    sorted.sort();
+    assert_eq!(listed, sorted);
+    store.put_blob(vec![1; 10]).await.expect("the same again");
+    let new = store.put_blob(vec![9; 10]).await.expect("a new one");
+    let absent = BlobId::of(b"never stored");
+    let unused = vec![ids[0].clone(), ids[1].clone(), ids[4].clone(), new.clone(), absent];
+    assert_eq!(store.remove_unused(unused.clone()).await, Ok(2));
+    for (id, there) in [(&ids[0], false), (&ids[1], true), (&ids[2], true), (&ids[4], false), (&new, true)] {
+        assert_eq!(store.get_blob(id).expect("read").is_some(), there, "{id:?}");
+    }
+    assert_eq!(store.remove_unused(unused).await, Ok(0), "one census, one sweep");
 }
 
 async fn damaged_blobs_are_reported(subject: impl Subject) {

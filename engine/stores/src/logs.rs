@@ -152,6 +152,10 @@ impl LogSink for FileLogs {
     fn read(&self, task: &str, step: &str) -> Result<Option<String>, ReadError> {
         self.read(task, step)
     }
+
+    fn remove(&self, task: &str) -> Result<(), ReadError> {
+        self.remove(task).map_err(|error| ReadError::Io(format!("the logs of {task}: {error}")))
+    }
 }
 
 /// A line of its own, at most [`MAX_LINE`] long.

@@ -213,6 +213,12 @@ fn a_list_of_tasks_that_cannot_be_read_means_that_nothing_runs() {
         fn delete_blob(&self, id: &BlobId) -> BoxFuture<'static, Result<(), CommitError>> {
             self.0.delete_blob(id)
         }
+        fn census(&self) -> BoxFuture<'static, Result<Vec<BlobId>, CommitError>> {
+            self.0.census()
+        }
+        fn remove_unused(&self, unused: Vec<BlobId>) -> BoxFuture<'static, Result<u64, CommitError>> {
+            self.0.remove_unused(unused)
+        }
         fn health(&self) -> Health {
             Health::Ready
         }

@@ -1,13 +1,14 @@
 //! Blobs as files named by their SHA-256: written beside, synced, renamed, and the folder synced, all before the caller goes on.
 //! On a thread of its own, since 64 MiB take a second to sync and the committer must not wait. It never looks into a blob.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::channel::oneshot;
-use kedge_engine::store::{BlobId, CommitError, MAX_BLOB, ReadError};
+use kedge_engine::store::{BlobId, CommitError, MAX_BLOB, MAX_CENSUS, ReadError};
 
 use super::disk::{Disk, is_full};
 use super::durability::Durability;
@@ -24,6 +25,8 @@ pub(super) struct BlobFolder {
 pub(super) enum Job {
     Put { bytes: Vec<u8>, answer: oneshot::Sender<Result<BlobId, CommitError>> },
     Delete { id: BlobId, answer: oneshot::Sender<Result<(), CommitError>> },
+    Census { answer: oneshot::Sender<Result<Vec<BlobId>, CommitError>> },
+    RemoveUnused { unused: Vec<BlobId>, answer: oneshot::Sender<Result<u64, CommitError>> },
     MakeBallast,
 }
 
@@ -31,6 +34,8 @@ pub(super) struct BlobThread {
     pub(super) blobs: Arc<BlobFolder>,
     pub(super) disk: Arc<Disk>,
     pub(super) vitals: Arc<Vitals>,
+    /// Blobs stored since the last census, if one is being worked on.
+    pub(super) stored: Option<BTreeSet<BlobId>>,
 }
 
 /// One job at a time: each ends with its own syncs, there is nothing to gather.
@@ -38,7 +43,7 @@ const ONE: Limits = Limits { items: 1, bytes: usize::MAX };
 
 impl BlobThread {
     /// Works until the queue is closed and empty.
-    pub(super) fn run(self, queue: &Queue<Job>) {
+    pub(super) fn run(mut self, queue: &Queue<Job>) {
         let _closing = CloseOnExit(queue);
         while let Some(jobs) = queue.take(ONE) {
             for job in jobs {
@@ -47,12 +52,15 @@ impl BlobThread {
         }
     }
 
-    fn carry_out(&self, job: Job) {
+    fn carry_out(&mut self, job: Job) {
         // An answer to a caller that is gone is not needed; the work is done all the same.
         match job {
             Job::Put { bytes, answer } => {
                 let result = self.write("store", || self.blobs.put(&bytes));
                 self.vitals.blobs_stored.add(usize::from(result.is_ok()));
+                if let (Some(stored), Ok(id)) = (&mut self.stored, &result) {
+                    stored.insert(id.clone());
+                }
                 let _ = answer.send(result);
             }
             Job::Delete { id, answer } => {
@@ -60,8 +68,25 @@ impl BlobThread {
                 self.vitals.blobs_removed.add(usize::from(result.is_ok()));
                 let _ = answer.send(result);
             }
+            Job::Census { answer } => {
+                let result = self.write("list", || self.blobs.list());
+                self.stored = result.is_ok().then(BTreeSet::new);
+                let _ = answer.send(result);
+            }
+            Job::RemoveUnused { unused, answer } => {
+                let result = self.remove_unused(unused);
+                let _ = answer.send(result);
+            }
             Job::MakeBallast => self.disk.make_ballast(),
         }
+    }
+
+    fn remove_unused(&mut self, mut unused: Vec<BlobId>) -> Result<u64, CommitError> {
+        let Some(stored) = self.stored.take() else { return Ok(0) };
+        unused.retain(|id| !stored.contains(id));
+        let removed = self.write("remove", || self.blobs.delete_all(&unused))?;
+        self.vitals.blobs_removed.add(removed);
+        Ok(removed as u64)
     }
 
     /// Does one thing in the blob folder. A full disk gets the ballast, and then a second try from the start; any other error,
@@ -141,6 +166,44 @@ impl BlobFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// The blobs that are there, at most [`MAX_CENSUS`].
+    fn list(&self) -> io::Result<Vec<BlobId>> {
+        let mut found = Vec::new();
+        for home in self.folder.read_dir()? {
+            let home = home?.path();
+            if home == self.temps || !home.is_dir() {
+                continue;
+            }
+            for file in home.read_dir()? {
+                // What has no blob's name is not ours to judge.
+                let name = file?.file_name().into_string().unwrap_or_default();
+                found.extend(BlobId::try_from(name).ok());
+                if found.len() >= MAX_CENSUS {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes many; their folders are synced once each: how many were there.
+    fn delete_all(&self, ids: &[BlobId]) -> io::Result<usize> {
+        let mut homes = BTreeSet::new();
+        let mut removed = 0;
+        for id in ids {
+            match fs::remove_file(self.path(id)) {
+                Ok(()) => {
+                    homes.insert(self.home(id));
+                    removed += 1;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        homes.iter().try_for_each(|home| self.durability.sync_folder(home))?;
+        Ok(removed)
     }
 
     /// By the first two digits: 256 folders keep each small.

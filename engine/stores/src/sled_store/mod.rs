@@ -112,6 +112,22 @@ impl SledStore {
         self.vitals.stats(self.open_time, self.view.size_on_disk())
     }
 
+    /// Has the blob thread do a job that brings no bytes with it.
+    fn ask<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, CommitError>>) -> Job + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CommitError>> {
+        let (queue, vitals) = (Arc::clone(&self.jobs), Arc::clone(&self.vitals));
+        async move {
+            let (answer, done) = oneshot::channel();
+            if queue.push(0, job(answer)).await.is_err() {
+                return Err(vitals.closed());
+            }
+            done.await.unwrap_or_else(|_| Err(vitals.closed()))
+        }
+        .boxed()
+    }
+
     fn ask_for_ballast(&self) {
         if self.disk.wants_ballast() && !self.jobs.try_push(0, Job::MakeBallast) {
             self.disk.ballast_not_made();
@@ -179,16 +195,16 @@ impl Store for SledStore {
     }
 
     fn delete_blob(&self, id: &BlobId) -> BoxFuture<'static, Result<(), CommitError>> {
-        let (queue, vitals) = (Arc::clone(&self.jobs), Arc::clone(&self.vitals));
         let id = id.clone();
-        async move {
-            let (answer, done) = oneshot::channel();
-            if queue.push(0, Job::Delete { id, answer }).await.is_err() {
-                return Err(vitals.closed());
-            }
-            done.await.unwrap_or_else(|_| Err(vitals.closed()))
-        }
-        .boxed()
+        self.ask(|answer| Job::Delete { id, answer })
+    }
+
+    fn census(&self) -> BoxFuture<'static, Result<Vec<BlobId>, CommitError>> {
+        self.ask(|answer| Job::Census { answer })
+    }
+
+    fn remove_unused(&self, unused: Vec<BlobId>) -> BoxFuture<'static, Result<u64, CommitError>> {
+        self.ask(|answer| Job::RemoveUnused { unused, answer })
     }
 
     fn health(&self) -> Health {

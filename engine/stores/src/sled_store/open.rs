@@ -120,8 +120,12 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<SledStore, OpenErr
         disk: Arc::clone(&disk),
         durability,
     };
-    let blob_thread =
-        BlobThread { blobs: Arc::clone(&blobs), disk: Arc::clone(&disk), vitals: Arc::clone(&vitals) };
+    let blob_thread = BlobThread {
+        blobs: Arc::clone(&blobs),
+        disk: Arc::clone(&disk),
+        vitals: Arc::clone(&vitals),
+        stored: None,
+    };
     let mut store = SledStore {
         commits: Arc::clone(&commits),
         jobs: Arc::clone(&jobs),
