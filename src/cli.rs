@@ -251,9 +251,11 @@ impl Verb {
 /// Arguments of `sign`.
 #[derive(Debug, Args)]
 pub(crate) struct SignArgs {
-    /// The file that holds the secret (whsec_...).
+    /// The file that holds the secret: whsec_... or whsk_..., or as the provider writes it.
     #[arg(long)]
     pub(crate) secret_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) scheme: SchemeArgs,
     /// The body; - for standard input.
     #[arg(long, default_value = "-")]
     pub(crate) body: String,
@@ -263,9 +265,26 @@ pub(crate) struct SignArgs {
     /// Seconds since 1970; now by default.
     #[arg(long)]
     pub(crate) timestamp: Option<u64>,
-    /// Sign as GitHub does instead: X-Hub-Signature-256.
-    #[arg(long)]
+}
+
+/// Who signs, and how.
+#[derive(Debug, Args)]
+pub(crate) struct SchemeArgs {
+    /// As this sender does: standard, github, gitlab, gitea, forgejo, bitbucket, slack, mattermost, discord, hmac-sha256.
+    #[arg(long, default_value = "standard")]
+    pub(crate) provider: String,
+    /// As GitHub does; the same as --provider github.
+    #[arg(long, conflicts_with = "provider")]
     pub(crate) github: bool,
+    /// The header of the signature of hmac-sha256.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) signature_header: Option<String>,
+    /// Its encoding: hex or base64.
+    #[arg(long, value_name = "ENCODING")]
+    pub(crate) encoding: Option<String>,
+    /// What stands before it.
+    #[arg(long)]
+    pub(crate) prefix: Option<String>,
 }
 
 /// Arguments of `verify`.
@@ -274,21 +293,23 @@ pub(crate) struct VerifyArgs {
     /// The file that holds the secret.
     #[arg(long)]
     pub(crate) secret_file: PathBuf,
+    #[command(flatten)]
+    pub(crate) scheme: SchemeArgs,
     /// The body; - for standard input.
     #[arg(long, default_value = "-")]
     pub(crate) body: String,
+    /// A header as it was received: 'Name: value'; may be given several times.
+    #[arg(long, short = 'H', value_name = "HEADER")]
+    pub(crate) header: Vec<String>,
     /// webhook-id.
     #[arg(long, default_value = "")]
     pub(crate) id: String,
     /// webhook-timestamp.
     #[arg(long, default_value_t = 0)]
     pub(crate) timestamp: u64,
-    /// webhook-signature, or X-Hub-Signature-256 with --github.
+    /// webhook-signature, or X-Hub-Signature-256 with --github; of other providers, give its headers with --header.
     #[arg(long)]
-    pub(crate) signature: String,
-    /// Verify as GitHub signs.
-    #[arg(long)]
-    pub(crate) github: bool,
+    pub(crate) signature: Option<String>,
     /// Do not look at the age of the message.
     #[arg(long)]
     pub(crate) any_time: bool,

@@ -236,6 +236,7 @@ impl Check<'_> {
             let spec = HookSpec {
                 name: raw.name,
                 provider: raw.provider,
+                signature: raw.signature.map(Into::into),
                 secrets,
                 workflow: raw.workflow,
                 workflows: raw.workflows,

@@ -140,6 +140,8 @@ pub(crate) struct Token {
 pub(crate) struct Hook {
     pub(crate) name: String,
     pub(crate) provider: String,
+    /// How a sender without a preset signs.
+    pub(crate) signature: Option<HookSignature>,
     #[serde(default)]
     pub(crate) secret_files: Vec<String>,
     #[serde(default)]
@@ -156,6 +158,23 @@ pub(crate) struct Hook {
     #[serde(default)]
     pub(crate) correlation_id: String,
     pub(crate) callback: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HookSignature {
+    pub(crate) header: Option<String>,
+    pub(crate) encoding: Option<String>,
+    pub(crate) prefix: Option<String>,
+    pub(crate) id_header: Option<String>,
+    pub(crate) event_header: Option<String>,
+}
+
+impl From<HookSignature> for kedge_webhooks::CustomSpec {
+    fn from(raw: HookSignature) -> Self {
+        let HookSignature { header, encoding, prefix, id_header, event_header } = raw;
+        Self { header, encoding, prefix, id_header, event_header }
+    }
 }
 
 #[derive(Debug, Deserialize)]

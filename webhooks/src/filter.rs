@@ -1,19 +1,24 @@
-//! The `when` filters of a hook: small conditions on the event, the branch and the fields of a body, parsed when the
-//! configuration is loaded. They change nothing and know no provider.
+//! The `when` filters of a hook: small conditions on the event, the branch, the changed files and the fields of a body, parsed when
+//! the configuration is loaded. They change nothing; what a provider calls an event or a branch, [`Facts`] knows.
 //!
 //! ```text
 //! condition = term { "or" term }              all conditions of a hook have to hold
 //! term      = operand "==" value | operand "!=" value | operand "in" "[" value { "," value } "]"
 //!           | operand "matches" pattern       `*` stands for any characters
 //!           | operand "exists" | operand "missing"
-//! operand   = "event" | "branch" | "tag" | JSON pointer such as /repository/full_name
+//! operand   = "event" | "branch" | "tag" | "path" | JSON pointer such as /repository/full_name
 //! value     = JSON string, number, true, false, null, or a bare word
 //! ```
-//! `branch` and `tag` are taken from `/ref` (`refs/heads/...`, `refs/tags/...`). A missing field equals nothing, so `!=` holds.
+//! `path` stands for the files that a push added, changed or removed. Of several paths (or branches, with Bitbucket) one has to fit; for
+//! `!=`, none may. Where a sender does not name all files of a push, a condition on them holds: better once too often. A missing
+//! field equals nothing, so `!=` holds.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
 use crate::config::matches_glob;
+use crate::provider::{Facts, short};
 
 /// Longest condition, in bytes: it is shown as the reason when it does not hold.
 const MAX_CONDITION: usize = 500;
@@ -36,6 +41,7 @@ enum Operand {
     Event,
     Branch,
     Tag,
+    Path,
     Field(String),
 }
 
@@ -47,15 +53,6 @@ enum Test {
     Matches(String),
     Exists,
     Missing,
-}
-
-/// What conditions look at.
-#[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
-    /// The provider's event, such as `push`.
-    pub event: Option<&'a str>,
-    /// The body.
-    pub body: &'a Value,
 }
 
 impl Condition {
@@ -80,6 +77,17 @@ impl Condition {
         Ok(Self { text: text.trim().to_owned(), terms })
     }
 
+    /// The text as configured.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it looks at the changed files.
+    pub(crate) fn needs_paths(&self) -> bool {
+        self.terms.iter().any(|term| term.operand == Operand::Path)
+    }
+
     /// Whether it holds.
     ///
     /// # Errors
@@ -89,14 +97,20 @@ impl Condition {
             return Ok(());
         }
         let mut reason = format!("this does not hold: {}", self.text);
-        if self.terms.iter().any(|term| term.operand == Operand::Event) {
-            reason.push_str(&format!(" (event: {})", short(facts.event.unwrap_or("none"))));
+        let uses = |operand: Operand| self.terms.iter().any(|term| term.operand == operand);
+        let first = |words: &[&str]| short(words.first().unwrap_or(&"none"));
+        if uses(Operand::Event) {
+            let events = facts.events();
+            reason.push_str(&format!(" (event: {})", first(&[events.first().map_or("none", |event| event)])));
         }
-        if self.terms.iter().any(|term| term.operand == Operand::Branch) {
-            reason.push_str(&format!(
-                " (branch: {})",
-                short(reference(facts, "refs/heads/").unwrap_or("none"))
-            ));
+        if uses(Operand::Branch) {
+            reason.push_str(&format!(" (branch: {})", first(&facts.branches())));
+        }
+        if uses(Operand::Tag) {
+            reason.push_str(&format!(" (tag: {})", first(&facts.tags())));
+        }
+        if uses(Operand::Path) {
+            reason.push_str(&format!(" (changed files: {})", facts.paths().names.len()));
         }
         Err(reason)
     }
@@ -104,32 +118,46 @@ impl Condition {
 
 impl Term {
     fn holds(&self, facts: &Facts<'_>) -> bool {
-        let text = |text: Option<&str>| text.map(|text| Value::String(text.to_owned()));
-        let value = match &self.operand {
-            Operand::Event => text(facts.event),
-            Operand::Branch => text(reference(facts, "refs/heads/")),
-            Operand::Tag => text(reference(facts, "refs/tags/")),
-            Operand::Field(pointer) => facts.body.pointer(pointer).cloned(),
-        };
-        match &self.test {
-            Test::Equals(want) => value.as_ref() == Some(want),
-            Test::Differs(want) => value.as_ref() != Some(want),
-            Test::In(list) => value.is_some_and(|value| list.contains(&value)),
-            Test::Matches(pattern) => {
-                value.and_then(|v| Some(matches_glob(pattern, v.as_str()?))).unwrap_or(false)
+        let borrowed = |words: Vec<&str>| -> bool { self.test.any(words.iter().copied()) };
+        match &self.operand {
+            Operand::Event => self.test.any(facts.events().iter().map(Cow::as_ref)),
+            Operand::Branch => borrowed(facts.branches()),
+            Operand::Tag => borrowed(facts.tags()),
+            Operand::Path => {
+                let paths = facts.paths();
+                !paths.complete || borrowed(paths.names)
             }
-            Test::Exists => value.is_some(),
-            Test::Missing => value.is_none(),
+            Operand::Field(pointer) => self.test.one(facts.body.pointer(pointer)),
         }
     }
 }
 
-fn reference<'a>(facts: &Facts<'a>, prefix: &str) -> Option<&'a str> {
-    facts.body.get("ref")?.as_str()?.strip_prefix(prefix)
-}
+impl Test {
+    /// Whether it holds for a field.
+    fn one(&self, value: Option<&Value>) -> bool {
+        match self {
+            Self::Equals(want) => value == Some(want),
+            Self::Differs(want) => value != Some(want),
+            Self::In(list) => value.is_some_and(|value| list.contains(value)),
+            Self::Matches(pattern) => {
+                value.and_then(Value::as_str).is_some_and(|text| matches_glob(pattern, text))
+            }
+            Self::Exists => value.is_some(),
+            Self::Missing => value.is_none(),
+        }
+    }
 
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(80).collect()
+    /// Whether it holds for words of which there may be none or several.
+    fn any<'a>(&self, mut words: impl Iterator<Item = &'a str>) -> bool {
+        match self {
+            Self::Equals(want) => words.any(|word| want == word),
+            Self::Differs(want) => !words.any(|word| want == word),
+            Self::In(list) => words.any(|word| list.iter().any(|want| want == word)),
+            Self::Matches(pattern) => words.any(|word| matches_glob(pattern, word)),
+            Self::Exists => words.next().is_some(),
+            Self::Missing => words.next().is_none(),
+        }
+    }
 }
 
 fn term(words: &mut Words<'_>) -> Result<Term, String> {
@@ -137,8 +165,9 @@ fn term(words: &mut Words<'_>) -> Result<Term, String> {
         Some("event") => Operand::Event,
         Some("branch") => Operand::Branch,
         Some("tag") => Operand::Tag,
+        Some("path") => Operand::Path,
         Some(pointer) if pointer.starts_with('/') => Operand::Field(check_pointer(pointer)?.to_owned()),
-        other => return Err(expected("event, branch, tag or a JSON pointer such as /ref", other)),
+        other => return Err(expected("event, branch, tag, path or a JSON pointer such as /ref", other)),
     };
     let test = match words.next()? {
         Some("==") => Test::Equals(value(words.next()?)?),
@@ -239,12 +268,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::provider::Provider;
 
     #[test]
     fn conditions_hold_or_not() {
         let body =
             json!({"ref": "refs/heads/release/2", "n": 3, "ok": true, "none": null, "a b": "x y", "s": "3"});
-        let facts = Facts { event: Some("push"), body: &body };
+        let facts = Facts { provider: Provider::Github, event: Some("push"), body: &body };
         for (text, want) in [
             ("event == push", true),
             ("event == \"push\"", true),
@@ -283,7 +313,7 @@ mod tests {
     #[test]
     fn the_reason_names_event_and_branch_but_no_field() {
         let body = json!({"ref": "refs/heads/x", "token": "hunter2"});
-        let facts = Facts { event: None, body: &body };
+        let facts = Facts { provider: Provider::Github, event: None, body: &body };
         let reason = |text: &str| Condition::parse(text).unwrap().check(&facts).unwrap_err();
         assert_eq!(reason("branch == main"), "this does not hold: branch == main (branch: x)");
         assert_eq!(reason("event == push"), "this does not hold: event == push (event: none)");
@@ -293,7 +323,7 @@ mod tests {
     #[test]
     fn mistakes_are_explained() {
         for (text, want) in [
-            ("", "expected event, branch, tag or a JSON pointer such as /ref at the end"),
+            ("", "expected event, branch, tag, path or a JSON pointer such as /ref at the end"),
             ("Event == push", "instead of \"Event\""),
             ("event = push", "expected ==, !=, in, matches, exists or missing instead of \"=\""),
             ("event ==", "expected a value at the end"),

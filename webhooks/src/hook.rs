@@ -6,10 +6,10 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::config::{Mistake, Sites, check_name};
-use crate::filter::{Condition, Facts};
+use crate::filter::Condition;
 use crate::mapping::Mapping;
 use crate::problem::Fault;
-use crate::provider::{Provider, Verified};
+use crate::provider::{CustomSpec, Facts, Provider, Scheme, Verified};
 use crate::secret::Secret;
 use crate::signature::{Key, Refused};
 
@@ -23,6 +23,8 @@ pub struct HookSpec {
     pub name: String,
     /// The provider's word.
     pub provider: String,
+    /// How a sender without a preset signs.
+    pub signature: Option<CustomSpec>,
     /// Its secrets, already loaded: several while rotating.
     pub secrets: Vec<Secret>,
     /// The workflow's name, or a mapping such as `{/workflow}`.
@@ -45,7 +47,7 @@ pub struct HookSpec {
 #[derive(Clone)]
 pub struct Hook {
     pub(crate) name: String,
-    pub(crate) provider: Provider,
+    pub(crate) scheme: Scheme,
     keys: Vec<Key>,
     workflow: Mapping,
     workflows: Vec<String>,
@@ -60,7 +62,7 @@ impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hook")
             .field("name", &self.name)
-            .field("provider", &self.provider)
+            .field("provider", &self.scheme.provider)
             .finish_non_exhaustive()
     }
 }
@@ -96,6 +98,10 @@ impl Hook {
             mistakes.push(Mistake::new("provider", detail));
         }
         let provider = provider.unwrap_or(Provider::Standard);
+        let scheme = Scheme::new(provider, spec.signature).unwrap_or_else(|more| {
+            mistakes.extend(more);
+            Scheme::from(provider)
+        });
         if spec.secrets.is_empty() || spec.secrets.len() > MAX_SECRETS {
             mistakes.push(Mistake::new("secret_files", format!("a hook has 1 to {MAX_SECRETS} secrets")));
         }
@@ -108,13 +114,7 @@ impl Hook {
                 }
             }
         }
-        let mut when = Vec::new();
-        for (index, text) in spec.when.iter().enumerate() {
-            match Condition::parse(text) {
-                Ok(condition) => when.push(condition),
-                Err(detail) => mistakes.push(Mistake::new(format!("when[{index}]"), detail)),
-            }
-        }
+        let when = conditions(&spec.when, provider, &mut mistakes);
         if spec.workflow.is_empty() {
             mistakes.push(Mistake::new(
                 "workflow",
@@ -137,7 +137,7 @@ impl Hook {
             return Err(mistakes);
         }
         let (name, workflows, callback) = (spec.name, spec.workflows, spec.callback);
-        Ok(Self { name, provider, keys, workflow, workflows, when, params, sites, correlation_id, callback })
+        Ok(Self { name, scheme, keys, workflow, workflows, when, params, sites, correlation_id, callback })
     }
 
     /// Its name.
@@ -160,7 +160,7 @@ impl Hook {
     /// # Errors
     /// [`Refused`], for our log only.
     pub fn verify(&self, headers: &HeaderMap, body: &[u8], now_s: u64) -> Result<Verified, Refused> {
-        self.provider.verify(headers, body, &self.keys, now_s)
+        self.scheme.verify(headers, body, &self.keys, now_s)
     }
 
     /// Decides what a verified message means.
@@ -169,11 +169,11 @@ impl Hook {
     /// What the body lacks, with pointers into it.
     pub fn decide(&self, verified: &Verified, body: &Value) -> Result<Decision, Vec<Fault>> {
         let event = verified.event.as_deref();
-        if self.provider.is_ping(event) {
+        if self.scheme.provider.is_ping(event) {
             let reason = "a ping: the signature is right and the hook works".to_owned();
             return Ok(Decision::Ignored(reason));
         }
-        let facts = Facts { event, body };
+        let facts = Facts { provider: self.scheme.provider, event, body };
         for condition in &self.when {
             if let Err(reason) = condition.check(&facts) {
                 return Ok(Decision::Ignored(reason));
@@ -226,6 +226,22 @@ impl Hook {
     }
 }
 
+fn conditions(texts: &[String], provider: Provider, mistakes: &mut Vec<Mistake>) -> Vec<Condition> {
+    let mut when = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let field = format!("when[{index}]");
+        match Condition::parse(text) {
+            Ok(condition) if condition.needs_paths() && !provider.tells_paths() => {
+                let detail = format!("{} does not tell the files that a push changed", provider.as_str());
+                mistakes.push(Mistake::new(field, detail));
+            }
+            Ok(condition) => when.push(condition),
+            Err(detail) => mistakes.push(Mistake::new(field, detail)),
+        }
+    }
+    when
+}
+
 /// A text, number or truth value as text.
 fn plain(value: &Value) -> Option<String> {
     match value {
@@ -260,7 +276,12 @@ mod tests {
     }
 
     fn push() -> Verified {
-        Verified { delivery: Some("d-1".to_owned()), event: Some("push".to_owned()), id_is_signed: false }
+        Verified {
+            delivery: Some("d-1".to_owned()),
+            event: Some("push".to_owned()),
+            id_is_signed: false,
+            key: 0,
+        }
     }
 
     #[test]
@@ -333,7 +354,10 @@ mod tests {
         assert!(!format!("{mistakes:?}").contains("hunter2"));
         let mistakes =
             Hook::new(HookSpec { provider: "svn".to_owned(), secrets: vec![], ..spec() }).unwrap_err();
-        assert_eq!(mistakes[0].detail, "\"svn\" is no provider; there are standard, github");
+        assert_eq!(
+            mistakes[0].detail,
+            "\"svn\" is no provider; there are standard, github, gitlab, gitea, forgejo, bitbucket, slack, mattermost, discord, hmac-sha256"
+        );
         assert_eq!(mistakes[1].field, "secret_files");
     }
 }

@@ -83,6 +83,16 @@ impl Problem {
         self
     }
 
+    /// What is wrong, in a few lines, for people who see no document.
+    pub(crate) fn in_words(&self) -> String {
+        let mut text = format!("{}: {}", self.rest.title, self.rest.detail);
+        for error in &self.rest.errors {
+            let member = |name: &str| error[name].as_str().unwrap_or_default();
+            text.push_str(&format!("\n{} {}", member("pointer").trim_start_matches('#'), member("detail")));
+        }
+        text
+    }
+
     /// The response; `request` is the id of the request.
     pub(crate) fn into_response(self, request: &str) -> Response<Body> {
         let rest = *self.rest;

@@ -1,81 +1,19 @@
-//! Signatures of webhooks as pure functions: Standard Webhooks 1.0.0 (symmetric, `v1`) and GitHub's `X-Hub-Signature-256`.
-//! They read no clock and no header map, and they compare in constant time, trying every key without an early end.
+//! Signatures of webhooks as pure functions: Standard Webhooks 1.0.0 (`v1` with a shared key, `v1a` with ed25519), MACs as GitHub and
+//! Slack send them, ed25519 as Discord does. They read no clock and no header map, and they try every key without an early end.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use std::fmt;
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
-use crate::secret::Secret;
+pub use crate::key::{Key, KeyError};
 
-/// How far the sender's clock may be away from ours, in seconds, either way: the Standard Webhooks libraries' tolerance.
+/// How far the sender's clock may be away from ours, in seconds, either way: the Standard Webhooks libraries' tolerance, and Slack's.
 pub const TOLERANCE_S: u64 = 300;
 /// Most signatures looked at in one header: each costs a comparison per key.
 const MAX_SIGNATURES: usize = 8;
 /// Longest message id: it becomes a dedupe key and is shown.
 const MAX_ID: usize = 256;
-
-/// A signing key, decoded.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key(Vec<u8>);
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(***)")
-    }
-}
-
-/// Why a text is no signing secret. Never says what it was.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum KeyError {
-    /// Nothing in it.
-    #[error("the secret is empty")]
-    Empty,
-    /// Not `whsec_...`.
-    #[error(
-        "a Standard Webhooks secret is whsec_ and the base64 of 24 to 64 random bytes; make one with: \
-         printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\""
-    )]
-    NotStandard,
-}
-
-impl Key {
-    /// Decodes a Standard Webhooks secret: `whsec_` and base64 of 24 to 64 bytes.
-    ///
-    /// # Errors
-    /// [`KeyError`] says what a secret looks like.
-    pub fn standard(secret: &Secret) -> Result<Self, KeyError> {
-        if secret.expose().is_empty() {
-            return Err(KeyError::Empty);
-        }
-        let coded = secret.expose().strip_prefix("whsec_").ok_or(KeyError::NotStandard)?;
-        let bytes = BASE64.decode(coded).map_err(|_| KeyError::NotStandard)?;
-        if (24..=64).contains(&bytes.len()) { Ok(Self(bytes)) } else { Err(KeyError::NotStandard) }
-    }
-
-    /// Takes a secret's bytes as they are, as GitHub does.
-    ///
-    /// # Errors
-    /// [`KeyError::Empty`].
-    pub fn raw(secret: &Secret) -> Result<Self, KeyError> {
-        if secret.expose().is_empty() {
-            return Err(KeyError::Empty);
-        }
-        Ok(Self(secret.expose().as_bytes().to_vec()))
-    }
-
-    fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        for part in parts {
-            mac.update(part);
-        }
-        mac.finalize().into_bytes().into()
-    }
-}
 
 /// Why a signature does not hold. For our log and the inbox; the sender is told none of it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -83,6 +21,12 @@ pub enum Refused {
     /// A header of the signature is missing, doubled or not text.
     #[error("the header {0} is missing, doubled or not readable")]
     Header(&'static str),
+    /// A header whose name is configured is missing, doubled or not text.
+    #[error("the configured header of the signature is missing, doubled or not readable")]
+    ConfiguredHeader,
+    /// The token that has to be in the body is not there, or the body cannot be read.
+    #[error("the body holds no token, or more than one")]
+    Body,
     /// The id or the timestamp is not what the format allows.
     #[error("the header {0} is malformed")]
     Malformed(&'static str),
@@ -97,15 +41,16 @@ pub enum Refused {
     UnknownHook,
 }
 
-/// The value of `webhook-signature`: `v1,` and base64, one for each key, separated by spaces.
+/// The value of `webhook-signature`: `v1,` and base64 for each shared key, `v1a,` for each private one, separated by spaces.
 #[must_use]
 pub fn sign_standard(keys: &[Key], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     let timestamp = timestamp_s.to_string();
-    let signatures: Vec<String> = keys
-        .iter()
-        .map(|key| format!("v1,{}", BASE64.encode(standard_mac(key, id, &timestamp, body))))
-        .collect();
-    signatures.join(" ")
+    let message = || standard_parts(id, &timestamp, body).concat();
+    let sign = |key: &Key| match key.mac(&standard_parts(id, &timestamp, body)) {
+        Some(mac) => Some(format!("v1,{}", BASE64.encode(mac))),
+        None => key.sign(&message()).map(|signature| format!("v1a,{}", BASE64.encode(signature))),
+    };
+    keys.iter().filter_map(sign).collect::<Vec<String>>().join(" ")
 }
 
 /// Checks a Standard Webhooks message. All the work is done before anything is refused.
@@ -120,32 +65,38 @@ pub fn verify_standard(
     body: &[u8],
     now_s: u64,
 ) -> Result<(), Refused> {
-    let received: Vec<Vec<u8>> = signatures
-        .split(' ')
-        .filter_map(|one| one.strip_prefix("v1,"))
-        .take(MAX_SIGNATURES)
-        .map(|coded| BASE64.decode(coded).unwrap_or_default())
-        .collect();
-    let right = matches_any(keys.iter().map(|key| standard_mac(key, id, timestamp, body)), &received);
+    find_standard(keys, (id, timestamp, signatures), body, now_s).map(|_| ())
+}
+
+/// The same, and says which of the keys it was.
+pub(crate) fn find_standard(
+    keys: &[Key],
+    (id, timestamp, signatures): (&str, &str, &str),
+    body: &[u8],
+    now_s: u64,
+) -> Result<usize, Refused> {
+    let received = |version: &str| -> Vec<Vec<u8>> {
+        let coded = signatures.split(' ').filter_map(|one| one.strip_prefix(version));
+        coded.take(MAX_SIGNATURES).map(|coded| BASE64.decode(coded).unwrap_or_default()).collect()
+    };
+    let parts = standard_parts(id, timestamp, body);
+    let shared = find_mac(keys, &parts, &received("v1,"));
+    let asymmetric = received("v1a,");
+    let message = if asymmetric.is_empty() { Vec::new() } else { parts.concat() };
+    let right = shared.or(find_ed25519(keys, &message, &asymmetric));
     // A dot in the id would let a captured message be cut elsewhere: `a.1` + `2` reads like `a` + `1` + `2...`.
     if id.is_empty() || id.len() > MAX_ID || id.contains('.') {
         return Err(Refused::Malformed("webhook-id"));
     }
-    let digits = !timestamp.is_empty() && timestamp.bytes().all(|b| b.is_ascii_digit());
-    let sent: u64 = match timestamp.parse() {
-        Ok(sent) if digits => sent,
-        _ => return Err(Refused::Malformed("webhook-timestamp")),
-    };
-    if !right {
-        return Err(Refused::Mismatch);
-    }
-    if now_s.abs_diff(sent) > TOLERANCE_S { Err(Refused::Stale) } else { Ok(()) }
+    let sent = seconds(timestamp).ok_or(Refused::Malformed("webhook-timestamp"))?;
+    let right = right.ok_or(Refused::Mismatch)?;
+    if now_s.abs_diff(sent) > TOLERANCE_S { Err(Refused::Stale) } else { Ok(right) }
 }
 
 /// The value of `X-Hub-Signature-256`.
 #[must_use]
 pub fn sign_github(key: &Key, body: &[u8]) -> String {
-    format!("sha256={}", hex::encode(key.mac(&[body])))
+    format!("sha256={}", hex::encode(key.mac(&[body]).unwrap_or_default()))
 }
 
 /// Checks `X-Hub-Signature-256`. The older SHA-1 header is never looked at.
@@ -153,32 +104,78 @@ pub fn sign_github(key: &Key, body: &[u8]) -> String {
 /// # Errors
 /// [`Refused`], for our log only.
 pub fn verify_github(keys: &[Key], signature: &str, body: &[u8]) -> Result<(), Refused> {
-    let received =
-        signature.strip_prefix("sha256=").and_then(|coded| hex::decode(coded).ok()).unwrap_or_default();
-    if matches_any(keys.iter().map(|key| key.mac(&[body])), &[received]) {
-        Ok(())
-    } else {
-        Err(Refused::Mismatch)
-    }
+    find_hex(keys, "sha256=", signature, &[body]).map(|_| ())
 }
 
-fn standard_mac(key: &Key, id: &str, timestamp: &str, body: &[u8]) -> [u8; 32] {
-    key.mac(&[id.as_bytes(), b".", timestamp.as_bytes(), b".", body])
+/// Which key gives this MAC, written in hex after a prefix.
+pub(crate) fn find_hex(
+    keys: &[Key],
+    prefix: &str,
+    signature: &str,
+    parts: &[&[u8]],
+) -> Result<usize, Refused> {
+    let received = signature.strip_prefix(prefix).and_then(|coded| hex::decode(coded).ok());
+    find_mac(keys, parts, &[received.unwrap_or_default()]).ok_or(Refused::Mismatch)
 }
 
-fn matches_any(macs: impl Iterator<Item = [u8; 32]>, received: &[Vec<u8>]) -> bool {
-    let mut found = Choice::from(0);
-    for mac in macs {
+/// Which key gives one of these MACs. All are compared.
+pub(crate) fn find_mac(keys: &[Key], parts: &[&[u8]], received: &[Vec<u8>]) -> Option<usize> {
+    let mut found = None;
+    for (index, key) in keys.iter().enumerate() {
+        let Some(mac) = key.mac(parts) else { continue };
         for one in received {
-            found |= mac.as_slice().ct_eq(one.as_slice());
+            if bool::from(mac.as_slice().ct_eq(one.as_slice())) {
+                found = Some(index);
+            }
         }
     }
-    found.into()
+    found
+}
+
+/// Which key one of these ed25519 signatures was made with.
+pub(crate) fn find_ed25519(keys: &[Key], message: &[u8], received: &[Vec<u8>]) -> Option<usize> {
+    let mut found = None;
+    for (index, key) in keys.iter().enumerate() {
+        for one in received {
+            if key.signed(message, one) {
+                found = Some(index);
+            }
+        }
+    }
+    found
+}
+
+/// Which key is this token. An empty one is none.
+pub(crate) fn find_token(keys: &[Key], presented: &str) -> Option<usize> {
+    let mut found = None;
+    for (index, key) in keys.iter().enumerate() {
+        if key.is_token(presented.as_bytes()) {
+            found = Some(index);
+        }
+    }
+    found.filter(|_| !presented.is_empty())
+}
+
+/// Checks a timestamp against the window, once the signature is known to be right.
+pub(crate) fn in_window(timestamp: &str, header: &'static str, now_s: u64) -> Result<(), Refused> {
+    let sent = seconds(timestamp).ok_or(Refused::Malformed(header))?;
+    if now_s.abs_diff(sent) > TOLERANCE_S { Err(Refused::Stale) } else { Ok(()) }
+}
+
+/// Whole seconds since 1970, digits only: `+1` would be read by some and refused by others.
+fn seconds(timestamp: &str) -> Option<u64> {
+    let digits = !timestamp.is_empty() && timestamp.bytes().all(|b| b.is_ascii_digit());
+    timestamp.parse().ok().filter(|_| digits)
+}
+
+fn standard_parts<'a>(id: &'a str, timestamp: &'a str, body: &'a [u8]) -> [&'a [u8]; 5] {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     const JS_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const JS_ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
@@ -270,14 +267,34 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_sign_nothing_are_refused_without_being_shown() {
-        let short = format!("whsec_{}", BASE64.encode([7; 23]));
-        for text in ["hunter2", "whsec_", "whsec_???", short.as_str()] {
-            let error = Key::standard(&Secret::new(text)).unwrap_err();
-            assert_eq!(error, KeyError::NotStandard);
-            assert!(!error.to_string().contains("hunter2"));
-        }
-        assert_eq!(Key::standard(&Secret::new("")), Err(KeyError::Empty));
-        assert_eq!(Key::raw(&Secret::new(" \n")), Err(KeyError::Empty));
+    fn ed25519_vector_of_the_specification() {
+        // The signature printed in the specification's header example, and Svix's test key.
+        let printed =
+            "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
+        let public = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+        let private =
+            "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
+        let public = Key::standard_verifying(&Secret::new(public)).unwrap();
+        let check = |keys: &[Key], signatures: &str, body: &[u8], now| {
+            verify_standard(keys, JS_ID, "1614265330", signatures, body, now)
+        };
+        let one = std::slice::from_ref(&public);
+        assert_eq!(check(one, printed, JS_BODY, JS_TIME), Ok(()));
+        assert_eq!(check(one, printed, b"{}", JS_TIME), Err(Refused::Mismatch));
+        assert_eq!(check(one, printed, JS_BODY, JS_TIME + 301), Err(Refused::Stale));
+        assert_eq!(check(one, &printed.replace("v1a,", "v1,"), JS_BODY, JS_TIME), Err(Refused::Mismatch));
+        let private = Key::standard(&Secret::new(private)).unwrap();
+        assert_eq!(sign_standard(std::slice::from_ref(&private), JS_ID, JS_TIME, JS_BODY), printed);
+        assert_eq!(private.verifying(), public);
+        // Beside a shared key, in either order: each signature is for its own key.
+        let both = [standard(JS_SECRET), public.clone()];
+        assert_eq!(find_standard(&both, (JS_ID, "1614265330", printed), JS_BODY, JS_TIME), Ok(1));
+        assert_eq!(find_standard(&both, (JS_ID, "1614265330", JS_SIGNATURE), JS_BODY, JS_TIME), Ok(0));
+        assert_eq!(
+            check(one, JS_SIGNATURE, JS_BODY, JS_TIME),
+            Err(Refused::Mismatch),
+            "a public key makes no MAC"
+        );
+        assert_eq!(sign_standard(&[public], JS_ID, JS_TIME, JS_BODY), "", "and signs nothing");
     }
 }

@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::config::{Sites, matches_glob};
-use crate::filter::{Condition, Facts};
+use crate::filter::Condition;
 use crate::mapping::Mapping;
+use crate::provider::Facts;
 use crate::{Provider, Secret, accept, route};
 
 fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
@@ -18,10 +19,10 @@ fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
 
 proptest! {
     #[test]
-    fn conditions(text in "(event|branch|/a|==|in|\\[|\\]|,|or|\"|\\\\| |é|x){0,12}") {
+    fn conditions(text in "(event|branch|path|/a|==|in|\\[|\\]|,|or|\"|\\\\| |é|x){0,12}") {
         if let Ok(condition) = Condition::parse(&text) {
             let body = json!({"a": 1, "ref": "refs/heads/x"});
-            let holds = condition.check(&Facts { event: Some("x"), body: &body });
+            let holds = condition.check(&Facts { provider: Provider::Gitlab, event: Some("x"), body: &body });
             prop_assert!(holds.is_ok() || holds.is_err_and(|reason| reason.contains(text.trim())));
         }
     }
@@ -41,15 +42,20 @@ proptest! {
         let all = headers(&[
             ("accept", &bytes), ("prefer", &bytes), ("if-none-match", &bytes), ("idempotency-key", &bytes),
             ("webhook-id", &bytes), ("webhook-timestamp", &bytes), ("webhook-signature", &bytes),
-            ("x-hub-signature-256", &bytes),
+            ("x-hub-signature-256", &bytes), ("x-hub-signature", &bytes), ("x-gitlab-token", &bytes), ("authorization", &bytes),
+            ("x-gitea-signature", &bytes), ("x-forgejo-signature", &bytes), ("x-signature-256", &bytes),
+            ("x-slack-signature", &bytes), ("x-slack-request-timestamp", &bytes),
+            ("x-signature-ed25519", &bytes), ("x-signature-timestamp", &bytes),
         ]);
         prop_assert!(accept::wait(&all).is_none_or(|wait| wait <= accept::MAX_WAIT));
         prop_assert!(accept::choose(&all, &["a/b"]).is_ok_and(|kind| kind == "a/b") || all.contains_key("accept"));
         prop_assert!(accept::idempotency_key(&all).is_ok_and(|key| key.is_none_or(|key| key.len() <= 255)) || all.contains_key("idempotency-key"));
         prop_assert!(accept::if_none_match(&all).is_none() || all.contains_key("if-none-match"));
         let secret = Secret::new("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+        let discord = Secret::new("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
         for provider in Provider::ALL {
-            let keys = [provider.key(&secret).unwrap()];
+            let secret = if provider == Provider::Discord { &discord } else { &secret };
+            let keys = [provider.key(secret).unwrap()];
             prop_assert!(provider.verify(&all, &bytes, &keys, 0).is_err(), "nobody signed this");
         }
     }
