@@ -1,5 +1,7 @@
 //! What the engine offers to its faces (HTTP, command line, chat): one trait, so that they need not know ports or workflows.
 
+use std::collections::BTreeMap;
+
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -248,6 +250,23 @@ pub struct PlanView {
     pub notes: Vec<String>,
     /// Changes when the plan does.
     pub plan_hash: String,
+    /// How long it took before; `None` when there is nothing to go by.
+    pub estimate: Option<Estimate>,
+}
+
+/// How long a task is going to take: as long as a finished one did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// From start to end, in milliseconds.
+    pub duration_ms: u64,
+    /// While visitors were turned away, in milliseconds; `None` when they never were.
+    pub downtime_ms: Option<u64>,
+    /// By step, in milliseconds.
+    pub steps: BTreeMap<String, u64>,
+    /// The task that this is taken from.
+    pub based_on: TaskId,
+    /// Whether that was about the same site.
+    pub same_site: bool,
 }
 
 /// A lock.

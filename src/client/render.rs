@@ -253,8 +253,18 @@ pub(crate) fn plan(plan: &Value, style: Style) -> Vec<String> {
     for note in plan["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         lines.push(format!("  note: {note}"));
     }
+    lines.extend(estimate(&plan["estimate"]));
     lines.push(style.dim(&format!("  plan {}", text("plan_hash"))));
     lines
+}
+
+/// How long it took before, where something is known.
+fn estimate(estimate: &Value) -> Option<String> {
+    let seconds = |field: &str| Some(format!("{:.1} s", estimate[field].as_u64()? as f64 / 1000.0));
+    let took = seconds("duration_ms")?;
+    let whose = if estimate["same_site"] == true { "of this site" } else { "of another site" };
+    let closed = seconds("downtime_ms").map(|closed| format!(", {closed} of it closed to visitors"));
+    Some(format!("  took {took}{} the last time ({whose})", closed.unwrap_or_default()))
 }
 
 /// Rows as an aligned table.

@@ -168,6 +168,7 @@ pub fn plan(view: &PlanView) -> Value {
         "resources": view.resources,
         "notes": view.notes,
         "plan_hash": view.plan_hash,
+        "estimate": view.estimate,
     })
 }
 

@@ -205,6 +205,7 @@ impl Tasks for FakeTasks {
             resources: Vec::new(),
             notes: Vec::new(),
             plan_hash: "ab12".to_owned(),
+            estimate: None,
         })
     }
 

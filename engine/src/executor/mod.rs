@@ -5,6 +5,7 @@ mod archive;
 mod begin;
 mod commit;
 mod driver;
+mod estimate;
 mod flight;
 mod fsck;
 mod history;

@@ -136,6 +136,9 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             resources: plan.rest().resources.clone(),
             notes: plan.rest().notes.clone(),
             plan_hash: self.plan_hash(workflow, params, &Origin::Fresh)?,
+            estimate: self
+                .estimate(workflow, plan.rest().site.as_deref())
+                .map_err(|error| SubmitError::Store(error.to_string()))?,
         })
     }
 

@@ -229,6 +229,34 @@ fn a_result_is_what_steps_report_and_times_are_kept() {
 }
 
 #[test]
+fn a_dry_run_says_how_long_it_took_before() {
+    let site = |name: &'static str| {
+        move |_: &serde_json::Value, _: &kedge_engine::workflow::PlanCx<'_>| {
+            let mut plan = PlanBuilder::new(Some(name));
+            plan.step("a", Make(Act::on("t/a")), &[]);
+            Ok(plan.build()?)
+        }
+    };
+    let rig = Rig::new(1, Options::default().workflow("plan", site("a.test")));
+    let estimate = |rig: &Rig| rig.engine.preview("plan", &json!({})).unwrap().estimate;
+    assert_eq!(estimate(&rig), None, "nothing to go by");
+    rig.world.script("a", Kind::Run, [Behave::slow(70)]);
+    let task = rig.run();
+    let seen = estimate(&rig).unwrap();
+    assert_eq!((seen.duration_ms, seen.downtime_ms, seen.same_site), (70, None, true));
+    assert_eq!((seen.steps["a"], seen.based_on), (70, task));
+    rig.world.runs("a", [(Effect::None, End::Fatal)]);
+    rig.run();
+    assert_eq!(estimate(&rig).unwrap().duration_ms, 70, "what was rolled back is no measure");
+    let journal = rig.store.snapshot();
+    let mut other = Rig::new(1, Options::default().workflow("plan", site("b.test")));
+    other.store = kedge_engine::testing::memory_store::MemoryStore::from_snapshot(journal);
+    other.boot().unwrap();
+    let seen = estimate(&other).unwrap();
+    assert_eq!((seen.duration_ms, seen.same_site), (70, false));
+}
+
+#[test]
 fn workflows_are_listed_with_their_schemas() {
     let rig = Rig::new(1, Options::default().plan("b", doors).plan("a", doors));
     let names: Vec<String> = rig.engine.workflows().into_iter().map(|workflow| workflow.name).collect();
