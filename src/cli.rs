@@ -47,6 +47,11 @@ pub(crate) enum Command {
     Platforms,
     /// List backups.
     Backups,
+    /// Who may ask: tokens, of the configuration and made here.
+    #[command(subcommand)]
+    Tokens(TokensCommand),
+    /// Who changed what, newest first.
+    Audit(AuditArgs),
     /// Sign a body as Standard Webhooks does; prints the headers.
     Sign(SignArgs),
     /// Verify a signed body.
@@ -63,6 +68,47 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Print the manual page.
     Man,
+}
+
+/// Commands on tokens; they need one with the scope `admin`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokensCommand {
+    /// List them.
+    List,
+    /// Make one; its secret is printed this once.
+    Create(NewTokenArgs),
+    /// Revoke one that was made here.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Arguments of `tokens create`.
+#[derive(Debug, Args)]
+pub(crate) struct NewTokenArgs {
+    /// Its name: a-z, 0-9, dots, dashes and underscores.
+    pub(crate) name: String,
+    /// What it may do, such as task:migrate:create, task:*:read or admin; may be given several times.
+    #[arg(long = "scope", required = true, value_name = "SCOPE")]
+    pub(crate) scopes: Vec<String>,
+    /// The sites it is for, * standing for any characters; may be given several times.
+    #[arg(long = "site", default_value = "*", value_name = "PATTERN")]
+    pub(crate) sites: Vec<String>,
+    /// A network that it may come from, such as 10.0.0.0/8; from everywhere by default.
+    #[arg(long = "network", value_name = "CIDR")]
+    pub(crate) networks: Vec<String>,
+    /// When it ends, such as 2030-01-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_at: Option<String>,
+}
+
+/// Arguments of `audit`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// At most this many.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
 }
 
 /// Arguments of `completions`.

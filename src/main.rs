@@ -79,6 +79,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"])
                 .await
         }
+        Command::Tokens(command) => client::tokens(&Api::from_env()?, out, command).await,
+        Command::Audit(args) => client::audit(&Api::from_env()?, out, args).await,
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),
         Command::Drill(args) => {

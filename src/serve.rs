@@ -51,10 +51,12 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
             .map(|url| url.parse())
             .transpose()
             .context("http.public_url")?,
+        rates: config.rates,
         ..HttpConfig::default()
     };
     let metrics = Metrics::default();
     let ports = Ports {
+        store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
         outbox: Arc::new(service.engine.outbox()),
         clock: Arc::new(SystemClock),

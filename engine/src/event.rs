@@ -187,6 +187,12 @@ pub struct Accepted {
     /// Not before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Millis>,
+    /// Who goes first when several wait for the same lock.
+    #[serde(default, skip_serializing_if = "is_ordinary")]
+    pub priority: i8,
+    /// The trace context of whoever asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// The task that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_of: Option<TaskId>,
@@ -194,6 +200,12 @@ pub struct Accepted {
     pub plan: Plan,
     /// The plan's hash as a dry run shows it.
     pub plan_hash: String,
+}
+
+/// Whether a priority is the one that most tasks have, and that journals from before priorities leave out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_ordinary(priority: &i8) -> bool {
+    *priority == 0
 }
 
 /// Which fingerprint.

@@ -136,6 +136,8 @@
 //!         correlation_id: None,
 //!         callback: None,
 //!         not_before: None,
+//!         priority: 0,
+//!         trace: None,
 //!         dedupe: Vec::new(),
 //!         if_plan: None,
 //!     };

@@ -1,15 +1,16 @@
-//! Locks: who may go on, first come first served. All locks of a task are granted at once, so there is no deadlock. A release costs
+//! Locks: who may go on, by priority, then first come first served. All locks of a task are granted at once, so there is no deadlock. A release costs
 //! what its own resources' queues do, however many tasks wait elsewhere. In memory only; what is durable of locks is written by the
 //! executor together with the events.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::plan::Lock;
 use crate::service::LockView;
 use crate::task::{BlockedOn, Millis, TaskId};
 
-/// Place in the order of arrival.
-type Ticket = u64;
+/// Place in the queue: the higher priority first, then the order of arrival.
+type Ticket = (Reverse<i8>, u64);
 
 /// The lock table.
 #[derive(Debug, Default)]
@@ -19,7 +20,7 @@ pub(crate) struct LockTable {
     held: BTreeMap<TaskId, BTreeSet<String>>,
     waiting: BTreeMap<Ticket, Waiting>,
     tickets: BTreeMap<TaskId, Ticket>,
-    next_ticket: Ticket,
+    next_number: u64,
 }
 
 /// Who holds a resource and who waits for it, and whether they share it. Dropped when nobody does either.
@@ -38,18 +39,19 @@ struct Waiting {
 
 impl LockTable {
     /// Asks for all locks of a task. `true`: granted. Otherwise the task is in the queue (once), and a later call asks again.
-    pub(crate) fn request(&mut self, task: &TaskId, locks: &[Lock], now: Millis) -> bool {
+    pub(crate) fn request(&mut self, task: &TaskId, locks: &[Lock], priority: i8, now: Millis) -> bool {
         if self.holds(task, locks) {
             return true;
         }
         let ticket = self.tickets.get(task).copied();
-        if self.blocker(task, locks, ticket.unwrap_or(self.next_ticket)).is_none() {
+        let new = (Reverse(priority), self.next_number);
+        if self.blocker(task, locks, ticket.unwrap_or(new)).is_none() {
             self.leave_queue(task);
             self.hold(task, locks);
             return true;
         }
         if ticket.is_none() {
-            self.enqueue(task, locks, now);
+            self.enqueue(task, locks, new, now);
         }
         false
     }
@@ -59,9 +61,8 @@ impl LockTable {
         locks.iter().all(|lock| held.is_some_and(|held| held.contains(&lock.resource)))
     }
 
-    fn enqueue(&mut self, task: &TaskId, locks: &[Lock], now: Millis) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+    fn enqueue(&mut self, task: &TaskId, locks: &[Lock], ticket: Ticket, now: Millis) {
+        self.next_number += 1;
         for lock in locks {
             self.resources.entry(lock.resource.clone()).or_default().queue.insert(ticket, lock.shared);
         }
@@ -111,7 +112,7 @@ impl LockTable {
         self.ready(&free)
     }
 
-    /// The tasks that wait for one of these and whose locks are all free and were not asked for earlier by others.
+    /// The tasks that wait for one of these and whose locks are all free and are not awaited by others before them.
     fn ready(&self, free: &BTreeSet<String>) -> Vec<TaskId> {
         let queues = free.iter().filter_map(|name| Some(&self.resources.get(name)?.queue));
         // Whoever comes after somebody who wants it alone is not next; and who wants it alone is next only at the head.
@@ -160,7 +161,7 @@ impl LockTable {
         self.resources.iter().map(view).collect()
     }
 
-    /// The first thing in the way of these locks: a holder, or somebody who asked before `ticket`.
+    /// The first thing in the way of these locks: a holder, or somebody who comes before `ticket`.
     fn blocker(&self, task: &TaskId, locks: &[Lock], ticket: Ticket) -> Option<(String, TaskId)> {
         for lock in locks {
             let Some(resource) = self.resources.get(&lock.resource) else { continue };
@@ -196,51 +197,65 @@ mod tests {
     #[test]
     fn all_locks_come_at_once_and_first_come_first_served() {
         let mut table = LockTable::default();
-        assert!(table.request(&task(1), &locks(&[("a", false), ("p", true)]), 0));
-        assert!(!table.request(&task(2), &locks(&[("a", false), ("b", false)]), 1));
+        assert!(table.request(&task(1), &locks(&[("a", false), ("p", true)]), 0, 0));
+        assert!(!table.request(&task(2), &locks(&[("a", false), ("b", false)]), 0, 1));
         assert!(
-            !table.request(&task(3), &locks(&[("b", false)]), 2),
+            !table.request(&task(3), &locks(&[("b", false)]), 0, 2),
             "2 asked for b earlier, though nobody holds it"
         );
-        assert!(table.request(&task(4), &locks(&[("p", true)]), 3), "shared locks go together");
+        assert!(table.request(&task(4), &locks(&[("p", true)]), 0, 3), "shared locks go together");
         assert_eq!(table.blocked_on(&task(2)).unwrap().holder, Some(task(1)));
         assert_eq!(table.blocked_on(&task(3)).unwrap().holder, Some(task(2)));
         assert_eq!(table.release(&task(1)), [task(2)], "3 is still behind 2");
-        assert!(!table.request(&task(3), &locks(&[("b", false)]), 4), "still behind 2");
-        assert!(table.request(&task(2), &locks(&[("a", false), ("b", false)]), 4));
+        assert!(!table.request(&task(3), &locks(&[("b", false)]), 0, 4), "still behind 2");
+        assert!(table.request(&task(2), &locks(&[("a", false), ("b", false)]), 0, 4));
         assert_eq!(table.release(&task(2)), [task(3)]);
-        assert!(table.request(&task(3), &locks(&[("b", false)]), 5));
-        assert!(!table.request(&task(5), &locks(&[("b", false)]), 6));
-        assert!(table.request(&task(3), &locks(&[("b", false)]), 7), "what is held is granted again");
+        assert!(table.request(&task(3), &locks(&[("b", false)]), 0, 5));
+        assert!(!table.request(&task(5), &locks(&[("b", false)]), 0, 6));
+        assert!(table.request(&task(3), &locks(&[("b", false)]), 0, 7), "what is held is granted again");
     }
 
     #[test]
     fn an_exclusive_lock_is_not_starved_by_shared_ones() {
         let mut table = LockTable::default();
-        assert!(table.request(&task(1), &locks(&[("p", true)]), 0));
-        assert!(!table.request(&task(2), &locks(&[("p", false)]), 0));
-        assert!(!table.request(&task(3), &locks(&[("p", true)]), 0), "comes after the exclusive one");
+        assert!(table.request(&task(1), &locks(&[("p", true)]), 0, 0));
+        assert!(!table.request(&task(2), &locks(&[("p", false)]), 0, 0));
+        assert!(!table.request(&task(3), &locks(&[("p", true)]), 0, 0), "comes after the exclusive one");
         table.release(&task(1));
-        assert!(table.request(&task(2), &locks(&[("p", false)]), 0));
+        assert!(table.request(&task(2), &locks(&[("p", false)]), 0, 0));
     }
 
     #[test]
     fn all_shared_locks_at_the_head_of_the_queue_are_granted_together() {
         let mut table = LockTable::default();
-        assert!(table.request(&task(1), &locks(&[("p", false)]), 0));
+        assert!(table.request(&task(1), &locks(&[("p", false)]), 0, 0));
         for n in [2, 3] {
-            assert!(!table.request(&task(n), &locks(&[("p", true)]), 0));
+            assert!(!table.request(&task(n), &locks(&[("p", true)]), 0, 0));
         }
-        assert!(!table.request(&task(4), &locks(&[("p", false)]), 0));
-        assert!(!table.request(&task(5), &locks(&[("p", true)]), 0));
+        assert!(!table.request(&task(4), &locks(&[("p", false)]), 0, 0));
+        assert!(!table.request(&task(5), &locks(&[("p", true)]), 0, 0));
         assert_eq!(table.release(&task(1)), [task(2), task(3)], "5 comes after the exclusive 4");
     }
 
-    /// The rules in their plainest form: a list in order of arrival, looked through from its beginning.
+    #[test]
+    fn a_higher_priority_goes_first_but_takes_nothing_away() {
+        let mut table = LockTable::default();
+        assert!(table.request(&task(1), &locks(&[("a", false)]), -10, 0));
+        assert!(!table.request(&task(2), &locks(&[("a", false)]), 0, 0));
+        assert!(!table.request(&task(3), &locks(&[("a", false)]), 5, 0), "1 holds it, whatever its priority");
+        assert!(!table.request(&task(4), &locks(&[("a", false)]), 5, 0));
+        assert_eq!(table.blocked_on(&task(2)).unwrap().holder, Some(task(1)));
+        for (ended, next) in [(1, 3), (3, 4), (4, 2)] {
+            assert_eq!(table.release(&task(ended)), [task(next)]);
+            assert!(table.request(&task(next), &locks(&[("a", false)]), 0, 0), "it keeps the place it has");
+        }
+    }
+
+    /// The rules in their plainest form: a list by priority and arrival, looked through from its beginning.
     #[derive(Default)]
     struct Plain {
         held: Vec<(TaskId, Lock)>,
-        waiting: Vec<(TaskId, Vec<Lock>)>,
+        waiting: Vec<(TaskId, Vec<Lock>, i8)>,
     }
 
     impl Plain {
@@ -249,20 +264,21 @@ mod tests {
         }
 
         fn free(&self, place: usize, locks: &[Lock]) -> bool {
-            let earlier = self.waiting[..place].iter().flat_map(|(_, locks)| locks);
+            let earlier = self.waiting[..place].iter().flat_map(|(_, locks, _)| locks);
             let mut taken = self.held.iter().map(|(_, lock)| lock).chain(earlier);
             !taken.any(|taken| locks.iter().any(|lock| Self::clash(taken, lock)))
         }
 
-        fn request(&mut self, task: &TaskId, locks: &[Lock]) -> bool {
-            let place = self.waiting.iter().position(|(waiting, _)| waiting == task);
-            let free = self.free(place.unwrap_or(self.waiting.len()), locks);
+        fn request(&mut self, task: &TaskId, locks: &[Lock], priority: i8) -> bool {
+            let place = self.waiting.iter().position(|(waiting, ..)| waiting == task);
+            let new = self.waiting.iter().take_while(|(.., has)| *has >= priority).count();
+            let free = self.free(place.unwrap_or(new), locks);
             match (free, place) {
                 (true, _) => {
-                    self.waiting.retain(|(waiting, _)| waiting != task);
+                    self.waiting.retain(|(waiting, ..)| waiting != task);
                     self.held.extend(locks.iter().map(|lock| (task.clone(), lock.clone())));
                 }
-                (false, None) => self.waiting.push((task.clone(), locks.to_vec())),
+                (false, None) => self.waiting.insert(new, (task.clone(), locks.to_vec(), priority)),
                 (false, Some(_)) => {}
             }
             free
@@ -270,10 +286,10 @@ mod tests {
 
         fn release(&mut self, task: &TaskId) -> Vec<TaskId> {
             self.held.retain(|(holder, _)| holder != task);
-            self.waiting.retain(|(waiting, _)| waiting != task);
+            self.waiting.retain(|(waiting, ..)| waiting != task);
             let ready =
-                self.waiting.iter().enumerate().filter(|(place, (_, locks))| self.free(*place, locks));
-            ready.map(|(_, (task, _))| task.clone()).collect()
+                self.waiting.iter().enumerate().filter(|(place, (_, locks, _))| self.free(*place, locks));
+            ready.map(|(_, (task, ..))| task.clone()).collect()
         }
     }
 
@@ -282,7 +298,7 @@ mod tests {
         let mut dice = crate::testing::runtime::Dice::new(7);
         for _ in 0..300 {
             let (mut table, mut plain) = (LockTable::default(), Plain::default());
-            let mut wants: BTreeMap<TaskId, Vec<Lock>> = BTreeMap::new();
+            let mut wants: BTreeMap<TaskId, (Vec<Lock>, i8)> = BTreeMap::new();
             for step in 0..60 {
                 let task = task(u8::try_from(dice.below(12)).unwrap());
                 let holds = plain.held.iter().any(|(holder, _)| *holder == task);
@@ -290,20 +306,23 @@ mod tests {
                     let ready = table.release(&task);
                     assert_eq!(ready, plain.release(&task), "step {step}");
                     for task in &ready {
-                        assert!(table.request(task, &wants[task], 0) && plain.request(task, &wants[task]));
+                        let (locks, priority) = &wants[task];
+                        assert!(table.request(task, locks, *priority, 0));
+                        assert!(plain.request(task, locks, *priority));
                     }
                     wants.remove(&task);
                 } else {
-                    let locks = wants.entry(task.clone()).or_insert_with(|| {
+                    let (locks, priority) = wants.entry(task.clone()).or_insert_with(|| {
                         let mut list = vec![(["a", "b", "c"][step % 3], dice.percent(50))];
                         for name in ["d", "e"] {
                             if dice.percent(40) {
                                 list.push((name, dice.percent(50)));
                             }
                         }
-                        super::tests::locks(&list)
+                        (super::tests::locks(&list), [0, 0, 0, 7, -7][dice.below(5) as usize])
                     });
-                    assert_eq!(table.request(&task, locks, 0), plain.request(&task, locks), "step {step}");
+                    let granted = table.request(&task, locks, *priority, 0);
+                    assert_eq!(granted, plain.request(&task, locks, *priority), "step {step}");
                 }
             }
             for task in (0..12).map(task) {

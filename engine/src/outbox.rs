@@ -46,6 +46,9 @@ pub struct Callback {
     pub created_at: Millis,
     /// Attempts so far.
     pub attempts: u32,
+    /// The trace context of whoever asked for the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<String>,
     /// Where it stands.
     pub status: CallbackStatus,
 }

@@ -86,6 +86,10 @@ pub struct Submission {
     pub callback: Option<Value>,
     /// Not before this time.
     pub not_before: Option<Millis>,
+    /// Who goes first when several wait for the same lock: the higher number; among equals the one that came first. 0 is ordinary.
+    pub priority: i8,
+    /// The W3C trace context (`traceparent`) of whoever asks, given on in every callback.
+    pub trace: Option<String>,
     /// Keys that must be new: an `Idempotency-Key`, a delivery id. Written with the task.
     pub dedupe: Vec<DedupeKey>,
     /// Refuse if the plan's hash is another.

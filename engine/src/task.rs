@@ -158,6 +158,12 @@ pub struct TaskView {
     pub error: Option<FailureView>,
     /// The caller's own id.
     pub correlation_id: Option<String>,
+    /// Who goes first when several wait for the same lock; 0 is ordinary.
+    #[serde(default)]
+    pub priority: i8,
+    /// The trace context (`traceparent`) of whoever asked.
+    #[serde(default)]
+    pub trace: Option<String>,
     /// Who asked for it.
     pub actor: Actor,
     /// Hash of the plan.

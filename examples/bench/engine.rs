@@ -112,6 +112,8 @@ impl Bench {
             correlation_id: None,
             callback: None,
             not_before: None,
+            priority: 0,
+            trace: None,
             dedupe: Vec::new(),
             if_plan: None,
         };

@@ -117,6 +117,7 @@ async fn server(service: &Service) -> Server {
     let hook = Hook::new(hook).expect("a hook");
     let http = HttpConfig { listen: ([127, 0, 0, 1], 0).into(), ..HttpConfig::default() };
     let ports = Ports {
+        store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
         outbox: Arc::new(service.engine.outbox()),
         clock: service.base.clone(),

@@ -71,6 +71,14 @@ impl Api {
         self.send(Method::POST, path, Some(body), headers).await
     }
 
+    /// A DELETE.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value> {
+        self.send(Method::DELETE, path, None, &[]).await
+    }
+
     /// A task by its id or the end of it.
     ///
     /// # Errors

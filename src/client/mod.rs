@@ -1,5 +1,6 @@
 //! The client commands: they ask a running Kedge over HTTP and print its answers. They touch no site, host or journal.
 
+mod access;
 mod api;
 mod live;
 mod render;
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
+pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
 use render::Style;
 

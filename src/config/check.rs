@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::{PhpFpm, WebServerConfig};
-use kedge_webhooks::{Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Secret, Token, TokenSpec};
+use kedge_webhooks::{
+    Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Rate, Rates, Secret, Token, TokenSpec,
+};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
@@ -61,6 +63,12 @@ impl Check<'_> {
             );
             std::net::SocketAddr::from(([127, 0, 0, 1], 7480))
         });
+        let mut rate = |field: &str, text: Option<String>| {
+            let rate = Rate::parse(&text?);
+            rate.map_err(|why| self.problem(line, "http", format!("{field}: {why}"))).ok()
+        };
+        let rates =
+            Rates { token: rate("token_rate", http.token_rate), hook: rate("hook_rate", http.hook_rate) };
         // A name that is there counts, also when its part has mistakes of its own: one mistake, one line.
         let host_names: Vec<String> = file.hosts.keys().cloned().collect();
         let web_server_names: Vec<String> = file.web_servers.keys().cloned().collect();
@@ -76,6 +84,7 @@ impl Check<'_> {
             ages,
             listen,
             public_url: http.public_url,
+            rates,
             hosts,
             web_servers,
             database_servers,
@@ -215,11 +224,22 @@ impl Check<'_> {
             let files: Vec<String> = raw.secret_file.into_iter().collect();
             let envs: Vec<String> = raw.secret_env.into_iter().collect();
             let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let expires_at = raw.expires_at.map(|at| at.to_string().parse::<jiff::Timestamp>());
+            if let Some(Err(_)) = expires_at {
+                self.problem(
+                    line,
+                    &part,
+                    "expires_at is a time with its offset, such as 2030-01-01T00:00:00Z",
+                );
+            }
+            let expires_at = expires_at.and_then(Result::ok).map(|at| at.as_millisecond().unsigned_abs());
             let spec = TokenSpec {
                 name: raw.name,
                 secret: secrets.into_iter().next(),
                 scopes: raw.scopes,
                 sites: raw.sites,
+                networks: raw.networks,
+                expires_at,
             };
             if let Some(token) = self.built(line, &part, Token::new(spec)) {
                 tokens.push(token);

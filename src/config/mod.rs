@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
-use kedge_webhooks::{Endpoint, Hook, Token};
+use kedge_webhooks::{Endpoint, Hook, Rates, Token};
 use kedge_workflows::ports::AppKind;
 
 use crate::upkeep::Ages;
@@ -27,6 +27,7 @@ pub(crate) struct Config {
     pub(crate) ages: Ages,
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<String>,
+    pub(crate) rates: Rates,
     pub(crate) hosts: BTreeMap<String, HostConfig>,
     pub(crate) web_servers: BTreeMap<String, WebServer>,
     pub(crate) database_servers: BTreeMap<String, DatabaseServer>,

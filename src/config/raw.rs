@@ -53,6 +53,10 @@ fn sled() -> String {
 pub(crate) struct Http {
     pub(crate) listen: Option<String>,
     pub(crate) public_url: Option<String>,
+    /// How often each token may ask, such as `600/m`.
+    pub(crate) token_rate: Option<String>,
+    /// How often each hook may be called.
+    pub(crate) hook_rate: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -133,6 +137,10 @@ pub(crate) struct Token {
     pub(crate) scopes: Vec<String>,
     #[serde(default)]
     pub(crate) sites: Vec<String>,
+    /// Networks that it may come from.
+    #[serde(default)]
+    pub(crate) networks: Vec<String>,
+    pub(crate) expires_at: Option<toml::value::Datetime>,
 }
 
 #[derive(Debug, Deserialize)]

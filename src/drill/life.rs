@@ -163,6 +163,8 @@ async fn submit(
         correlation_id: None,
         callback: None,
         not_before: None,
+        priority: 0,
+        trace: None,
         dedupe: Vec::new(),
         if_plan: None,
     };

@@ -79,6 +79,28 @@ pub(crate) fn if_none_match(headers: &HeaderMap) -> Option<u64> {
     tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"').parse().ok()
 }
 
+/// Demands what `If-Match` does, if it is there: that the caller has seen the state as it is.
+///
+/// # Errors
+/// 412 when it is another.
+pub(crate) fn if_match(headers: &HeaderMap, sequence: u64) -> Result<(), Problem> {
+    if !headers.contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    let text = joined(headers, &header::IF_MATCH);
+    let same = |tag: &str| {
+        tag == "*"
+            || tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) == Some(&sequence.to_string())
+    };
+    if text.split(',').map(str::trim).any(same) {
+        return Ok(());
+    }
+    let detail =
+        "it has changed since you looked: look at it again, and send its ETag if you still want this";
+    Err(Problem::new(StatusCode::PRECONDITION_FAILED, "stale", "This is not the state you saw", detail)
+        .header(header::ETAG, &format!("\"{sequence}\"")))
+}
+
 /// `Idempotency-Key`: a structured-field string, or the bare text that many clients send.
 ///
 /// # Errors

@@ -70,6 +70,8 @@ pub fn task(view: &TaskView, links: &Links) -> Value {
         "incident": view.incident.as_ref().map(incident),
         "error": view.error,
         "correlation_id": view.correlation_id,
+        "priority": view.priority,
+        "traceparent": view.trace,
         "actor": view.actor,
         "plan_hash": view.plan_hash,
         "created_at": time(view.created_at),

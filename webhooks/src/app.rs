@@ -1,35 +1,42 @@
 //! The application behind the server: finds the route, asks the handler, and gives every answer its request id, its log line and
 //! its count. It reads no sockets.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
 use kedge_engine::outbox::Outbox;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::Tasks;
+use kedge_engine::store::{ReadError, Store};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Links;
+use crate::audit::{Audit, Entry};
 use crate::auth::{Token, authenticate};
 use crate::body::Body;
 use crate::config::Mistake;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::handlers;
 use crate::hook::Hook;
+use crate::limits::{Limiter, Standing};
 use crate::metrics::Metrics;
+use crate::openapi;
 use crate::problem::Problem;
 use crate::route::{Route, Routed, route};
 use crate::schemas::Schemas;
-use crate::server::HttpConfig;
+use crate::server::{HttpConfig, Peer};
+use crate::tokens::{OwnToken, Tokens};
+use crate::trace;
 
 /// Largest head of a request: line and headers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -47,6 +54,8 @@ pub struct Ports {
     pub tasks: Arc<dyn Tasks>,
     /// The queued callbacks.
     pub outbox: Arc<dyn Outbox>,
+    /// Where the face's own rows are kept: tokens, endpoints, the audit log.
+    pub store: Arc<dyn Store>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance, for request ids.
@@ -72,9 +81,15 @@ pub(crate) struct Inner {
     pub(crate) schemas: Schemas,
     pub(crate) links: Links,
     pub(crate) metrics: Metrics,
+    pub(crate) tokens: Tokens,
+    pub(crate) audit: Audit,
     pub(crate) draining: CancellationToken,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) body_time: Duration,
+    /// The text of `/openapi.json`.
+    pub(crate) openapi: Bytes,
+    token_limit: Option<Limiter>,
+    hook_limit: Option<Limiter>,
     access: RwLock<Arc<Access>>,
 }
 
@@ -83,12 +98,52 @@ pub(crate) struct Cx<'a> {
     pub(crate) app: &'a Inner,
     pub(crate) parts: &'a Parts,
     pub(crate) access: &'a Access,
+    /// The tokens made by API.
+    pub(crate) own: &'a [OwnToken],
+    /// Who asks, once it is known, and where that leaves their rate.
+    seen: OnceLock<(String, Option<Standing>)>,
 }
 
 impl Cx<'_> {
     /// The token that asks.
+    ///
+    /// # Errors
+    /// 401, or 429 when it asks too often.
     pub(crate) fn token(&self) -> Result<&Token, Problem> {
-        authenticate(&self.access.tokens, &self.parts.headers)
+        let own = self.own.iter().map(|own| &own.token);
+        let all = self.access.tokens.iter().chain(own);
+        let (now, from) = (self.app.ports.clock.now(), self.from());
+        let token = authenticate(all, &self.parts.headers, now, from)?;
+        self.admit("token", token.name(), self.app.token_limit.as_ref())?;
+        Ok(token)
+    }
+
+    /// Notes that a hook's message is verified.
+    ///
+    /// # Errors
+    /// 429 when there are too many of them.
+    pub(crate) fn hook(&self, name: &str) -> Result<(), Problem> {
+        self.admit("hook", name, self.app.hook_limit.as_ref())
+    }
+
+    /// Counts a request once, however often its handler asks who it is.
+    fn admit(&self, kind: &str, name: &str, limit: Option<&Limiter>) -> Result<(), Problem> {
+        if self.seen.get().is_some() {
+            return Ok(());
+        }
+        let standing = limit.map(|limit| limit.charge(name)).transpose()?;
+        self.seen.get_or_init(|| (format!("{kind}:{name}"), standing));
+        Ok(())
+    }
+
+    /// The address of whoever connected.
+    fn from(&self) -> Option<IpAddr> {
+        self.parts.extensions.get::<Peer>().map(|peer| peer.0.ip())
+    }
+
+    /// The caller's trace context.
+    pub(crate) fn trace(&self) -> Option<String> {
+        trace::incoming(&self.parts.headers)
     }
 
     pub(crate) async fn body<B: HttpBody<Data = Bytes> + Unpin>(&self, body: B) -> Result<Bytes, Problem> {
@@ -100,7 +155,7 @@ impl App {
     /// Puts the application together.
     ///
     /// # Errors
-    /// Every mistake: doubled names, hooks that name no workflow, schemas that do not compile.
+    /// Every mistake: doubled names, hooks that name no workflow, schemas that do not compile; and rows that cannot be read.
     pub fn new(
         ports: Ports,
         access: Access,
@@ -109,11 +164,25 @@ impl App {
         metrics: Metrics,
     ) -> Result<Self, Vec<Mistake>> {
         let schemas = Schemas::new(&ports.tasks.workflows())?;
-        check(&access, &schemas, &endpoints)?;
+        let unread = |error: ReadError| vec![Mistake::new("store", error.to_string())];
+        let tokens = Tokens::open(ports.store.clone()).map_err(unread)?;
+        let audit = Audit::open(ports.store.clone()).map_err(unread)?;
+        check(&access, &tokens.all(), &schemas, &endpoints)?;
+        let limiter = |kind, rate: Option<_>| rate.map(|rate| Limiter::new(kind, rate, ports.clock.clone()));
         let inner = Inner {
+            openapi: openapi::document(
+                &ports.tasks.workflows(),
+                config.public_url.as_ref().map(url::Url::as_str),
+            )
+            .to_string()
+            .into(),
+            token_limit: limiter("token", config.rates.token),
+            hook_limit: limiter("hook", config.rates.hook),
             ports,
             endpoints,
             schemas,
+            tokens,
+            audit,
             links: Links::new(config.public_url.as_ref()),
             metrics,
             draining: CancellationToken::new(),
@@ -129,7 +198,7 @@ impl App {
     /// # Errors
     /// Every mistake; then nothing has changed.
     pub fn replace(&self, access: Access) -> Result<(), Vec<Mistake>> {
-        check(&access, &self.0.schemas, &self.0.endpoints)?;
+        check(&access, &self.0.tokens.all(), &self.0.schemas, &self.0.endpoints)?;
         self.put(access);
         Ok(())
     }
@@ -139,7 +208,7 @@ impl App {
     /// # Errors
     /// Every mistake; then nothing has changed.
     pub fn reload(&self, access: Access, endpoints: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        check(&access, &self.0.schemas, &Endpoints::new(endpoints.clone())?)?;
+        check(&access, &self.0.tokens.all(), &self.0.schemas, &Endpoints::new(endpoints.clone())?)?;
         self.0.endpoints.replace(endpoints)?;
         self.put(access);
         Ok(())
@@ -154,6 +223,11 @@ impl App {
         self.0.draining.cancel();
     }
 
+    /// Resolves when nothing of the audit log waits to be written.
+    pub(crate) async fn flushed(&self) {
+        self.0.audit.flush().await;
+    }
+
     /// Answers a request.
     pub(crate) async fn handle<B>(&self, request: Request<B>) -> Response<Body>
     where
@@ -164,7 +238,10 @@ impl App {
         let id = request_id(&parts.headers, &*self.0.ports.random);
         let routed = route(&parts.method, parts.uri.path());
         let name = if let Routed::Found(found) = &routed { found.name() } else { "none" };
-        let answer = AssertUnwindSafe(self.answer(routed, &parts, body)).catch_unwind().await;
+        let access = Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner));
+        let own = self.0.tokens.all();
+        let cx = Cx { app: &self.0, parts: &parts, access: &access, own: &own, seen: OnceLock::new() };
+        let answer = AssertUnwindSafe(self.answer(routed, &cx, body)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|_| {
             tracing::error!(target: "kedge::http", route = name, request = id, "a handler panicked");
             Err(Problem::internal())
@@ -174,23 +251,52 @@ impl App {
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(REQUEST_ID, id);
         }
+        let by = cx.seen.get().map(|(by, standing)| {
+            standing.iter().for_each(|standing| standing.tell(headers));
+            by.as_str()
+        });
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let location = response.headers().get(header::LOCATION).and_then(|path| path.to_str().ok());
+        let task = location.and_then(|path| path.strip_prefix("/v1/tasks/")).map(str::to_owned);
+        self.note(&cx, name, &id, response.status(), task).await;
+        #[cfg(test)]
+        openapi::tests::conforms(name, &parts.method, &response);
         let (status, time) = (response.status().as_u16(), began.elapsed());
         self.0.metrics.request(name, status, time);
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(target: "kedge::http", method = %parts.method, route = name, status, ms, request = id, "request");
+        tracing::info!(target: "kedge::http", method = %parts.method, route = name, status, ms, by, request = id, "request");
         response
     }
 
-    async fn answer<B>(&self, routed: Routed, parts: &Parts, body: B) -> Answer
+    /// Keeps who changed what, or was refused it.
+    async fn note(&self, cx: &Cx<'_>, action: &str, request: &str, status: StatusCode, task: Option<String>) {
+        let changes = !matches!(cx.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let Some((by, _)) = cx.seen.get().filter(|_| changes) else { return };
+        let entry = Entry {
+            at: self.0.ports.clock.now(),
+            by: by.clone(),
+            from: cx.from().map(|from| from.to_string()),
+            action: action.to_owned(),
+            target: cx.parts.uri.path().to_owned(),
+            status: status.as_u16(),
+            request: request.to_owned(),
+            task,
+        };
+        // New tasks name who asked in the journal already: their answer need not wait for this too.
+        let durable = !matches!(action, "hook" | "create_task");
+        self.0.audit.append(entry, durable).await;
+    }
+
+    async fn answer<B>(&self, routed: Routed, cx: &Cx<'_>, body: B) -> Answer
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
-        check_head(parts)?;
+        check_head(cx.parts)?;
         let route = match routed {
             Routed::Found(route) => route,
             Routed::Nothing(detail) => return Err(Problem::not_found(detail)),
+            Routed::Options(allow) => return Ok(options(allow)),
             Routed::OtherMethod(allow) => {
                 let detail = format!("only {allow} can be used here");
                 let title = "This method is not for this path";
@@ -198,38 +304,56 @@ impl App {
                     .header(header::ALLOW, allow));
             }
         };
-        let access = Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner));
-        let cx = Cx { app: &self.0, parts, access: &access };
         match route {
-            Route::Hook(name) => handlers::hooks::receive(&cx, &name, body).await,
-            Route::CreateTask => handlers::create::create(&cx, body).await,
-            Route::Tasks => handlers::tasks::list(&cx),
-            Route::Task(id) => handlers::tasks::show(&cx, &id).await,
-            Route::Events(id) => handlers::events::events(&cx, &id),
-            Route::Graph(id) => handlers::tasks::graph(&cx, &id),
-            Route::Log(id, step) => handlers::tasks::log(&cx, &id, &step),
-            Route::Cancel(id) => handlers::verbs::cancel(&cx, &id, body).await,
-            Route::Retry(id) => handlers::verbs::retry(&cx, &id, body).await,
-            Route::Undo(id) => handlers::verbs::undo(&cx, &id, body).await,
-            Route::Resolve(id) => handlers::verbs::resolve(&cx, &id, body).await,
-            Route::Workflows => handlers::resources::workflows(&cx),
-            Route::Workflow(name) => handlers::resources::workflow(&cx, &name),
-            Route::Records(family) => handlers::resources::records(&cx, family),
-            Route::Locks => handlers::resources::locks(&cx),
-            Route::Endpoints => handlers::deliveries::endpoints(&cx),
-            Route::Deliveries => handlers::deliveries::list(&cx),
-            Route::Delivery(id) => handlers::deliveries::show(&cx, &id),
-            Route::Replay(id) => handlers::deliveries::replay(&cx, &id).await,
+            Route::Hook(name) => handlers::hooks::receive(cx, &name, body).await,
+            Route::CreateTask => handlers::create::create(cx, body).await,
+            Route::Tasks => handlers::tasks::list(cx),
+            Route::Task(id) => handlers::tasks::show(cx, &id).await,
+            Route::Events(id) => handlers::events::events(cx, &id),
+            Route::Graph(id) => handlers::tasks::graph(cx, &id),
+            Route::Log(id, step) => handlers::tasks::log(cx, &id, &step),
+            Route::Cancel(id) => handlers::verbs::cancel(cx, &id, body).await,
+            Route::Retry(id) => handlers::verbs::retry(cx, &id, body).await,
+            Route::Undo(id) => handlers::verbs::undo(cx, &id, body).await,
+            Route::Resolve(id) => handlers::verbs::resolve(cx, &id, body).await,
+            Route::Workflows => handlers::resources::workflows(cx),
+            Route::Workflow(name) => handlers::resources::workflow(cx, &name),
+            Route::Records(family) => handlers::resources::records(cx, family),
+            Route::Locks => handlers::resources::locks(cx),
+            Route::Endpoints => handlers::deliveries::endpoints(cx),
+            Route::Deliveries => handlers::deliveries::list(cx),
+            Route::Delivery(id) => handlers::deliveries::show(cx, &id),
+            Route::Replay(id) => handlers::deliveries::replay(cx, &id).await,
+            Route::Tokens => handlers::tokens::list(cx),
+            Route::MakeToken => handlers::tokens::make(cx, body).await,
+            Route::Token(name) => handlers::tokens::show(cx, &name),
+            Route::RevokeToken(name) => handlers::tokens::revoke(cx, &name).await,
+            Route::Audit => handlers::audit::list(cx),
             Route::Live => Ok(handlers::health::live()),
-            Route::Ready => handlers::health::ready(&cx),
-            Route::Metrics => handlers::health::metrics(&cx),
+            Route::Ready => handlers::health::ready(cx),
+            Route::Metrics => handlers::health::metrics(cx),
+            Route::OpenApi => Ok(handlers::health::openapi(cx)),
         }
     }
 }
 
-fn check(access: &Access, schemas: &Schemas, endpoints: &Endpoints) -> Result<(), Vec<Mistake>> {
+/// What may be asked of a path: told to everybody, since it says nothing but the route table.
+fn options(allow: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (header::ALLOW, allow)));
+    response
+}
+
+fn check(
+    access: &Access,
+    own: &[OwnToken],
+    schemas: &Schemas,
+    endpoints: &Endpoints,
+) -> Result<(), Vec<Mistake>> {
     let mut mistakes = Vec::new();
-    let tokens = access.tokens.iter().map(|token| ("tokens", token.name()));
+    let tokens = access.tokens.iter().chain(own.iter().map(|own| &own.token));
+    let tokens = tokens.map(|token| ("tokens", token.name()));
     let names: Vec<(&str, &str)> =
         tokens.chain(access.hooks.iter().map(|hook| ("hooks", hook.name()))).collect();
     for (index, (kind, name)) in names.iter().enumerate() {

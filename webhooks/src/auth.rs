@@ -1,8 +1,11 @@
 //! Bearer tokens: who asks, what they may do and which sites they see. Holds only digests of the secrets.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use http::{HeaderMap, StatusCode, header};
+use ipnet::IpNet;
+use kedge_engine::task::Millis;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -20,10 +23,14 @@ pub struct TokenSpec {
     pub name: String,
     /// Its secret, already loaded.
     pub secret: Option<Secret>,
-    /// `task:<workflow or *>:<verb or *>`; the verbs are those of [`Verb`].
+    /// `task:<workflow or *>:<verb or *>`, with the verbs of [`Verb`]; or `admin`: tokens, endpoints and the audit log.
     pub scopes: Vec<String>,
     /// Patterns of the sites it sees; `*` is all of them, and what is about no single site.
     pub sites: Vec<String>,
+    /// Networks that it may come from; empty: from everywhere.
+    pub networks: Vec<String>,
+    /// When it ends, in milliseconds since 1970.
+    pub expires_at: Option<Millis>,
 }
 
 /// What a token may do with tasks.
@@ -65,19 +72,24 @@ impl Verb {
     }
 }
 
-/// `None` stands for `*`.
+/// What a token may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Scope {
-    workflow: Option<String>,
-    verb: Option<Verb>,
+enum Scope {
+    /// `None` stands for `*`.
+    Tasks { workflow: Option<String>, verb: Option<Verb> },
+    /// Tokens, endpoints, the audit log.
+    Admin,
 }
 
 impl Scope {
     fn parse(text: &str) -> Result<Self, String> {
+        if text == "admin" {
+            return Ok(Self::Admin);
+        }
         let parts: Vec<&str> = text.split(':').collect();
         let ["task", workflow, verb] = parts[..] else {
             return Err(format!(
-                "{text:?} is no scope: task:<workflow or *>:<verb or *>, such as task:migrate:create"
+                "{text:?} is no scope: task:<workflow or *>:<verb or *>, such as task:migrate:create, or admin"
             ));
         };
         if workflow.is_empty() {
@@ -88,7 +100,18 @@ impl Scope {
             let verbs: Vec<&str> = Verb::ALL.iter().map(|verb| verb.as_str()).collect();
             return Err(format!("{verb:?} is no verb; there are {} and *", verbs.join(", ")));
         }
-        Ok(Self { workflow: (workflow != "*").then(|| workflow.to_owned()), verb: known })
+        Ok(Self::Tasks { workflow: (workflow != "*").then(|| workflow.to_owned()), verb: known })
+    }
+
+    /// Whether it allows something with tasks of a workflow; `None`: of any at least.
+    fn allows(&self, wanted: Verb, of: Option<&str>) -> bool {
+        match self {
+            Self::Admin => false,
+            Self::Tasks { workflow, verb } => {
+                verb.is_none_or(|has| has == wanted)
+                    && of.is_none_or(|of| workflow.as_deref().is_none_or(|has| has == of))
+            }
+        }
     }
 }
 
@@ -99,6 +122,18 @@ pub struct Token {
     digest: [u8; 32],
     scopes: Vec<Scope>,
     sites: Sites,
+    networks: Vec<IpNet>,
+    expires_at: Option<Millis>,
+    spec: Spec,
+}
+
+/// The parts of a token that are shown, as they were written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) scopes: Vec<String>,
+    pub(crate) sites: Vec<String>,
+    pub(crate) networks: Vec<String>,
+    pub(crate) expires_at: Option<Millis>,
 }
 
 impl fmt::Debug for Token {
@@ -114,7 +149,6 @@ impl Token {
     /// Every mistake.
     pub fn new(spec: TokenSpec) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        check_name(&spec.name, &mut mistakes);
         let secret = spec.secret.as_ref().map_or("", Secret::expose);
         if secret.len() < MIN_SECRET || !secret.bytes().all(|b| b.is_ascii_graphic()) {
             let detail = format!(
@@ -122,6 +156,22 @@ impl Token {
             );
             mistakes.push(Mistake::new("secret", detail));
         }
+        let digest = Sha256::digest(secret).into();
+        let built = Self::with_digest(spec, digest);
+        match built {
+            Ok(token) if mistakes.is_empty() => Ok(token),
+            Ok(_) => Err(mistakes),
+            Err(others) => Err(others.into_iter().chain(mistakes).collect()),
+        }
+    }
+
+    /// Checks a token of whose secret only the SHA-256 is known.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub(crate) fn with_digest(spec: TokenSpec, digest: [u8; 32]) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        check_name(&spec.name, &mut mistakes);
         let mut scopes = Vec::new();
         for (index, text) in spec.scopes.iter().enumerate() {
             match Scope::parse(text) {
@@ -142,10 +192,39 @@ impl Token {
             ));
         }
         let sites = Sites::new(&spec.sites, &mut mistakes);
+        let mut networks = Vec::new();
+        for (index, text) in spec.networks.iter().enumerate() {
+            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+                Ok(net) => networks.push(net),
+                Err(_) => {
+                    let detail = "is no network, such as 10.0.0.0/8 or 192.0.2.7";
+                    mistakes.push(Mistake::new(format!("networks[{index}]"), detail));
+                }
+            }
+        }
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        Ok(Self { name: spec.name, digest: Sha256::digest(secret).into(), scopes, sites })
+        let TokenSpec { name, expires_at, .. } = spec;
+        let spec = Spec { scopes: spec.scopes, sites: spec.sites, networks: spec.networks, expires_at };
+        Ok(Self { name, digest, scopes, sites, networks, expires_at, spec })
+    }
+
+    /// What is shown of it.
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Whether it counts now, for somebody who comes from there.
+    fn counts(&self, now: Millis, from: Option<IpAddr>) -> bool {
+        let here = |net: &IpNet| from.is_some_and(|from| net.contains(&from.to_canonical()));
+        self.expires_at.is_none_or(|end| now < end)
+            && (self.networks.is_empty() || self.networks.iter().any(here))
+    }
+
+    /// Demands the scope `admin`.
+    pub(crate) fn demand_admin(&self) -> Result<(), Problem> {
+        if self.scopes.contains(&Scope::Admin) { Ok(()) } else { Err(lacking("admin")) }
     }
 
     /// Its name.
@@ -156,15 +235,12 @@ impl Token {
 
     /// Whether it may do something with tasks of a workflow.
     pub(crate) fn may(&self, verb: Verb, workflow: &str) -> bool {
-        self.scopes.iter().any(|scope| {
-            scope.verb.is_none_or(|has| has == verb)
-                && scope.workflow.as_deref().is_none_or(|has| has == workflow)
-        })
+        self.scopes.iter().any(|scope| scope.allows(verb, Some(workflow)))
     }
 
     /// Whether it may do something with tasks of at least one workflow.
     pub(crate) fn may_some(&self, verb: Verb) -> bool {
-        self.scopes.iter().any(|scope| scope.verb.is_none_or(|has| has == verb))
+        self.scopes.iter().any(|scope| scope.allows(verb, None))
     }
 
     /// Demands a scope.
@@ -189,7 +265,10 @@ impl Token {
 }
 
 fn insufficient(verb: Verb, workflow: &str) -> Problem {
-    let scope = format!("task:{workflow}:{}", verb.as_str());
+    lacking(&format!("task:{workflow}:{}", verb.as_str()))
+}
+
+fn lacking(scope: &str) -> Problem {
     let detail = format!("the token lacks the scope {scope}");
     Problem::new(StatusCode::FORBIDDEN, "insufficient-scope", "The token may not do this", detail).header(
         header::WWW_AUTHENTICATE,
@@ -201,7 +280,12 @@ fn insufficient(verb: Verb, workflow: &str) -> Problem {
 ///
 /// # Errors
 /// 401, the same for every wrong token.
-pub(crate) fn authenticate<'a>(tokens: &'a [Token], headers: &HeaderMap) -> Result<&'a Token, Problem> {
+pub(crate) fn authenticate<'a>(
+    tokens: impl IntoIterator<Item = &'a Token>,
+    headers: &HeaderMap,
+    now: Millis,
+    from: Option<IpAddr>,
+) -> Result<&'a Token, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (first, second) = (values.next(), values.next());
     let Some(value) = first else {
@@ -219,8 +303,11 @@ pub(crate) fn authenticate<'a>(tokens: &'a [Token], headers: &HeaderMap) -> Resu
             found = Some(token);
         }
     }
-    found.filter(|_| presented.is_some()).ok_or_else(|| {
-        unauthorized("the bearer token is not known here", "Bearer realm=\"kedge\", error=\"invalid_token\"")
+    found.filter(|token| presented.is_some() && token.counts(now, from)).ok_or_else(|| {
+        unauthorized(
+            "the bearer token is not known here, or not any more, or not for where you are",
+            "Bearer realm=\"kedge\", error=\"invalid_token\"",
+        )
     })
 }
 
@@ -245,6 +332,7 @@ mod tests {
             secret: Some(Secret::new(secret)),
             scopes: texts(scopes),
             sites: texts(sites),
+            ..TokenSpec::default()
         }
     }
 
@@ -258,8 +346,9 @@ mod tests {
             Token::new(spec("a", "first-secret", &["task:*:*"], &["*"])).unwrap(),
             Token::new(spec("b", "second-secret", &["task:*:read"], &["*"])).unwrap(),
         ];
-        let name =
-            |headers: &HeaderMap| authenticate(&tokens, headers).map(Token::name).map_err(|p| p.status);
+        let name = |headers: &HeaderMap| {
+            authenticate(&tokens, headers, 0, None).map(Token::name).map_err(|p| p.status)
+        };
         assert_eq!(name(&asking("Bearer second-secret")), Ok("b"));
         assert_eq!(name(&asking("bearer first-secret")), Ok("a"));
         for wrong in [
@@ -276,6 +365,41 @@ mod tests {
         let mut twice = asking("Bearer first-secret");
         twice.append(header::AUTHORIZATION, "Bearer second-secret".parse().unwrap());
         assert_eq!(name(&twice), Err(StatusCode::UNAUTHORIZED));
+    }
+
+    #[test]
+    fn a_token_ends_and_is_bound_to_networks() {
+        let bound = TokenSpec {
+            networks: vec!["10.0.0.0/8".to_owned(), "192.0.2.7".to_owned()],
+            expires_at: Some(1000),
+            ..spec("a", "first-secret", &["task:*:*"], &["*"])
+        };
+        let tokens = [Token::new(bound).unwrap()];
+        let ask = |now, from: &str| {
+            authenticate(&tokens, &asking("Bearer first-secret"), now, from.parse().ok())
+                .map(Token::name)
+                .is_ok()
+        };
+        assert!(ask(999, "10.1.2.3") && ask(999, "192.0.2.7") && ask(0, "::ffff:10.1.2.3"));
+        assert!(!ask(1000, "10.1.2.3"), "over");
+        assert!(!ask(0, "192.0.2.8") && !ask(0, "nowhere"));
+        assert_eq!(
+            Token::new(TokenSpec {
+                networks: vec!["x".to_owned()],
+                ..spec("a", "first-secret", &["admin"], &["*"])
+            })
+            .unwrap_err()[0]
+                .field,
+            "networks[0]"
+        );
+    }
+
+    #[test]
+    fn administration_is_a_scope_of_its_own() {
+        let all = Token::new(spec("a", "long-enough", &["task:*:*"], &["*"])).unwrap();
+        assert_eq!(all.demand_admin().unwrap_err().status, StatusCode::FORBIDDEN);
+        let admin = Token::new(spec("a", "long-enough", &["admin"], &["*"])).unwrap();
+        assert!(admin.demand_admin().is_ok() && !admin.may_some(Verb::Read));
     }
 
     #[test]
@@ -298,7 +422,7 @@ mod tests {
         let bad = spec("A b", "s3cret", &["task:*:fly", "read", "task::read"], &["a/b"]);
         let mistakes = Token::new(bad).unwrap_err();
         let fields: Vec<&str> = mistakes.iter().map(|m| m.field.as_str()).collect();
-        assert_eq!(fields, ["name", "secret", "scopes[0]", "scopes[1]", "scopes[2]", "sites[0]"]);
+        assert_eq!(fields, ["name", "scopes[0]", "scopes[1]", "scopes[2]", "sites[0]", "secret"]);
         assert!(!format!("{mistakes:?}").contains("s3cret"));
         assert_eq!(Token::new(TokenSpec { name: "a".into(), ..TokenSpec::default() }).unwrap_err().len(), 3);
     }

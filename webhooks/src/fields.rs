@@ -44,6 +44,36 @@ impl Fields {
         }
     }
 
+    /// Takes a list of at most `count` texts as [`Fields::text`] takes one.
+    pub(crate) fn texts(&mut self, name: &'static str, count: usize, max: usize) -> Option<Vec<String>> {
+        let list = match self.any(name)? {
+            Value::Array(list) if list.len() <= count => list,
+            Value::Array(_) => {
+                self.fault(name, format!("has at most {count} entries"));
+                return None;
+            }
+            other => {
+                self.fault(name, format!("has to be a list, not {}", kind(&other)));
+                return None;
+            }
+        };
+        let fits = |text: &str| {
+            !text.is_empty() && text.chars().count() <= max && !text.chars().any(char::is_control)
+        };
+        let texts: Vec<String> = list
+            .iter()
+            .filter_map(|entry| entry.as_str().filter(|text| fits(text)).map(str::to_owned))
+            .collect();
+        if texts.len() < list.len() {
+            self.fault(
+                name,
+                format!("is a list of texts of 1 to {max} characters without control characters"),
+            );
+            return None;
+        }
+        Some(texts)
+    }
+
     /// Notes that something is wrong with a field.
     pub(crate) fn fault(&mut self, name: &str, detail: impl Into<String>) {
         self.faults.push(Fault::new(format!("/{}", json::token(name)), detail));

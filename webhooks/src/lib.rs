@@ -1,9 +1,10 @@
 //! Kedge's HTTP face: webhooks and API calls in, signed callbacks out. It talks to the engine through `Tasks`, `Outbox` and
-//! `Composer` alone; it never touches a host, a store or a workflow's code.
+//! `Composer`, and keeps rows of its own (tokens, endpoints, the audit log) beside the journal; it never touches a host, a store or a workflow's code.
 
 mod accept;
 pub mod api;
 mod app;
+mod audit;
 mod auth;
 mod body;
 mod callback;
@@ -18,11 +19,14 @@ mod handlers;
 mod hook;
 mod json;
 mod key;
+mod limits;
 mod mapping;
 mod metrics;
+mod openapi;
 mod problem;
 mod provider;
 mod route;
+mod rows;
 mod schemas;
 mod secret;
 mod server;
@@ -31,6 +35,8 @@ pub mod signature;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
+mod trace;
 
 pub use app::{Access, App, Ports};
 pub use auth::{Token, TokenSpec, Verb};
@@ -43,6 +49,7 @@ pub use filter::Condition;
 pub use graph::picture;
 pub use hook::{Decision, Hook, HookSpec};
 pub use json::{JsonError, MAX_DEPTH, parse as parse_json};
+pub use limits::{Rate, Rates};
 pub use mapping::Mapping;
 pub use metrics::Metrics;
 pub use problem::Fault;

@@ -28,9 +28,15 @@ pub(crate) enum Route {
     Deliveries,
     Delivery(String),
     Replay(String),
+    Tokens,
+    MakeToken,
+    Token(String),
+    RevokeToken(String),
+    Audit,
     Live,
     Ready,
     Metrics,
+    OpenApi,
 }
 
 /// A family of the registry's records.
@@ -47,6 +53,8 @@ pub(crate) enum Routed {
     Found(Route),
     /// There is something here, but only for these methods.
     OtherMethod(&'static str),
+    /// Somebody asks what there is; the text lists the methods.
+    Options(&'static str),
     /// There is nothing here; the text says what may have been meant.
     Nothing(&'static str),
 }
@@ -76,73 +84,117 @@ impl Route {
             Self::Deliveries => "deliveries",
             Self::Delivery(_) => "delivery",
             Self::Replay(_) => "replay",
+            Self::Tokens => "tokens",
+            Self::MakeToken => "make_token",
+            Self::Token(_) => "token",
+            Self::RevokeToken(_) => "revoke_token",
+            Self::Audit => "audit",
             Self::Live => "livez",
             Self::Ready => "readyz",
             Self::Metrics => "metrics",
+            Self::OpenApi => "openapi",
         }
     }
 }
 
 /// Finds the route.
 pub(crate) fn route(method: &Method, path: &str) -> Routed {
-    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
-    let get = |route: Route| {
-        let fits = *method == Method::GET || *method == Method::HEAD;
-        if fits { Routed::Found(route) } else { Routed::OtherMethod("GET, HEAD") }
-    };
-    let post = |route: Route| {
-        if *method == Method::POST { Routed::Found(route) } else { Routed::OtherMethod("POST") }
-    };
-    let ["v1", rest @ ..] = &segments[..] else {
-        return match segments[..] {
-            ["livez"] => get(Route::Live),
-            ["readyz"] => get(Route::Ready),
-            ["metrics"] => get(Route::Metrics),
-            _ => Routed::Nothing(
-                "there is nothing at this path; the interface begins at /v1/tasks and /v1/hooks/{hook}",
-            ),
-        };
-    };
-    if rest.iter().any(|segment| segment.len() > MAX_SEGMENT) {
-        return Routed::Nothing("no name is this long");
+    if *method != Method::OPTIONS {
+        return find(method, path);
     }
-    match *rest {
-        ["tasks"] if *method == Method::POST => Routed::Found(Route::CreateTask),
-        ["tasks"] => match get(Route::Tasks) {
-            Routed::OtherMethod(_) => Routed::OtherMethod("GET, HEAD, POST"),
-            found => found,
-        },
-        ["tasks", id, ref below @ ..] => {
-            let Ok(id) = TaskId::try_from((*id).to_owned()) else {
-                return Routed::Nothing("a task's id is task_ and 32 hex digits, as its creation answered");
-            };
-            match *below {
-                [] => get(Route::Task(id)),
-                ["events"] => get(Route::Events(id)),
-                ["graph"] => get(Route::Graph(id)),
-                ["steps", step, "log"] => get(Route::Log(id, step.to_owned())),
-                ["cancel"] => post(Route::Cancel(id)),
-                ["retry"] => post(Route::Retry(id)),
-                ["undo"] => post(Route::Undo(id)),
-                ["resolve"] => post(Route::Resolve(id)),
-                _ => Routed::Nothing(
-                    "a task has events, graph, steps/{step}/log, cancel, retry, undo and resolve",
-                ),
-            }
+    match find(method, path) {
+        Routed::OtherMethod(allow) => Routed::Options(allow),
+        found => found,
+    }
+}
+
+fn find(method: &Method, path: &str) -> Routed {
+    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    match segments[..] {
+        ["v1", ref rest @ ..] if rest.iter().any(|segment| segment.len() > MAX_SEGMENT) => {
+            Routed::Nothing("no name is this long")
         }
-        ["hooks", hook] => post(Route::Hook(hook.to_owned())),
-        ["workflows"] => get(Route::Workflows),
-        ["workflows", name] => get(Route::Workflow(name.to_owned())),
-        ["sites"] => get(Route::Records(Family::Sites)),
-        ["platforms"] => get(Route::Records(Family::Platforms)),
-        ["backups"] => get(Route::Records(Family::Backups)),
-        ["locks"] => get(Route::Locks),
-        ["endpoints"] => get(Route::Endpoints),
-        ["deliveries"] => get(Route::Deliveries),
-        ["deliveries", id] => get(Route::Delivery(id.to_owned())),
-        ["deliveries", id, "replay"] => post(Route::Replay(id.to_owned())),
+        ["v1", "tasks", ref rest @ ..] => tasks(method, rest),
+        ["v1", "tokens", ref rest @ ..] => tokens(method, rest),
+        ["v1", ref rest @ ..] => others(method, rest),
+        ["livez"] => get(method, Route::Live),
+        ["readyz"] => get(method, Route::Ready),
+        ["metrics"] => get(method, Route::Metrics),
+        ["openapi.json"] => get(method, Route::OpenApi),
         _ => Routed::Nothing(
-            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, locks, endpoints and deliveries",
+            "there is nothing at this path; the interface begins at /v1/tasks and /v1/hooks/{hook}, and is described at \
+             /openapi.json",
+        ),
+    }
+}
+
+/// The first of these whose method it is; `allow` lists them all.
+fn one_of<const N: usize>(method: &Method, allow: &'static str, routes: [(Method, Route); N]) -> Routed {
+    let asked = if *method == Method::HEAD { &Method::GET } else { method };
+    let found = routes.into_iter().find(|(method, _)| method == asked);
+    found.map_or(Routed::OtherMethod(allow), |(_, route)| Routed::Found(route))
+}
+
+fn get(method: &Method, route: Route) -> Routed {
+    one_of(method, "GET, HEAD", [(Method::GET, route)])
+}
+
+fn post(method: &Method, route: Route) -> Routed {
+    one_of(method, "POST", [(Method::POST, route)])
+}
+
+fn tasks(method: &Method, rest: &[&str]) -> Routed {
+    let [id, below @ ..] = rest else {
+        let routes = [(Method::GET, Route::Tasks), (Method::POST, Route::CreateTask)];
+        return one_of(method, "GET, HEAD, POST", routes);
+    };
+    let Ok(id) = TaskId::try_from((*id).to_owned()) else {
+        return Routed::Nothing("a task's id is task_ and 32 hex digits, as its creation answered");
+    };
+    match *below {
+        [] => get(method, Route::Task(id)),
+        ["events"] => get(method, Route::Events(id)),
+        ["graph"] => get(method, Route::Graph(id)),
+        ["steps", step, "log"] => get(method, Route::Log(id, step.to_owned())),
+        ["cancel"] => post(method, Route::Cancel(id)),
+        ["retry"] => post(method, Route::Retry(id)),
+        ["undo"] => post(method, Route::Undo(id)),
+        ["resolve"] => post(method, Route::Resolve(id)),
+        _ => Routed::Nothing("a task has events, graph, steps/{step}/log, cancel, retry, undo and resolve"),
+    }
+}
+
+fn tokens(method: &Method, rest: &[&str]) -> Routed {
+    match *rest {
+        [] => {
+            let routes = [(Method::GET, Route::Tokens), (Method::POST, Route::MakeToken)];
+            one_of(method, "GET, HEAD, POST", routes)
+        }
+        [name] => {
+            let name = || name.to_owned();
+            let routes = [(Method::GET, Route::Token(name())), (Method::DELETE, Route::RevokeToken(name()))];
+            one_of(method, "GET, HEAD, DELETE", routes)
+        }
+        _ => Routed::Nothing("a token has nothing below it"),
+    }
+}
+
+fn others(method: &Method, rest: &[&str]) -> Routed {
+    match *rest {
+        ["hooks", hook] => post(method, Route::Hook(hook.to_owned())),
+        ["workflows"] => get(method, Route::Workflows),
+        ["workflows", name] => get(method, Route::Workflow(name.to_owned())),
+        ["sites"] => get(method, Route::Records(Family::Sites)),
+        ["platforms"] => get(method, Route::Records(Family::Platforms)),
+        ["backups"] => get(method, Route::Records(Family::Backups)),
+        ["locks"] => get(method, Route::Locks),
+        ["endpoints"] => get(method, Route::Endpoints),
+        ["deliveries"] => get(method, Route::Deliveries),
+        ["deliveries", id] => get(method, Route::Delivery(id.to_owned())),
+        ["deliveries", id, "replay"] => post(method, Route::Replay(id.to_owned())),
+        ["audit"] => get(method, Route::Audit),
+        _ => Routed::Nothing(
+            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, locks, endpoints, deliveries, tokens and audit",
         ),
     }
 }
@@ -179,9 +231,15 @@ mod tests {
             ("GET", "/v1/deliveries", Route::Deliveries),
             ("GET", "/v1/deliveries/x", Route::Delivery(name())),
             ("POST", "/v1/deliveries/x/replay", Route::Replay(name())),
+            ("GET", "/v1/tokens", Route::Tokens),
+            ("POST", "/v1/tokens", Route::MakeToken),
+            ("GET", "/v1/tokens/x", Route::Token(name())),
+            ("DELETE", "/v1/tokens/x", Route::RevokeToken(name())),
+            ("GET", "/v1/audit", Route::Audit),
             ("GET", "/livez", Route::Live),
             ("GET", "/readyz", Route::Ready),
             ("GET", "/metrics", Route::Metrics),
+            ("GET", "/openapi.json", Route::OpenApi),
         ];
         let names: std::collections::BTreeSet<&str> =
             table.iter().map(|(_, _, found)| found.name()).collect();
@@ -193,7 +251,12 @@ mod tests {
             if method == Method::GET {
                 assert_eq!(route(&Method::HEAD, &path), Routed::Found(want), "HEAD {path}");
             }
-            assert!(matches!(route(&Method::DELETE, &path), Routed::OtherMethod(_)), "DELETE {path}");
+            assert!(matches!(route(&Method::TRACE, &path), Routed::OtherMethod(_)), "TRACE {path}");
+            let Routed::Options(allow) = route(&Method::OPTIONS, &path) else { panic!("OPTIONS {path}") };
+            assert!(
+                allow.split(", ").any(|allowed| allowed == method.as_str()),
+                "{allow} for {method} {path}"
+            );
         }
         assert_eq!(route(&Method::PUT, "/v1/tasks"), Routed::OtherMethod("GET, HEAD, POST"));
         assert_eq!(
@@ -227,6 +290,7 @@ mod tests {
         ] {
             assert!(matches!(route(&Method::GET, path), Routed::Nothing(_)), "{path}");
             assert!(matches!(route(&Method::POST, path), Routed::Nothing(_)), "{path}");
+            assert!(matches!(route(&Method::OPTIONS, path), Routed::Nothing(_)), "{path}");
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::body::Body;
+use crate::limits::Rates;
 
 /// What hyper buffers of a request's head before it gives up with a bare 431; from 16 KiB on we answer with a document of our own.
 const HARD_HEAD: usize = 32 * 1024;
@@ -46,6 +47,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Most event streams at once.
     pub max_streams: usize,
+    /// How often callers may ask.
+    pub rates: Rates,
     /// How long a request's head may take, and how long a connection may be idle.
     pub header_timeout: Duration,
     /// How long a request's body may take.
@@ -63,6 +66,7 @@ impl Default for HttpConfig {
             public_url: None,
             max_connections: 2048,
             max_streams: 1024,
+            rates: Rates::default(),
             header_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_secs(30),
             drain_notice: Duration::ZERO,
@@ -117,8 +121,13 @@ impl Server {
             line.abort.cancel();
             tracker.wait().await;
         }
+        self.app.flushed().await;
     }
 }
+
+/// Who is at the other end of a request's connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
 
 /// What every connection shares.
 #[derive(Clone)]
@@ -141,8 +150,8 @@ async fn accept(listener: &TcpListener, line: &Line, tracker: &TaskTracker, unti
             biased;
             () = &mut until => return,
             (permit, accepted) = next => match (permit, accepted) {
-                (Ok(permit), Ok((stream, _))) => {
-                    tracker.spawn(connection(stream, line.clone(), permit));
+                (Ok(permit), Ok((stream, peer))) => {
+                    tracker.spawn(connection(stream, Peer(peer), line.clone(), permit));
                 }
                 (_, Err(error)) => {
                     tracing::warn!(target: "kedge::http", %error, "a connection could not be accepted");
@@ -154,18 +163,19 @@ async fn accept(listener: &TcpListener, line: &Line, tracker: &TaskTracker, unti
     }
 }
 
-async fn connection(stream: TcpStream, line: Line, permit: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, peer: Peer, line: Line, permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "kedge::http", %error, "no TCP_NODELAY");
     }
     let connected = line.app.0.metrics.connection();
-    serve(stream, &line).await;
+    serve(stream, peer, &line).await;
     drop((connected, permit));
 }
 
-async fn serve(stream: TcpStream, line: &Line) {
+async fn serve(stream: TcpStream, peer: Peer, line: &Line) {
     let activity = Arc::new(Activity::new());
-    let service = service_fn(|request: http::Request<Incoming>| {
+    let service = service_fn(|mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
         let (app, busy) = (line.app.clone(), Busy::new(&activity));
         async move { Ok::<_, Infallible>(app.handle(request).await.map(|body| Guarded { body, _busy: busy })) }
     });

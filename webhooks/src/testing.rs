@@ -61,6 +61,8 @@ pub(crate) fn sample_task(n: u64, site: &str) -> TaskView {
         incident: None,
         error: None,
         correlation_id: None,
+        priority: 0,
+        trace: None,
         actor: Actor { name: "token:ci".to_owned(), via: "http".to_owned() },
         plan_hash: "ab12".to_owned(),
         created_at: 1_795_363_200_000,
@@ -232,6 +234,8 @@ impl Tasks for FakeTasks {
             view.workflow = submission.workflow.clone();
             view.params = submission.params.clone();
             view.correlation_id = submission.correlation_id.clone();
+            view.priority = submission.priority;
+            view.trace = submission.trace.clone();
             view.actor = submission.actor.clone();
             for key in &submission.dedupe {
                 let entry = (key.fingerprint.clone(), view.id.clone());
@@ -362,6 +366,7 @@ impl FakeOutbox {
             body: body.to_string(),
             created_at: 1_795_363_200_000,
             attempts: 0,
+            trace: None,
             status: CallbackStatus::Due { at: 0 },
         };
         self.callbacks.lock().unwrap().insert(id.to_owned(), callback);

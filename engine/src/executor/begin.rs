@@ -35,8 +35,8 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
     }
 
     fn begin_lock(&self, draft: &mut Draft) -> Result<(), Halt> {
-        let locks = &draft.machine.plan().rest().locks;
-        let granted = self.inner.shared.tables().locks.request(&self.live.task, locks, draft.now);
+        let (locks, priority) = (&draft.machine.plan().rest().locks, draft.machine.accepted().priority);
+        let granted = self.inner.shared.tables().locks.request(&self.live.task, locks, priority, draft.now);
         if granted { draft.push_sure(Event::LocksGranted) } else { Ok(()) }
     }
 

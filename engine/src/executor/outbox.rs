@@ -223,6 +223,7 @@ pub(super) async fn queue_callbacks(
             body: new.body,
             created_at: now,
             attempts: 0,
+            trace: task.trace.clone(),
             status: CallbackStatus::Due { at: now },
         };
         let mut stored = Stored { callback, body_blob: None };

@@ -1,5 +1,6 @@
 //! Recovery: every unfinished task of the journal gets a driver again. One damaged task never stops the others (G9).
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -106,15 +107,18 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
     }
 
-    /// Puts tasks that wait for locks into the queue, in the order in which they were accepted, whichever driver runs first.
+    /// Puts tasks that wait for locks into the queue, by priority and in the order in which they were accepted, whichever driver runs
+    /// first.
     fn queue_up(&self, drivers: &[Driver<P>]) {
         let now = self.clock.now();
+        let mut drivers: Vec<&Driver<P>> = drivers.iter().collect();
+        drivers.sort_by_key(|driver| Reverse(driver.machine.accepted().priority));
         for driver in drivers {
             let machine = &driver.machine;
             if machine.next(now).start.contains(&Command::Lock) {
-                let locks = &machine.plan().rest().locks;
+                let (locks, priority) = (&machine.plan().rest().locks, machine.accepted().priority);
                 // Granted here already or not: the driver asks again, and journals what it gets.
-                self.shared.tables().locks.request(&driver.live.task, locks, now);
+                self.shared.tables().locks.request(&driver.live.task, locks, priority, now);
             }
         }
     }

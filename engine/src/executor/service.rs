@@ -174,6 +174,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             incident: Some(Incident { steps: vec![step], verbs: Vec::new() }),
             error: None,
             correlation_id: None,
+            priority: 0,
+            trace: None,
             actor: Actor { name: "unknown".to_owned(), via: "journal".to_owned() },
             plan_hash: String::new(),
             created_at: head.created_at,

@@ -89,6 +89,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             correlation_id: submission.correlation_id,
             callback: submission.callback,
             not_before: submission.not_before,
+            priority: submission.priority,
+            trace: submission.trace,
             undo_of: match &origin {
                 Origin::Fresh => None,
                 Origin::Undo(machine) => Some(machine.accepted().task.clone()),

@@ -69,6 +69,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                     correlation_id: accepted.correlation_id.clone(),
                     callback: accepted.callback.clone(),
                     not_before: None,
+                    priority: accepted.priority,
+                    trace: None,
                     dedupe: Vec::new(),
                     if_plan: None,
                 };
@@ -115,6 +117,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             correlation_id: accepted.correlation_id.clone(),
             callback: accepted.callback.clone(),
             not_before: None,
+            priority: accepted.priority,
+            trace: None,
             dedupe: Vec::new(),
             if_plan: None,
         };

@@ -132,6 +132,8 @@ impl Machine {
                 detail: error.message.clone(),
             }),
             correlation_id: accepted.correlation_id.clone(),
+            priority: accepted.priority,
+            trace: accepted.trace.clone(),
             actor: accepted.actor.clone(),
             plan_hash: accepted.plan_hash.clone(),
             created_at: self.created_at,

@@ -2,7 +2,7 @@
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::journal::keys;
-use kedge_engine::service::Tasks as _;
+use kedge_engine::service::{Submitted, Tasks as _};
 use kedge_engine::store::Store as _;
 use kedge_engine::task::{TaskId, TaskState};
 
@@ -44,6 +44,23 @@ fn first_come_first_served_over_many_tasks() {
     let tasks: Vec<TaskId> = (0..20).map(|_| rig.submit("x")).collect();
     rig.settle();
     assert_eq!(order(&rig, &tasks), (0..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_higher_priority_goes_first_also_after_a_restart() {
+    let mut rig = rig();
+    let submit = |rig: &Rig, priority: i8| {
+        let request = kedge_engine::service::Submission { priority, ..crate::rig::submission("x") };
+        match rig.try_submit(request).unwrap() {
+            Submitted::Created(view) | Submitted::Duplicate(view) => view.id,
+        }
+    };
+    let tasks: Vec<TaskId> = [0, 0, 0, 5, -5, 5].map(|priority| submit(&rig, priority)).into();
+    assert_eq!(rig.view(&tasks[3]).priority, 5);
+    rig.until("the first is done", || rig.watch.ends().len() == 1);
+    rig.restart();
+    rig.settle();
+    assert_eq!(order(&rig, &tasks), [0, 3, 5, 1, 2, 4]);
 }
 
 #[test]

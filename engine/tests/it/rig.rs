@@ -251,6 +251,8 @@ pub fn submission(workflow: &str) -> Submission {
         correlation_id: None,
         callback: None,
         not_before: None,
+        priority: 0,
+        trace: None,
         dedupe: Vec::new(),
         if_plan: None,
     }

@@ -16,6 +16,7 @@ use url::Url;
 use crate::deliver::guard::{Forbidden, GuardedResolver, check_literal};
 use crate::endpoint::Endpoint;
 use crate::provider::Provider;
+use crate::trace;
 
 /// What is read of an answer: it is shown to people, and endless ones exist.
 const MAX_READ: usize = 16 * 1024;
@@ -99,7 +100,12 @@ impl Sender {
         {
             request = request.header(name, value);
         }
-        request = request.header("webhook-attempt", callback.attempts + 1);
+        let attempt = callback.attempts + 1;
+        request = request.header("webhook-attempt", attempt);
+        let span = |trace: &String| trace::child(trace, &format!("{} {attempt}", callback.id));
+        if let Some(trace) = callback.trace.as_ref().and_then(span) {
+            request = request.header("traceparent", trace);
+        }
         let deadline = Instant::now() + self.patience.total;
         match timeout_at(deadline, request.body(body).send()).await {
             Ok(Ok(response)) => read(response, deadline, now).await,

@@ -153,6 +153,7 @@ mod tests {
             body: String::new(),
             created_at: 0,
             attempts: 0,
+            trace: None,
             status: CallbackStatus::Due { at: 0 },
         }
     }

@@ -24,6 +24,8 @@ use crate::provider::is_json;
 const MAX_WORKFLOW: usize = 64;
 /// How far ahead a task may be planned: a year, beyond which a number is a mistake.
 const MAX_AHEAD_MS: u64 = 366 * 86_400_000;
+/// Highest priority, and its opposite the lowest.
+const MAX_PRIORITY: i8 = 100;
 /// Longest `If-Plan`: a SHA-256 in hex, with room for other hashes.
 const MAX_PLAN_HASH: usize = 128;
 const IF_PLAN: HeaderName = HeaderName::from_static("if-plan");
@@ -35,6 +37,7 @@ struct Request {
     callback: Option<Value>,
     correlation_id: Option<String>,
     not_before: Option<Millis>,
+    priority: i8,
 }
 
 pub(crate) async fn create<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, body: B) -> Answer {
@@ -69,6 +72,8 @@ pub(crate) async fn create<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, body:
         correlation_id: request.correlation_id,
         callback: request.callback,
         not_before: request.not_before,
+        priority: request.priority,
+        trace: cx.trace(),
         dedupe: dedupe.into_iter().collect(),
         if_plan,
     };
@@ -132,10 +137,12 @@ fn read(cx: &Cx<'_>, body: Value) -> Result<Request, Problem> {
     let params = fields.any("params").unwrap_or_else(|| json!({}));
     let callback = fields.any("callback");
     let correlation_id = fields.text("correlation_id", MAX_CORRELATION);
-    if let Some(priority) = fields.any("priority")
-        && !is_ordinary(&priority)
-    {
-        fields.fault("priority", "there is one priority so far, \"normal\" or 0: leave it out");
+    let priority = fields.any("priority").map_or(Some(0), |value| priority(&value));
+    if priority.is_none() {
+        let detail = format!(
+            "is low, normal, high or a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}; the higher goes first"
+        );
+        fields.fault("priority", detail);
     }
     let not_before =
         fields.text("not_before", 64).and_then(|text| match not_before(&text, cx.app.ports.clock.now()) {
@@ -152,15 +159,24 @@ fn read(cx: &Cx<'_>, body: Value) -> Result<Request, Problem> {
     }
     match workflow {
         Some(workflow) if faults.is_empty() => {
-            Ok(Request { workflow, params, callback, correlation_id, not_before })
+            let priority = priority.unwrap_or(0);
+            Ok(Request { workflow, params, callback, correlation_id, not_before, priority })
         }
         _ => Err(Problem::invalid("the body is not a task that could be asked for", faults)),
     }
 }
 
-/// The one priority that every task has: tasks that want the same locks get them in the order in which they came.
-fn is_ordinary(priority: &Value) -> bool {
-    priority == "normal" || priority.as_f64() == Some(0.0)
+/// A priority as a word or a number.
+fn priority(value: &Value) -> Option<i8> {
+    match value.as_str() {
+        Some("low") => return Some(-50),
+        Some("normal") => return Some(0),
+        Some("high") => return Some(50),
+        Some(_) => return None,
+        None => {}
+    }
+    let number = value.as_i64().and_then(|number| i8::try_from(number).ok());
+    number.filter(|number| (-MAX_PRIORITY..=MAX_PRIORITY).contains(number))
 }
 
 fn not_before(text: &str, now: Millis) -> Result<Millis, String> {

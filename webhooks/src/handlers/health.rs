@@ -43,6 +43,13 @@ pub(crate) fn metrics(cx: &Cx<'_>) -> Answer {
     Ok(handlers::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
 }
 
+/// The interface as OpenAPI; open to everybody, as generators fetch it, and the same for everybody.
+pub(crate) fn openapi(cx: &Cx<'_>) -> Response<Body> {
+    let mut response = handlers::text(StatusCode::OK, "application/json", String::new());
+    *response.body_mut() = Body::full(cx.app.openapi.clone());
+    response
+}
+
 /// How many tasks are in a state that is not the end, up to [`MAX_SCANNED`].
 fn count(cx: &Cx<'_>, state: TaskState) -> Result<usize, Problem> {
     let mut filter = TaskFilter { state: Some(state), limit: MAX_LIMIT, ..TaskFilter::default() };

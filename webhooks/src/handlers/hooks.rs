@@ -33,6 +33,7 @@ pub(crate) async fn receive<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
         return answer(cx, Ok(Outcome::Ignored(reason.to_owned())));
     }
     let (hook, verified) = verify(cx, name, &body)?;
+    cx.hook(&hook.name)?;
     let outcome = understand(cx, hook, verified, &body).await;
     // A person waits in a chat, which shows answers of its own form only.
     match outcome {
@@ -92,6 +93,8 @@ async fn understand(
                 correlation_id,
                 callback: hook.callback.clone(),
                 not_before: None,
+                priority: 0,
+                trace: cx.trace(),
                 dedupe: dedupe(hook, &verified, body),
                 if_plan: None,
             };

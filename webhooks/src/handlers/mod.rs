@@ -1,5 +1,6 @@
 //! What every route answers, a module for each group. They ask the engine and shape its answers; they decide nothing about tasks.
 
+pub(crate) mod audit;
 pub(crate) mod create;
 pub(crate) mod deliveries;
 pub(crate) mod events;
@@ -8,6 +9,7 @@ pub(crate) mod hooks;
 pub(crate) mod resources;
 pub(crate) mod submit;
 pub(crate) mod tasks;
+pub(crate) mod tokens;
 pub(crate) mod verbs;
 
 use std::future::Future;
@@ -17,8 +19,8 @@ use std::time::Duration;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use kedge_engine::service::Tasks;
-use kedge_engine::store::ReadError;
-use kedge_engine::task::{TaskId, TaskView};
+use kedge_engine::store::{CommitError, ReadError};
+use kedge_engine::task::{Millis, TaskId, TaskView};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -26,7 +28,8 @@ use crate::api;
 use crate::app::{Cx, Inner};
 use crate::auth::Verb;
 use crate::body::Body;
-use crate::problem::Problem;
+use crate::config::Mistake;
+use crate::problem::{Fault, Problem};
 
 /// Longest correlation id: it is given back in every callback.
 pub(crate) const MAX_CORRELATION: usize = 128;
@@ -72,6 +75,24 @@ pub(crate) fn etag(sequence: u64) -> HeaderValue {
 pub(crate) fn unreadable(error: &ReadError) -> Problem {
     tracing::error!(target: "kedge::http", %error, "the store could not be read");
     Problem::internal()
+}
+
+/// Notes a failed write in the log and tells the caller that nothing was changed.
+pub(crate) fn unstored(error: &CommitError) -> Problem {
+    tracing::error!(target: "kedge::http", %error, "a change could not be stored");
+    Problem::unavailable("it could not be stored; nothing was changed", 30)
+}
+
+/// A mistake in what was sent, with its field as a pointer: `scopes[1]` is `/scopes/1`.
+pub(crate) fn fault_of(mistake: &Mistake) -> Fault {
+    let pointer = mistake.field.replace(['.', '['], "/").replace(']', "");
+    Fault::new(format!("/{pointer}"), mistake.detail.clone())
+}
+
+/// A time as RFC 3339 has it, in milliseconds since 1970.
+pub(crate) fn moment(text: &str) -> Option<Millis> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok()
 }
 
 /// A task that the token may do this with. One that it cannot see is the same as none.

@@ -8,6 +8,7 @@ use kedge_engine::service::{Resolution, ResolveVerb, VerbError};
 use kedge_engine::task::{Actor, TaskId, TaskView};
 use serde_json::{Value, json};
 
+use crate::accept;
 use crate::app::{Answer, Cx};
 use crate::auth::Verb;
 use crate::fields::Fields;
@@ -57,8 +58,9 @@ pub(crate) async fn resolve<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: 
 }
 
 fn ask(cx: &Cx<'_>, id: &TaskId, verb: Verb) -> Result<Actor, Problem> {
-    find(cx, id, verb)?;
+    let view = find(cx, id, verb)?;
     Query::new(cx, &[])?;
+    accept::if_match(&cx.parts.headers, view.sequence)?;
     Ok(Actor { name: format!("token:{}", cx.token()?.name()), via: "http".to_owned() })
 }
 

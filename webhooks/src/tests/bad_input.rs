@@ -27,7 +27,7 @@ async fn bodies_that_are_no_request() {
         (r#"{"workflow":"migrate","params":[]}"#, 422, vec!["#/params"]),
         (r#"{"workflow":"migrate","params":{"site":["a"]}}"#, 422, vec!["#/params/site"]),
         (r#"{"workflow":"migrate","params":{"site":"a.test","x":1}}"#, 422, vec!["#/params/x"]),
-        (r#"{"workflow":"migrate","params":{"site":"a.test"},"priority":9}"#, 422, vec!["#/priority"]),
+        (r#"{"workflow":"migrate","params":{"site":"a.test"},"priority":900}"#, 422, vec!["#/priority"]),
         (
             r#"{"workflow":"migrate","params":{"site":"a.test"},"not_before":"tomorrow"}"#,
             422,

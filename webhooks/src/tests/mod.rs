@@ -1,5 +1,6 @@
 //! A real server on a port of its own, over the fake engine. The tests speak HTTP to it, well or badly.
 
+mod access;
 mod api;
 mod bad_input;
 mod bounds;
@@ -20,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use kedge_engine::testing::memory_store::MemoryStore;
 
 use crate::testing::{FakeClock, FakeOutbox, FakeRandom, FakeTasks, SECRET};
 use crate::{
@@ -53,6 +56,7 @@ async fn start() -> Harness {
 async fn start_with(config: HttpConfig) -> Harness {
     let (tasks, outbox, clock) = (FakeTasks::new(), FakeOutbox::new(), FakeClock::at(NOW));
     let ports = Ports {
+        store: Arc::new(MemoryStore::new()),
         tasks: tasks.clone(),
         outbox: outbox.clone(),
         clock: clock.clone(),
@@ -87,6 +91,7 @@ fn access() -> Access {
             secret: Some(Secret::new(secret)),
             scopes: texts(scopes),
             sites: texts(sites),
+            ..TokenSpec::default()
         })
         .unwrap()
     };
@@ -109,7 +114,7 @@ fn access() -> Access {
     Access {
         tokens: vec![
             token("ci", CI, &["task:*:create", "task:*:read"], &["*.a.test"]),
-            token("admin", ADMIN, &["task:*:*"], &["*"]),
+            token("admin", ADMIN, &["task:*:*", "admin"], &["*"]),
         ],
         hooks: vec![Hook::new(hook).unwrap(), Hook::new(push).unwrap()],
     }

@@ -306,6 +306,8 @@ fn submission(workflow: &str, params: Value) -> Submission {
         correlation_id: None,
         callback: None,
         not_before: None,
+        priority: 0,
+        trace: None,
         dedupe: vec![key],
         if_plan: None,
     }

@@ -1,0 +1,397 @@
+//! The table of operations: method, path, who may, what goes in and what comes out. `route.rs` decides; a test holds the two together.
+
+use serde_json::{Map, Value, json};
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Auth {
+    Token,
+    Signature,
+    Nobody,
+}
+
+/// A form of an answer: content type and schema.
+pub(super) struct Part(pub(super) &'static str, pub(super) &'static str);
+
+/// Status, words, forms, headers.
+type AnswerOf = (u16, &'static str, &'static [Part], &'static [&'static str]);
+
+/// Something that can be asked for.
+pub(super) struct Operation {
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    /// The route's name.
+    pub(super) id: &'static str,
+    pub(super) tag: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) auth: Auth,
+    /// Names of shared parameters.
+    pub(super) parameters: &'static [&'static str],
+    /// Whether it has to be there, its content type and its schema.
+    pub(super) body: Option<(bool, &'static str, &'static str)>,
+    pub(super) answers: &'static [AnswerOf],
+    /// Refusals of its own, beside those of its kind.
+    pub(super) refusals: &'static [u16],
+}
+
+const JSON: &str = "application/json";
+
+impl Operation {
+    const fn get(path: &'static str, id: &'static str, tag: &'static str, summary: &'static str) -> Self {
+        let (auth, parameters, body) = (Auth::Token, &[], None);
+        Self { method: "GET", path, id, tag, summary, auth, parameters, body, answers: &[], refusals: &[] }
+    }
+
+    const fn other(
+        method: &'static str,
+        path: &'static str,
+        id: &'static str,
+        tag: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        let (auth, parameters, body) = (Auth::Token, &[], None);
+        Self { method, path, id, tag, summary, auth, parameters, body, answers: &[], refusals: &[] }
+    }
+
+    const fn post(path: &'static str, id: &'static str, tag: &'static str, summary: &'static str) -> Self {
+        Self::other("POST", path, id, tag, summary)
+    }
+
+    const fn by(self, auth: Auth) -> Self {
+        Self { auth, ..self }
+    }
+
+    const fn with(self, parameters: &'static [&'static str]) -> Self {
+        Self { parameters, ..self }
+    }
+
+    const fn taking(self, schema: &'static str) -> Self {
+        Self { body: Some((true, JSON, schema)), ..self }
+    }
+
+    const fn maybe_taking(self, schema: &'static str) -> Self {
+        Self { body: Some((false, JSON, schema)), ..self }
+    }
+
+    const fn gives(self, answers: &'static [AnswerOf]) -> Self {
+        Self { answers, ..self }
+    }
+
+    const fn refuses(self, refusals: &'static [u16]) -> Self {
+        Self { refusals, ..self }
+    }
+
+    /// Every status with a problem document.
+    pub(super) fn problems(&self) -> Vec<u16> {
+        let mut all = vec![431, 500];
+        if self.auth == Auth::Token {
+            all.extend([400, 401, 403, 422, 429]);
+        }
+        if self.path.contains('{') && self.auth == Auth::Token {
+            all.push(404);
+        }
+        if self.body.is_some() {
+            all.extend([400, 408, 413, 415, 422, 503]);
+        }
+        all.extend(self.refusals);
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+}
+
+const TASK: &[Part] = &[Part(JSON, "Task")];
+const LIST: &[&str] = &["limit", "cursor"];
+
+/// Everything there is.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::post("/v1/tasks", "create_task", "tasks", "Ask for a task, or with dry_run for its plan")
+        .with(&["dry_run", "idempotency_key", "prefer_wait", "if_plan", "traceparent"])
+        .taking("NewTask")
+        .gives(&[
+            (
+                202,
+                "The task is durable; it runs when its locks are free",
+                TASK,
+                &["Location", "ETag", "Retry-After", "Idempotent-Replayed", "Preference-Applied"],
+            ),
+            (
+                200,
+                "The plan, or the task when it ended within the wait",
+                &[Part(JSON, "TaskOrPlan")],
+                &["Location", "ETag"],
+            ),
+        ])
+        .refuses(&[409, 412]),
+    Operation::get("/v1/tasks", "tasks", "tasks", "List tasks, newest first")
+        .with(&["site", "workflow", "state", "since", "limit", "cursor"])
+        .gives(&[(200, "A page of tasks, without their steps", &[Part(JSON, "TaskPage")], &["Link"])]),
+    Operation::get("/v1/tasks/{id}", "task", "tasks", "A task with its steps, attempts and incident")
+        .with(&["if_none_match", "prefer_wait"])
+        .gives(&[
+            (200, "The task", TASK, &["ETag", "Preference-Applied"]),
+            (304, "It is as the caller knows it", &[], &["ETag"]),
+        ]),
+    Operation::get(
+        "/v1/tasks/{id}/events",
+        "events",
+        "tasks",
+        "The task's events, as a page or as a stream that goes on",
+    )
+    .with(&["after", "last_event_id"])
+    .gives(&[
+        (
+            200,
+            "The events after the one that was named",
+            &[
+                Part(JSON, "EventPage"),
+                Part("text/event-stream", "text"),
+                Part("application/x-ndjson", "text"),
+            ],
+            &["Link"],
+        ),
+        (204, "The task has ended and there are no more: do not connect again", &[], &[]),
+    ])
+    .refuses(&[406, 503]),
+    Operation::get("/v1/tasks/{id}/graph", "graph", "tasks", "The plan's graph with the steps' states")
+        .gives(&[(
+            200,
+            "The graph",
+            &[
+                Part("image/svg+xml", "text"),
+                Part("text/vnd.graphviz", "text"),
+                Part("text/vnd.mermaid", "text"),
+            ],
+            &[],
+        )])
+        .refuses(&[406]),
+    Operation::get("/v1/tasks/{id}/steps/{step}/log", "log", "tasks", "A step's log, masked").gives(&[(
+        200,
+        "The log",
+        &[Part("text/plain", "text")],
+        &[],
+    )]),
+    Operation::post("/v1/tasks/{id}/cancel", "cancel", "tasks", "Ask for rollback; refused after the pivot")
+        .with(&["if_match"])
+        .maybe_taking("Reason")
+        .gives(&[(202, "The task", TASK, &["ETag", "Location"])])
+        .refuses(&[409, 412]),
+    Operation::post(
+        "/v1/tasks/{id}/retry",
+        "retry",
+        "tasks",
+        "Try stuck steps again, or a rolled back task anew",
+    )
+    .with(&["if_match"])
+    .maybe_taking("Nothing")
+    .gives(&[(202, "The task, a new one for a rolled back one", TASK, &["ETag", "Location"])])
+    .refuses(&[409, 412]),
+    Operation::post("/v1/tasks/{id}/undo", "undo", "tasks", "Take a finished task back within its hold")
+        .with(&["if_match"])
+        .maybe_taking("Nothing")
+        .gives(&[(202, "The new task that takes it back", TASK, &["ETag", "Location"])])
+        .refuses(&[409, 412]),
+    Operation::post("/v1/tasks/{id}/resolve", "resolve", "tasks", "Settle a stuck step")
+        .with(&["if_match"])
+        .taking("Resolution")
+        .gives(&[(202, "The task", TASK, &["ETag", "Location"])])
+        .refuses(&[409, 412]),
+    Operation::post("/v1/hooks/{hook}", "hook", "hooks", "A webhook of a configured sender")
+        .by(Auth::Signature)
+        .gives(&[
+            (202, "The task that it starts", TASK, &["Location", "ETag", "Retry-After"]),
+            (200, "Ignored, or there already", &[Part(JSON, "HookAnswer")], &[]),
+        ])
+        .refuses(&[400, 401, 403, 408, 409, 413, 415, 422, 429, 503]),
+    Operation::get("/v1/workflows", "workflows", "resources", "What can be asked for").gives(&[(
+        200,
+        "The workflows",
+        &[Part(JSON, "WorkflowList")],
+        &[],
+    )]),
+    Operation::get(
+        "/v1/workflows/{workflow}",
+        "workflow",
+        "resources",
+        "A workflow with the schema of its parameters",
+    )
+    .gives(&[(200, "The workflow", &[Part(JSON, "Workflow")], &[])]),
+    Operation::get("/v1/sites", "sites", "resources", "The sites").with(LIST).gives(&[(
+        200,
+        "A page of sites",
+        &[Part(JSON, "SitePage")],
+        &["Link"],
+    )]),
+    Operation::get("/v1/platforms", "platforms", "resources", "The platforms").with(LIST).gives(&[(
+        200,
+        "A page of platforms",
+        &[Part(JSON, "PlatformPage")],
+        &["Link"],
+    )]),
+    Operation::get("/v1/backups", "backups", "resources", "The backups").with(LIST).gives(&[(
+        200,
+        "A page of backups",
+        &[Part(JSON, "BackupPage")],
+        &["Link"],
+    )]),
+    Operation::get("/v1/locks", "locks", "resources", "Who holds what, and who waits for it").gives(&[(
+        200,
+        "The locks",
+        &[Part(JSON, "LockList")],
+        &[],
+    )]),
+    Operation::get("/v1/endpoints", "endpoints", "callbacks", "The receivers of callbacks").gives(&[(
+        200,
+        "The endpoints",
+        &[Part(JSON, "EndpointList")],
+        &[],
+    )]),
+    Operation::get("/v1/deliveries", "deliveries", "callbacks", "Callbacks, newest first")
+        .with(LIST)
+        .gives(&[(200, "A page of callbacks", &[Part(JSON, "DeliveryPage")], &["Link"])]),
+    Operation::get(
+        "/v1/deliveries/{delivery}",
+        "delivery",
+        "callbacks",
+        "A callback with its body and attempts",
+    )
+    .gives(&[(200, "The callback", &[Part(JSON, "DeliveryDetail")], &[])]),
+    Operation::post("/v1/deliveries/{delivery}/replay", "replay", "callbacks", "Send a callback again")
+        .gives(&[(202, "The callback, due now", &[Part(JSON, "Delivery")], &[])])
+        .refuses(&[409, 503]),
+    Operation::get("/v1/tokens", "tokens", "access", "The tokens, of the configuration and made by API")
+        .gives(&[(200, "The tokens", &[Part(JSON, "TokenList")], &[])]),
+    Operation::post("/v1/tokens", "make_token", "access", "Make a token; its secret is shown this once")
+        .taking("NewToken")
+        .gives(&[(201, "The token and its secret", &[Part(JSON, "TokenWithSecret")], &["Location"])])
+        .refuses(&[409]),
+    Operation::get("/v1/tokens/{token}", "token", "access", "A token").gives(&[(
+        200,
+        "The token",
+        &[Part(JSON, "Token")],
+        &[],
+    )]),
+    Operation::other(
+        "DELETE",
+        "/v1/tokens/{token}",
+        "revoke_token",
+        "access",
+        "Revoke a token that was made by API",
+    )
+    .gives(&[(204, "It is not known any more", &[], &[])])
+    .refuses(&[409, 503]),
+    Operation::get(
+        "/v1/audit",
+        "audit",
+        "access",
+        "Who changed what, newest first; each record holds the hash of the one before",
+    )
+    .with(LIST)
+    .gives(&[(200, "A page of records", &[Part(JSON, "AuditPage")], &["Link"])]),
+    Operation::get("/livez", "livez", "health", "Whether the process lives").by(Auth::Nobody).gives(&[(
+        200,
+        "It does",
+        &[Part(JSON, "Status")],
+        &[],
+    )]),
+    Operation::get("/readyz", "readyz", "health", "Whether new work is taken")
+        .by(Auth::Nobody)
+        .gives(&[(200, "It is", &[Part(JSON, "Status")], &[])])
+        .refuses(&[503]),
+    Operation::get("/metrics", "metrics", "health", "Counts for Prometheus").by(Auth::Nobody).gives(&[(
+        200,
+        "The counts",
+        &[Part("text/plain", "text")],
+        &[],
+    )]),
+    Operation::get("/openapi.json", "openapi", "health", "This document").by(Auth::Nobody).gives(&[(
+        200,
+        "The document",
+        &[Part(JSON, "any")],
+        &[],
+    )]),
+];
+
+/// Parameters that operations name.
+pub(super) fn parameters() -> Value {
+    let place = |name: &str, place: &str, words: &str, schema: Value| json!({ "name": name, "in": place, "required": place == "path", "description": words, "schema": schema });
+    let query = |name: &str, words: &str, schema: Value| place(name, "query", words, schema);
+    let header = |name: &str, words: &str, schema: Value| place(name, "header", words, schema);
+    let path = |name: &str, words: &str, schema: Value| place(name, "path", words, schema);
+    let word =
+        || json!({ "type": "string", "minLength": 1, "maxLength": 80, "pattern": "^[A-Za-z0-9_.-]+$" });
+    let tag = || json!({ "type": "string", "pattern": "^\"[0-9]{1,19}\"$" });
+    json!({
+        "path.id": path("id", "A task's id", super::types::task_id()),
+        "path.step": path("step", "A step's name", word()),
+        "path.hook": path("hook", "A hook's name", word()),
+        "path.token": path("token", "A token's name", word()),
+        "path.workflow": path("workflow", "A workflow's name", word()),
+        "path.delivery": path("delivery", "A callback's id", json!({ "type": "string", "pattern": "^msg_[0-9a-f]{32}$" })),
+        "site": query("site", "Of this site", json!({ "type": "string" })),
+        "workflow": query("workflow", "Of this workflow", json!({ "type": "string" })),
+        "state": query("state", "In this state", super::types::task_state()),
+        "since": query("since", "Accepted since", json!({ "type": "string", "format": "date-time" })),
+        "limit": query("limit", "Entries of a page", json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 })),
+        "cursor": query("cursor", "Where the page begins: `next` of the one before, as it is", json!({ "type": "string" })),
+        "after": query("after", "Sequence of the last event that is known", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
+        "dry_run": query("dry_run", "Answer the plan and do nothing", json!({ "type": "boolean", "default": false })),
+        "last_event_id": header("Last-Event-ID", "As browsers send it when they connect again", json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),
+        "if_none_match": header("If-None-Match", "The ETag that is known: 304 while it holds, and with `Prefer: wait` the wait for another", tag()),
+        "if_match": header("If-Match", "Refuse with 412 unless the task is as it was seen", tag()),
+        "if_plan": header("If-Plan", "Refuse with 412 unless the plan has this hash", json!({ "type": "string", "pattern": "^[0-9a-z]{1,128}$" })),
+        "idempotency_key": header("Idempotency-Key", "The same key with the same body is the same task", json!({ "type": "string", "pattern": "^\"[A-Za-z0-9_.:-]{1,200}\"$" })),
+        "prefer_wait": header("Prefer", "`wait=N`: answer when the task has ended, after N seconds at the latest (25 at most)", json!({ "type": "string", "pattern": "^wait=[0-9]{1,2}$" })),
+        "traceparent": header("traceparent", "W3C trace context, given on in callbacks", json!({ "type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$" })),
+    })
+}
+
+/// Headers that answers have.
+pub(super) fn headers() -> Value {
+    let header = |words: &str| json!({ "description": words, "schema": { "type": "string" } });
+    json!({
+        "Location": header("Where the task is"),
+        "ETag": header("The sequence of the task's last event, in quotes"),
+        "Link": header("`rel=\"next\"`: the next page, when there is one"),
+        "Retry-After": header("Seconds after which it makes sense to ask again"),
+        "Idempotent-Replayed": header("`true` when the key was used before"),
+        "Preference-Applied": header("`wait=N` when it was honoured"),
+        "WWW-Authenticate": header("What is missing"),
+    })
+}
+
+/// Refusals: one problem document each.
+pub(super) fn responses() -> Value {
+    let words = [
+        (400, "The request is malformed"),
+        (401, "Nobody known asks"),
+        (403, "The token or hook may not do this"),
+        (404, "There is no such thing, or the token does not see it"),
+        (406, "Not to be had in a form that is accepted"),
+        (408, "The body came too slowly"),
+        (409, "The state does not allow it"),
+        (412, "A precondition does not hold"),
+        (413, "The body is too large: a MiB at most"),
+        (415, "The body's type is not taken"),
+        (422, "The body does not fit; `errors` says where"),
+        (429, "Too many requests; `Retry-After` says when"),
+        (431, "The head is too large: 16 KiB at most"),
+        (500, "Our mistake; the log knows more by the request's id"),
+        (503, "No new work at the moment; `Retry-After` says when"),
+    ];
+    let answer = |(status, words): (u16, &str)| {
+        let mut answer = json!({
+            "description": words,
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+        if matches!(status, 429 | 503) {
+            answer["headers"] = json!({ "Retry-After": { "$ref": "#/components/headers/Retry-After" } });
+        }
+        if matches!(status, 401 | 403) {
+            answer["headers"] =
+                json!({ "WWW-Authenticate": { "$ref": "#/components/headers/WWW-Authenticate" } });
+        }
+        (status.to_string(), answer)
+    };
+    Value::Object(words.into_iter().map(answer).collect::<Map<_, _>>())
+}

@@ -1,0 +1,279 @@
+//! The schemas of what goes in and out. The tests validate real answers against them, with every object closed, so that a field cannot
+//! be answered without standing here. They describe; they validate nothing at run time.
+
+use kedge_engine::task::TaskState;
+use serde_json::{Map, Value, json};
+
+/// Adds `null` to the type of a schema.
+fn or_null(mut schema: Value) -> Value {
+    if schema.get("$ref").is_some() {
+        return json!({ "anyOf": [schema, { "type": "null" }] });
+    }
+    schema["type"] = json!([schema["type"], "null"]);
+    schema
+}
+
+fn of(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn list(items: &Value) -> Value {
+    json!({ "type": "array", "items": items })
+}
+
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn whole() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn time() -> Value {
+    json!({ "type": "string", "format": "date-time" })
+}
+
+pub(super) fn task_id() -> Value {
+    json!({ "type": "string", "pattern": "^task_[0-9a-f]{32}$" })
+}
+
+pub(super) fn task_state() -> Value {
+    json!({ "type": "string", "enum": TaskState::ALL.map(TaskState::as_str) })
+}
+
+/// An object all of whose properties are always there.
+fn object(properties: Value) -> Value {
+    let required: Vec<String> =
+        properties.as_object().into_iter().flat_map(|map| map.keys().cloned()).collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+/// The same, closed and with properties that may be left out: for requests.
+fn request(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn page(name: &str, items: &Value) -> Value {
+    let mut page = object(json!({ "next": or_null(text()) }));
+    page["properties"][name] = list(items);
+    page["required"] = json!(["next", name]);
+    page
+}
+
+/// What a request for a task has beside its workflow and parameters.
+pub(super) fn task_request() -> Map<String, Value> {
+    let fields = json!({
+        "callback": { "oneOf": [
+            request(&["endpoint"], json!({ "endpoint": text() })),
+            request(&["url"], json!({ "url": { "type": "string", "format": "uri", "maxLength": 500 } })),
+        ], "description": "A receiver of this task's callbacks: an endpoint's name, or a URL of an endpoint's origin." },
+        "correlation_id": { "type": "string", "minLength": 1, "maxLength": 128, "description": "Your own id, given back in callbacks." },
+        "priority": { "oneOf": [
+            { "type": "string", "enum": ["low", "normal", "high"] },
+            { "type": "integer", "minimum": -100, "maximum": 100 },
+        ], "description": "Who goes first when several wait for the same lock." },
+        "not_before": { "type": "string", "format": "date-time", "description": "Not before this time; within a year." },
+    });
+    match fields {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// All components but those that the workflows bring.
+pub(super) fn schemas() -> Map<String, Value> {
+    let mut all = Map::new();
+    for part in [tasks(), requests(), resources(), callbacks(), others()] {
+        if let Value::Object(part) = part {
+            all.extend(part);
+        }
+    }
+    all
+}
+
+fn tasks() -> Value {
+    let mut line = task_fields();
+    if let Value::Object(map) = &mut line {
+        map.remove("steps");
+    }
+    json!({
+        "Task": object(task_fields()),
+        "TaskLine": object(line),
+        "TaskPage": page("tasks", &of("TaskLine")),
+        "TaskOrPlan": { "anyOf": [of("Task"), of("Plan")] },
+        "Links": { "type": "object", "required": ["self", "events", "graph"], "properties": {
+            "self": text(), "events": text(), "graph": text(), "undo": text(),
+        } },
+        "Actor": object(json!({ "name": text(), "via": text() })),
+        "Step": object(json!({
+            "name": text(), "title": text(),
+            "class": { "type": "string", "enum": ["query", "compensable", "pivot", "retriable"] },
+            "state": { "type": "string", "enum": [
+                "pending", "running", "waiting", "in_doubt", "succeeded", "failed", "undoing", "undone", "stuck", "abandoned", "skipped",
+            ] },
+            "attempts": whole(),
+            "started_at": or_null(time()), "finished_at": or_null(time()),
+            "progress": or_null(of("Progress")), "error": or_null(of("StepError")),
+            "undo": object(json!({
+                "title": text(), "attempts": whole(), "error": or_null(of("StepError")), "finished_at": or_null(time()),
+            })),
+            "after": list(&text()),
+        })),
+        "Progress": object(json!({ "done": whole(), "total": or_null(whole()), "unit": text() })),
+        "StepError": object(json!({
+            "class": { "type": "string", "enum": ["retryable", "fatal", "in_doubt"] }, "message": text(),
+        })),
+        "Outcome": object(json!({ "verified": or_null(json!({ "type": "boolean" })), "drift": list(&of("Drift")) })),
+        "Drift": object(json!({ "resource": text(), "item": text(), "before": or_null(text()), "after": or_null(text()) })),
+        "BlockedOn": object(json!({
+            "kind": text(), "what": text(), "holder": or_null(task_id()), "since": time(), "until": or_null(time()),
+        })),
+        "Incident": object(json!({
+            "steps": list(&object(json!({
+                "step": text(), "phase": { "type": "string", "enum": ["run", "undo"] }, "reason": text(),
+                "probe": or_null(text()), "by_hand": list(&text()), "since": time(),
+            }))),
+            "verbs": list(&text()),
+        })),
+        "Failure": object(json!({ "step": text(), "title": text(), "detail": text() })),
+        "Plan": object(json!({
+            "workflow": text(), "site": or_null(text()), "steps": list(&of("Step")), "pivot": or_null(text()),
+            "locks": list(&of("Lock")), "resources": list(&text()), "notes": list(&text()), "plan_hash": text(),
+            "estimate": or_null(of("Estimate")),
+        })),
+        "Estimate": object(json!({
+            "duration_ms": whole(), "downtime_ms": or_null(whole()), "steps": { "type": "object", "additionalProperties": whole() },
+            "based_on": task_id(), "same_site": { "type": "boolean" },
+        })),
+        "Event": object(json!({ "sequence": whole(), "at": time(), "type": text(), "state": task_state(), "data": true })),
+        "EventPage": object(json!({ "events": list(&of("Event")), "last": whole(), "more": { "type": "boolean" } })),
+    })
+}
+
+fn task_fields() -> Value {
+    json!({
+        "id": task_id(), "workflow": text(), "site": or_null(text()), "state": task_state(),
+        "params": true, "steps": list(&of("Step")), "outcome": or_null(of("Outcome")), "result": true,
+        "downtime_ms": or_null(whole()), "blocked_on": or_null(of("BlockedOn")), "incident": or_null(of("Incident")),
+        "error": or_null(of("Failure")), "correlation_id": or_null(text()),
+        "priority": { "type": "integer", "minimum": -128, "maximum": 127 }, "traceparent": or_null(text()),
+        "actor": of("Actor"), "plan_hash": text(),
+        "created_at": time(), "started_at": or_null(time()), "finished_at": or_null(time()), "undo_until": or_null(time()),
+        "sequence": whole(), "links": of("Links"),
+    })
+}
+
+fn requests() -> Value {
+    let entries = json!({ "type": "array", "maxItems": 20, "items": { "type": "string", "minLength": 1, "maxLength": 100 } });
+    let scope = json!({ "type": "array", "minItems": 1, "maxItems": 20, "items": {
+        "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|replay|\\*))$",
+    } });
+    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 1000 });
+    json!({
+        "NewToken": request(&["name", "scopes"], json!({
+            "name": { "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }, "scopes": scope, "sites": entries, "networks": entries,
+            "expires_at": time(),
+        })),
+        "Nothing": request(&[], json!({})),
+        "Reason": request(&[], json!({ "reason": reason })),
+        "Resolution": { "oneOf": [
+            request(&["step", "verb"], json!({ "step": { "type": "string", "minLength": 1, "maxLength": 64 }, "verb": { "const": "retry" }, "reason": reason })),
+            request(&["step", "verb", "reason"], json!({
+                "step": { "type": "string", "minLength": 1, "maxLength": 64 }, "verb": { "enum": ["mark_undone", "abandon"] }, "reason": reason,
+            })),
+        ] },
+    })
+}
+
+fn resources() -> Value {
+    let named = json!({ "type": "object", "required": ["name"], "properties": { "name": text() }, "additionalProperties": true });
+    json!({
+        "Workflow": object(json!({ "name": text(), "title": text(), "schema": { "type": "object", "additionalProperties": true }, "example": true })),
+        "WorkflowList": object(json!({ "workflows": list(&of("Workflow")) })),
+        "Record": named,
+        "SitePage": page("sites", &of("Record")),
+        "PlatformPage": page("platforms", &of("Record")),
+        "BackupPage": page("backups", &of("Record")),
+        "Lock": object(json!({
+            "resource": text(), "shared": { "type": "boolean" }, "holders": list(&task_id()), "waiting": list(&task_id()),
+        })),
+        "LockList": object(json!({ "locks": list(&of("Lock")) })),
+    })
+}
+
+fn callbacks() -> Value {
+    let delivery = json!({
+        "id": text(), "task_id": task_id(), "sequence": whole(), "endpoint": text(), "type": text(), "state": task_state(),
+        "status": { "type": "string", "enum": ["due", "delivered", "dead"] }, "at": time(), "attempts": whole(), "created_at": time(),
+        "links": object(json!({ "self": text(), "task": text() })),
+    });
+    let mut detail = delivery.clone();
+    detail["body"] = json!(true);
+    detail["deliveries"] = list(&of("Attempt"));
+    json!({
+        "Delivery": object(delivery),
+        "DeliveryDetail": object(detail),
+        "DeliveryPage": page("deliveries", &of("Delivery")),
+        "Attempt": object(json!({
+            "attempt": whole(), "at": time(), "duration_ms": whole(), "status": or_null(whole()), "error": or_null(text()), "answer": text(),
+        })),
+        "Endpoint": object(json!({
+            "name": text(), "origin": text(), "events": list(&text()), "disabled": or_null(text()),
+        })),
+        "EndpointList": object(json!({ "endpoints": list(&of("Endpoint")) })),
+        "Callback": object(json!({
+            "type": text(), "timestamp": time(),
+            "data": object(json!({
+                "task_id": task_id(), "sequence": whole(), "workflow": text(), "site": or_null(text()), "state": task_state(),
+                "correlation_id": or_null(text()), "result": { "type": "object", "additionalProperties": true },
+                "error": or_null(of("CallbackError")), "links": of("Links"),
+            })),
+        })),
+        "CallbackError": object(json!({
+            "step": text(), "title": or_null(text()), "detail": text(),
+            "compensated": { "type": "string", "enum": ["verified", "drift", "partial", "no"] },
+        })),
+    })
+}
+
+fn token() -> Value {
+    json!({
+        "name": text(), "source": { "type": "string", "enum": ["api", "configuration"] }, "scopes": list(&text()),
+        "sites": list(&text()), "networks": list(&text()), "expires_at": or_null(time()), "created_at": or_null(time()),
+        "created_by": or_null(text()),
+    })
+}
+
+fn others() -> Value {
+    let mut with_secret = token();
+    with_secret["secret"] = text();
+    json!({
+        "Token": object(token()),
+        "TokenWithSecret": object(with_secret),
+        "TokenList": object(json!({ "tokens": list(&of("Token")) })),
+        "AuditRecord": object(json!({
+            "sequence": whole(), "at": time(), "by": text(), "from": or_null(text()), "action": text(), "target": text(),
+            "status": whole(), "request": text(), "task_id": or_null(task_id()), "previous": text(), "hash": text(),
+            "intact": { "type": "boolean", "description": "Whether the record fits its hash." },
+        })),
+        "AuditPage": page("records", &of("AuditRecord")),
+        "Status": object(json!({ "status": text() })),
+        // Chats and greetings have answers of the provider's own form.
+        "HookAnswer": { "type": "object", "additionalProperties": true, "properties": {
+            "status": { "type": "string", "enum": ["ignored", "duplicate"] }, "reason": text(), "task_id": task_id(), "task": of("TaskLine"),
+        } },
+        "Problem": {
+            "type": "object", "required": ["type", "title", "status", "detail", "instance"], "additionalProperties": true,
+            "properties": {
+                "type": text(), "title": text(), "status": { "type": "integer", "minimum": 400, "maximum": 599 }, "detail": text(),
+                "instance": { "type": "string", "description": "The request's id, as in X-Request-Id and in the log." },
+                "errors": list(&json!({ "type": "object", "required": ["detail"], "properties": {
+                    "pointer": { "type": "string", "description": "Into the body." },
+                    "parameter": { "type": "string", "description": "Of the query." },
+                    "detail": text(),
+                } })),
+                "plan_hash": text(),
+            },
+        },
+    })
+}
