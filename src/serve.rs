@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use kedge_drivers::secrets::FileSecrets;
 use kedge_engine::executor::{Engine, Limits, Parts};
 use kedge_engine::journal::Journal;
 use kedge_engine::ports::{Clock, Random};
@@ -16,9 +17,10 @@ use kedge_engine::store::Store;
 use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;
 use kedge_webhooks::{
-    Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Metrics, Mistake, Ports, Server,
+    Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Master, Metrics, Mistake, Ports, Secret,
+    Server,
 };
-use kedge_workflows::ports::World;
+use kedge_workflows::ports::{SecretRef, Secrets as _, World};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +54,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
             .transpose()
             .context("http.public_url")?,
         rates: config.rates,
+        endpoint_networks: config.endpoint_networks.clone(),
         ..HttpConfig::default()
     };
     let metrics = Metrics::default();
@@ -63,6 +66,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         random: Arc::new(SystemRandom),
     };
     let access = Access { tokens: config.tokens.clone(), hooks: config.hooks.clone() };
+    let master = master(&config).await?;
+    service.endpoints.open(service.store.clone(), master)?;
     let app = App::new(ports, access, service.endpoints.clone(), &http, metrics.clone()).map_err(mistakes)?;
     // Bound before anything runs: a second instance ends here, or at the journal's lock.
     let server = Server::bind(http, app.clone())
@@ -96,6 +101,17 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     upkeep.await.context("the upkeep of the journal ended badly")?;
     tracing::info!("kedge has stopped");
     Ok(code)
+}
+
+/// The secret from which those of endpoints are derived: made once, kept encrypted beside the sites' own.
+async fn master(config: &Config) -> Result<Master> {
+    let secrets =
+        FileSecrets::open(config.data_dir.join("secrets")).context("the secrets cannot be opened")?;
+    let secret = secrets
+        .ensure(&SecretRef("webhooks/master".to_owned()))
+        .await
+        .context("the master secret of webhooks")?;
+    Ok(Master::new(Secret::new(secret.expose())))
 }
 
 /// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.

@@ -103,6 +103,8 @@ pub trait Outbox: Send + Sync + 'static {
     fn queued(&self) -> BoxFuture<'static, ()>;
     /// Records an attempt and what follows from it, durably.
     fn record(&self, delivery: Delivery, then: CallbackStatus) -> BoxFuture<'_, Result<(), CommitError>>;
+    /// Queues a callback beside those of state changes, durably: a notice about delivering itself. Its id must be new.
+    fn queue(&self, callback: Callback) -> BoxFuture<'_, Result<(), CommitError>>;
     /// Makes a delivered or dead callback due again. `false`: there is no such callback.
     fn replay(&self, id: &str, now: Millis) -> BoxFuture<'_, Result<bool, CommitError>>;
     /// A callback.

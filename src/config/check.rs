@@ -69,6 +69,17 @@ impl Check<'_> {
         };
         let rates =
             Rates { token: rate("token_rate", http.token_rate), hook: rate("hook_rate", http.hook_rate) };
+        let mut endpoint_networks = Vec::new();
+        for text in http.endpoint_networks {
+            match text.parse() {
+                Ok(net) => endpoint_networks.push(net),
+                Err(_) => self.problem(
+                    line,
+                    "http",
+                    format!("endpoint_networks: {text:?} is no network, such as 10.0.0.0/8"),
+                ),
+            }
+        }
         // A name that is there counts, also when its part has mistakes of its own: one mistake, one line.
         let host_names: Vec<String> = file.hosts.keys().cloned().collect();
         let web_server_names: Vec<String> = file.web_servers.keys().cloned().collect();
@@ -85,6 +96,7 @@ impl Check<'_> {
             listen,
             public_url: http.public_url,
             rates,
+            endpoint_networks,
             hosts,
             web_servers,
             database_servers,
@@ -280,9 +292,30 @@ impl Check<'_> {
             let files: Vec<String> = raw.secret_file.into_iter().chain(raw.secret_files).collect();
             let envs: Vec<String> = raw.secret_env.into_iter().collect();
             let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let url = match &raw.url_file {
+                None => raw.url,
+                Some(file) => match self.load(line, &part, std::slice::from_ref(file), &[]) {
+                    Some(_) => self.secrets.last().cloned().unwrap_or_default(),
+                    None => continue,
+                },
+            };
+            let full = match raw.payload.as_deref() {
+                None | Some("thin") => false,
+                Some("full") => true,
+                Some(other) => {
+                    self.problem(
+                        line,
+                        &part,
+                        format!("payload = {other:?} is not known; there are thin and full"),
+                    );
+                    continue;
+                }
+            };
             let spec = EndpointSpec {
                 name: raw.name,
-                url: raw.url,
+                url,
+                full,
+                form: raw.form,
                 secrets,
                 events: raw.events,
                 allow_private: raw.allow_private,

@@ -28,6 +28,7 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) public_url: Option<String>,
     pub(crate) rates: Rates,
+    pub(crate) endpoint_networks: Vec<ipnet::IpNet>,
     pub(crate) hosts: BTreeMap<String, HostConfig>,
     pub(crate) web_servers: BTreeMap<String, WebServer>,
     pub(crate) database_servers: BTreeMap<String, DatabaseServer>,

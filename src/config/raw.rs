@@ -53,6 +53,9 @@ fn sled() -> String {
 pub(crate) struct Http {
     pub(crate) listen: Option<String>,
     pub(crate) public_url: Option<String>,
+    /// Networks that are not public and that endpoints made by API may use.
+    #[serde(default)]
+    pub(crate) endpoint_networks: Vec<String>,
     /// How often each token may ask, such as `600/m`.
     pub(crate) token_rate: Option<String>,
     /// How often each hook may be called.
@@ -189,7 +192,10 @@ impl From<HookSignature> for kedge_webhooks::CustomSpec {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Endpoint {
     pub(crate) name: String,
+    #[serde(default)]
     pub(crate) url: String,
+    /// The file that holds the URL, where it is a secret: those of chat webhooks are.
+    pub(crate) url_file: Option<String>,
     pub(crate) secret_file: Option<String>,
     #[serde(default)]
     pub(crate) secret_files: Vec<String>,
@@ -197,4 +203,8 @@ pub(crate) struct Endpoint {
     pub(crate) events: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) allow_private: Vec<String>,
+    /// `thin` or `full`.
+    pub(crate) payload: Option<String>,
+    #[serde(default)]
+    pub(crate) form: kedge_webhooks::Form,
 }

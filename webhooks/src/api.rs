@@ -20,6 +20,11 @@ impl Links {
         Self(base.map(|base| base.as_str().trim_end_matches('/').to_owned()).unwrap_or_default())
     }
 
+    /// Who we are, as a URI reference: the base, or a name.
+    pub(crate) fn source(&self) -> &str {
+        if self.0.is_empty() { "urn:kedge" } else { &self.0 }
+    }
+
     /// A task's links. `undo` is there while a finished task can be taken back.
     #[must_use]
     pub fn task(&self, task: &TaskView) -> Value {

@@ -12,6 +12,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
+use ipnet::IpNet;
 use kedge_engine::outbox::Outbox;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::Tasks;
@@ -25,6 +26,7 @@ use crate::audit::{Audit, Entry};
 use crate::auth::{Token, authenticate};
 use crate::body::Body;
 use crate::config::Mistake;
+use crate::deliver::{Patience, Sender};
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::handlers;
 use crate::hook::Hook;
@@ -86,6 +88,8 @@ pub(crate) struct Inner {
     pub(crate) draining: CancellationToken,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) body_time: Duration,
+    pub(crate) endpoint_networks: Vec<IpNet>,
+    pub(crate) sender: Sender,
     /// The text of `/openapi.json`.
     pub(crate) openapi: Bytes,
     token_limit: Option<Limiter>,
@@ -186,6 +190,8 @@ impl App {
             links: Links::new(config.public_url.as_ref()),
             metrics,
             draining: CancellationToken::new(),
+            endpoint_networks: config.endpoint_networks.clone(),
+            sender: Sender::new(Patience::default()),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             body_time: config.body_timeout,
             access: RwLock::new(Arc::new(access)),
@@ -320,7 +326,13 @@ impl App {
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),
             Route::Records(family) => handlers::resources::records(cx, family),
             Route::Locks => handlers::resources::locks(cx),
-            Route::Endpoints => handlers::deliveries::endpoints(cx),
+            Route::Endpoints => handlers::endpoints::list(cx),
+            Route::MakeEndpoint => handlers::endpoints::make(cx, body).await,
+            Route::Endpoint(name) => handlers::endpoints::show(cx, &name),
+            Route::ChangeEndpoint(name) => handlers::endpoints::change(cx, &name, body).await,
+            Route::RemoveEndpoint(name) => handlers::endpoints::remove(cx, &name).await,
+            Route::EndpointVerb(name, verb) => handlers::endpoints::verb(cx, &name, verb, body).await,
+            Route::Keys => Ok(handlers::endpoints::keys(cx)),
             Route::Deliveries => handlers::deliveries::list(cx),
             Route::Delivery(id) => handlers::deliveries::show(cx, &id),
             Route::Replay(id) => handlers::deliveries::replay(cx, &id).await,

@@ -10,7 +10,8 @@ use kedge_engine::task::{StepStateView, TaskState, TaskView};
 use serde_json::{Value, json};
 
 use crate::api::{self, Links};
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoints, Form};
+use crate::message;
 
 /// Longest error text in a callback, as JSON: callbacks are thin, the whole stands at `links.self`.
 const MAX_DETAIL: usize = 1000;
@@ -51,12 +52,19 @@ impl Composer for EndpointComposer {
         {
             receivers.push(target.into());
         }
-        if receivers.is_empty() {
-            return Vec::new();
-        }
-        let body = body(event, task, &self.links, task.finished_at.unwrap_or_else(|| self.clock.now()));
-        let callback = |endpoint| NewCallback { endpoint, event: event.to_owned(), body: body.clone() };
-        receivers.into_iter().map(callback).collect()
+        let now = task.finished_at.unwrap_or_else(|| self.clock.now());
+        let callback = |receiver: String| {
+            let (endpoint, _) = self.endpoints.target(&receiver)?;
+            let body = match endpoint.form {
+                Form::Standard => body(event, task, &self.links, now, endpoint.full).to_string(),
+                Form::CloudEvents => cloud_event(event, task, &self.links, now, endpoint.full).to_string(),
+                Form::Slack | Form::Mattermost | Form::Discord => {
+                    message::of(endpoint.form, task, &self.links).to_string()
+                }
+            };
+            Some(NewCallback { endpoint: receiver, event: event.to_owned(), body })
+        };
+        receivers.into_iter().filter_map(callback).collect()
     }
 }
 
@@ -74,8 +82,8 @@ fn event_of(state: TaskState) -> Option<&'static str> {
     }
 }
 
-fn body(event: &str, task: &TaskView, links: &Links, now: u64) -> String {
-    json!({
+fn body(event: &str, task: &TaskView, links: &Links, now: u64, full: bool) -> Value {
+    let mut body = json!({
         "type": event,
         "timestamp": api::time(now),
         "data": {
@@ -89,8 +97,27 @@ fn body(event: &str, task: &TaskView, links: &Links, now: u64) -> String {
             "error": error(task),
             "links": links.task(task),
         },
+    });
+    if full {
+        body["data"]["task"] = api::task(task, links);
+    }
+    body
+}
+
+/// The same as a CloudEvent in structured mode; its `id` is the task's and the event's, so that a repetition shows.
+fn cloud_event(event: &str, task: &TaskView, links: &Links, now: u64, full: bool) -> Value {
+    let standard = body(event, task, links, now, full);
+    json!({
+        "specversion": "1.0",
+        "id": format!("{}.{}", task.id, task.sequence),
+        "source": links.source(),
+        "type": format!("kedge.{event}"),
+        "subject": task.site,
+        "time": standard["timestamp"],
+        "datacontenttype": "application/json",
+        "sequence": format!("{:020}", task.sequence),
+        "data": standard["data"],
     })
-    .to_string()
 }
 
 fn result(task: &TaskView) -> Value {
@@ -168,7 +195,7 @@ mod tests {
                 url: format!("https://{name}.test/hook"),
                 secrets: vec![Secret::new(SECRET)],
                 events: events.map(|list| list.iter().map(|text| (*text).to_owned()).collect()),
-                allow_private: Vec::new(),
+                ..EndpointSpec::default()
             })
             .unwrap()
         };
@@ -263,6 +290,45 @@ mod tests {
         assert_eq!(claim(&task), "no");
         task.state = TaskState::Succeeded;
         assert_eq!(error(&task), Value::Null);
+    }
+
+    #[test]
+    fn an_endpoint_gets_its_own_form() {
+        let endpoint = |name: &str, form, full| {
+            Endpoint::new(EndpointSpec {
+                name: name.to_owned(),
+                url: format!("https://{name}.test/hook"),
+                secrets: vec![Secret::new(SECRET)],
+                form,
+                full,
+                ..EndpointSpec::default()
+            })
+            .unwrap()
+        };
+        let list = vec![
+            endpoint("thin", Form::Standard, false),
+            endpoint("full", Form::Standard, true),
+            endpoint("cloud", Form::CloudEvents, false),
+            endpoint("discord", Form::Discord, false),
+        ];
+        let links = Links::new(Some(&"https://kedge.test".parse().unwrap()));
+        let composer = EndpointComposer::new(Endpoints::new(list).unwrap(), links, FakeClock::at(5));
+        let task = rolled_back();
+        let bodies: Vec<Value> = composer
+            .compose(&task, None)
+            .iter()
+            .map(|callback| serde_json::from_str(&callback.body).unwrap())
+            .collect();
+        let [thin, full, cloud, discord] = &bodies[..] else { panic!("{bodies:?}") };
+        assert_eq!((thin["data"].get("task"), &full["data"]["task"]["id"]), (None, &json!(task.id)));
+        assert_eq!(full["data"]["task"]["steps"].as_array().unwrap().len(), 4);
+        assert_eq!(
+            (&cloud["specversion"], &cloud["type"]),
+            (&json!("1.0"), &json!("kedge.task.rolled_back"))
+        );
+        assert_eq!((&cloud["source"], &cloud["subject"]), (&json!("https://kedge.test"), &json!("a.test")));
+        assert_eq!(cloud["data"], thin["data"]);
+        assert!(discord["content"].as_str().unwrap().contains("rolled back"), "{discord}");
     }
 
     #[test]

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ipnet::IpNet;
+use kedge_engine::task::Millis;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
 use crate::config::{Mistake, check_name, matches_glob};
 use crate::fields::Fields;
+use crate::key::Key;
+use crate::own::{Book, Stored};
 use crate::problem::Fault;
 use crate::secret::Secret;
-use crate::signature::Key;
 
 /// What callbacks tell; `task.stuck` goes to every endpoint.
-pub const EVENTS: [&str; 7] = [
+pub const EVENTS: [&str; 8] = [
     "task.running",
     "task.waiting",
     "task.compensating",
@@ -23,7 +26,10 @@ pub const EVENTS: [&str; 7] = [
     "task.rolled_back",
     "task.stuck",
     "task.canceled",
+    ENDPOINT_DISABLED,
 ];
+/// Nothing is sent to an endpoint any more: for the others that ask for it.
+pub(crate) const ENDPOINT_DISABLED: &str = "endpoint.disabled";
 /// What an endpoint gets that does not say what it wants: how tasks end.
 const ENDS: [&str; 4] = ["task.succeeded", "task.rolled_back", "task.stuck", "task.canceled"];
 
@@ -31,6 +37,49 @@ const ENDS: [&str; 4] = ["task.succeeded", "task.rolled_back", "task.stuck", "ta
 const MAX_URL: usize = 500;
 /// Most secrets of an endpoint: each adds a signature to every callback, and receivers look at a few only.
 const MAX_SECRETS: usize = 4;
+
+/// The form of what an endpoint is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// The contract's JSON, signed as Standard Webhooks says.
+    #[default]
+    Standard,
+    /// CloudEvents 1.0 in structured mode, signed in the same way.
+    CloudEvents,
+    /// A message for a Slack incoming webhook; unsigned, since its URL is the secret.
+    Slack,
+    /// The same for Mattermost.
+    Mattermost,
+    /// The same for Discord.
+    Discord,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Standard, Self::CloudEvents, Self::Slack, Self::Mattermost, Self::Discord];
+
+    /// The word in configurations.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::CloudEvents => "cloudevents",
+            Self::Slack => "slack",
+            Self::Mattermost => "mattermost",
+            Self::Discord => "discord",
+        }
+    }
+
+    /// Whether it is a message to people, which is not signed.
+    pub(crate) fn is_chat(self) -> bool {
+        match self {
+            Self::Standard | Self::CloudEvents => false,
+            Self::Slack | Self::Mattermost | Self::Discord => true,
+        }
+    }
+}
 
 /// An endpoint as configured.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +94,10 @@ pub struct EndpointSpec {
     pub events: Option<Vec<String>>,
     /// Networks that are not public and yet allowed, such as `10.0.0.0/8`.
     pub allow_private: Vec<String>,
+    /// Whether the whole task is sent, instead of what is needed to decide.
+    pub full: bool,
+    /// The form of what is sent.
+    pub form: Form,
 }
 
 /// A checked endpoint.
@@ -55,6 +108,10 @@ pub struct Endpoint {
     pub(crate) keys: Vec<Key>,
     pub(crate) events: Vec<String>,
     pub(crate) allow_private: Vec<IpNet>,
+    pub(crate) full: bool,
+    pub(crate) form: Form,
+    /// Until when each key counts; a key without an entry has no end.
+    pub(crate) ends: Vec<Option<Millis>>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -75,7 +132,8 @@ impl Endpoint {
         let mut mistakes = Vec::new();
         check_name(&spec.name, &mut mistakes);
         let url = check_url(&spec.url).map_err(|detail| mistakes.push(Mistake::new("url", detail))).ok();
-        if spec.secrets.is_empty() || spec.secrets.len() > MAX_SECRETS {
+        let unsigned = spec.form.is_chat();
+        if spec.secrets.len() > MAX_SECRETS || (spec.secrets.is_empty() && !unsigned) {
             mistakes.push(Mistake::new("secret_file", format!("an endpoint has 1 to {MAX_SECRETS} secrets")));
         }
         let mut keys = Vec::new();
@@ -104,10 +162,18 @@ impl Endpoint {
         }
         match url {
             Some(url) if mistakes.is_empty() => {
-                Ok(Self { name: spec.name, url, keys, events, allow_private })
+                let (name, full, form) = (spec.name, spec.full, spec.form);
+                Ok(Self { name, url, keys, events, allow_private, full, form, ends: Vec::new() })
             }
             _ => Err(mistakes),
         }
+    }
+
+    /// The keys that count now.
+    pub(crate) fn keys_at(&self, now: Millis) -> Vec<Key> {
+        let counts = |index: usize| self.ends.get(index).is_none_or(|end| end.is_none_or(|end| now < end));
+        let keys = self.keys.iter().enumerate().filter(|(index, _)| counts(*index));
+        keys.map(|(_, key)| key.clone()).collect()
     }
 
     /// Whether it gets this event of every task.
@@ -146,8 +212,13 @@ fn check_url(text: &str) -> Result<Url, String> {
 /// All endpoints, shared by the composer, the deliverer and the HTTP face. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
-    list: Arc<RwLock<Arc<Vec<Endpoint>>>>,
-    disabled: Arc<Mutex<BTreeMap<String, String>>>,
+    /// Those of the configuration, and then those made by API.
+    pub(crate) list: Arc<RwLock<Arc<Vec<Endpoint>>>>,
+    pub(crate) disabled: Arc<Mutex<BTreeMap<String, String>>>,
+    pub(crate) own: Arc<RwLock<Arc<BTreeMap<String, Stored>>>>,
+    pub(crate) book: Arc<OnceLock<Book>>,
+    /// Held while one is changed.
+    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Endpoints {
@@ -166,7 +237,9 @@ impl Endpoints {
     /// # Errors
     /// Every doubled name; then nothing has changed.
     pub fn replace(&self, list: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        let names: Vec<&str> = list.iter().map(|endpoint| endpoint.name.as_str()).collect();
+        let own = self.own();
+        let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
+        names.extend(list.iter().map(|endpoint| endpoint.name.as_str()));
         let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
         let mistakes: Vec<Mistake> = doubled
             .map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}")))
@@ -174,8 +247,16 @@ impl Endpoints {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
+        let kept = self
+            .all()
+            .iter()
+            .filter(|endpoint| own.contains_key(&endpoint.name))
+            .cloned()
+            .collect::<Vec<_>>();
+        let list: Vec<Endpoint> = list.into_iter().chain(kept).collect();
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
-        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
+        disabled.retain(|name, _| own.contains_key(name));
         Ok(())
     }
 
@@ -197,17 +278,6 @@ impl Endpoints {
     /// How a stored callback's receiver is shown.
     pub(crate) fn label(&self, stored: &str) -> String {
         Url::parse(stored).map_or_else(|_| stored.to_owned(), |url| origin(&url))
-    }
-
-    /// Sends no more to an endpoint, for this reason.
-    pub(crate) fn disable(&self, name: &str, reason: &str) {
-        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
-        disabled.insert(name.to_owned(), reason.to_owned());
-    }
-
-    /// Sends to it again.
-    pub(crate) fn enable(&self, name: &str) {
-        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// Why nothing is sent to an endpoint, if nothing is.
@@ -334,11 +404,11 @@ mod tests {
         assert!(endpoints.target("gone").is_none());
     }
 
-    #[test]
-    fn names_are_unique_and_a_bad_replacement_changes_nothing() {
+    #[tokio::test]
+    async fn names_are_unique_and_a_bad_replacement_changes_nothing() {
         let one = || Endpoint::new(spec("a", "https://a.test/")).unwrap();
         let endpoints = Endpoints::new(vec![one()]).unwrap();
-        endpoints.disable("a", "gone");
+        endpoints.set_disabled("a", Some("gone")).await;
         assert!(endpoints.replace(vec![one(), one()]).is_err());
         assert_eq!(endpoints.disabled("a").as_deref(), Some("gone"));
         endpoints.replace(vec![one()]).unwrap();

@@ -44,6 +44,16 @@ impl Fields {
         }
     }
 
+    /// Takes a whole number of at most `max`.
+    pub(crate) fn whole(&mut self, name: &'static str, max: u64) -> Option<u64> {
+        let value = self.any(name)?;
+        let number = value.as_u64().filter(|number| *number <= max);
+        if number.is_none() {
+            self.fault(name, format!("is a whole number from 0 to {max}"));
+        }
+        number
+    }
+
     /// Takes a list of at most `count` texts as [`Fields::text`] takes one.
     pub(crate) fn texts(&mut self, name: &'static str, count: usize, max: usize) -> Option<Vec<String>> {
         let list = match self.any(name)? {

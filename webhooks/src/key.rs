@@ -138,6 +138,20 @@ impl Key {
         key.map(|key| Self(Kind::Private(Box::new(key)))).ok_or(KeyError::NotDiscord)
     }
 
+    /// A private key from its seed.
+    pub(crate) fn private(seed: &[u8; 32]) -> Self {
+        Self(Kind::Private(Box::new(SigningKey::from_bytes(seed))))
+    }
+
+    /// The bytes of its public half, where it has one.
+    pub(crate) fn public_bytes(&self) -> Option<[u8; 32]> {
+        match &self.0 {
+            Kind::Private(key) => Some(key.verifying_key().to_bytes()),
+            Kind::Public(key) => Some(key.to_bytes()),
+            Kind::Shared(_) | Kind::Token(_) => None,
+        }
+    }
+
     /// The half of it that verifies.
     #[must_use]
     pub fn verifying(&self) -> Self {

@@ -25,6 +25,12 @@ pub(crate) enum Route {
     Records(Family),
     Locks,
     Endpoints,
+    MakeEndpoint,
+    Endpoint(String),
+    ChangeEndpoint(String),
+    RemoveEndpoint(String),
+    EndpointVerb(String, EndpointVerb),
+    Keys,
     Deliveries,
     Delivery(String),
     Replay(String),
@@ -45,6 +51,16 @@ pub(crate) enum Family {
     Sites,
     Platforms,
     Backups,
+}
+
+/// What can be done with an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndpointVerb {
+    Rotate,
+    Enable,
+    Disable,
+    Test,
+    Recover,
 }
 
 /// What method and path lead to.
@@ -81,6 +97,16 @@ impl Route {
             Self::Records(Family::Backups) => "backups",
             Self::Locks => "locks",
             Self::Endpoints => "endpoints",
+            Self::MakeEndpoint => "make_endpoint",
+            Self::Endpoint(_) => "endpoint",
+            Self::ChangeEndpoint(_) => "change_endpoint",
+            Self::RemoveEndpoint(_) => "remove_endpoint",
+            Self::EndpointVerb(_, EndpointVerb::Rotate) => "rotate_secret",
+            Self::EndpointVerb(_, EndpointVerb::Enable) => "enable_endpoint",
+            Self::EndpointVerb(_, EndpointVerb::Disable) => "disable_endpoint",
+            Self::EndpointVerb(_, EndpointVerb::Test) => "test_endpoint",
+            Self::EndpointVerb(_, EndpointVerb::Recover) => "recover_endpoint",
+            Self::Keys => "webhook_keys",
             Self::Deliveries => "deliveries",
             Self::Delivery(_) => "delivery",
             Self::Replay(_) => "replay",
@@ -109,18 +135,24 @@ pub(crate) fn route(method: &Method, path: &str) -> Routed {
 }
 
 fn find(method: &Method, path: &str) -> Routed {
-    let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
+    let Some(path) = path.strip_prefix('/') else { return Routed::Nothing("a path begins with a slash") };
+    let segments: Vec<&str> = path.split('/').collect();
     match segments[..] {
+        ["v1", ref rest @ ..] if rest.iter().any(|segment| segment.is_empty()) => {
+            Routed::Nothing("a name in the path is empty")
+        }
         ["v1", ref rest @ ..] if rest.iter().any(|segment| segment.len() > MAX_SEGMENT) => {
             Routed::Nothing("no name is this long")
         }
         ["v1", "tasks", ref rest @ ..] => tasks(method, rest),
         ["v1", "tokens", ref rest @ ..] => tokens(method, rest),
+        ["v1", "endpoints", ref rest @ ..] => endpoints(method, rest),
         ["v1", ref rest @ ..] => others(method, rest),
         ["livez"] => get(method, Route::Live),
         ["readyz"] => get(method, Route::Ready),
         ["metrics"] => get(method, Route::Metrics),
         ["openapi.json"] => get(method, Route::OpenApi),
+        [".well-known", "webhook-keys"] => get(method, Route::Keys),
         _ => Routed::Nothing(
             "there is nothing at this path; the interface begins at /v1/tasks and /v1/hooks/{hook}, and is described at \
              /openapi.json",
@@ -179,6 +211,36 @@ fn tokens(method: &Method, rest: &[&str]) -> Routed {
     }
 }
 
+fn endpoints(method: &Method, rest: &[&str]) -> Routed {
+    match *rest {
+        [] => {
+            let routes = [(Method::GET, Route::Endpoints), (Method::POST, Route::MakeEndpoint)];
+            one_of(method, "GET, HEAD, POST", routes)
+        }
+        [name] => {
+            let name = || name.to_owned();
+            let routes = [
+                (Method::GET, Route::Endpoint(name())),
+                (Method::PATCH, Route::ChangeEndpoint(name())),
+                (Method::DELETE, Route::RemoveEndpoint(name())),
+            ];
+            one_of(method, "GET, HEAD, PATCH, DELETE", routes)
+        }
+        [name, verb] => {
+            let verb = match verb {
+                "rotate" => EndpointVerb::Rotate,
+                "enable" => EndpointVerb::Enable,
+                "disable" => EndpointVerb::Disable,
+                "test" => EndpointVerb::Test,
+                "recover" => EndpointVerb::Recover,
+                _ => return Routed::Nothing("an endpoint has rotate, enable, disable, test and recover"),
+            };
+            post(method, Route::EndpointVerb(name.to_owned(), verb))
+        }
+        _ => Routed::Nothing("an endpoint has rotate, enable, disable, test and recover"),
+    }
+}
+
 fn others(method: &Method, rest: &[&str]) -> Routed {
     match *rest {
         ["hooks", hook] => post(method, Route::Hook(hook.to_owned())),
@@ -188,7 +250,6 @@ fn others(method: &Method, rest: &[&str]) -> Routed {
         ["platforms"] => get(method, Route::Records(Family::Platforms)),
         ["backups"] => get(method, Route::Records(Family::Backups)),
         ["locks"] => get(method, Route::Locks),
-        ["endpoints"] => get(method, Route::Endpoints),
         ["deliveries"] => get(method, Route::Deliveries),
         ["deliveries", id] => get(method, Route::Delivery(id.to_owned())),
         ["deliveries", id, "replay"] => post(method, Route::Replay(id.to_owned())),
@@ -228,6 +289,16 @@ mod tests {
             ("GET", "/v1/backups", Route::Records(Family::Backups)),
             ("GET", "/v1/locks", Route::Locks),
             ("GET", "/v1/endpoints", Route::Endpoints),
+            ("POST", "/v1/endpoints", Route::MakeEndpoint),
+            ("GET", "/v1/endpoints/x", Route::Endpoint(name())),
+            ("PATCH", "/v1/endpoints/x", Route::ChangeEndpoint(name())),
+            ("DELETE", "/v1/endpoints/x", Route::RemoveEndpoint(name())),
+            ("POST", "/v1/endpoints/x/rotate", Route::EndpointVerb(name(), EndpointVerb::Rotate)),
+            ("POST", "/v1/endpoints/x/enable", Route::EndpointVerb(name(), EndpointVerb::Enable)),
+            ("POST", "/v1/endpoints/x/disable", Route::EndpointVerb(name(), EndpointVerb::Disable)),
+            ("POST", "/v1/endpoints/x/test", Route::EndpointVerb(name(), EndpointVerb::Test)),
+            ("POST", "/v1/endpoints/x/recover", Route::EndpointVerb(name(), EndpointVerb::Recover)),
+            ("GET", "/.well-known/webhook-keys", Route::Keys),
             ("GET", "/v1/deliveries", Route::Deliveries),
             ("GET", "/v1/deliveries/x", Route::Delivery(name())),
             ("POST", "/v1/deliveries/x/replay", Route::Replay(name())),
@@ -283,6 +354,9 @@ mod tests {
             "/v1/hooks",
             "/v1/hooks/a/b",
             "/livez/x",
+            "/v1/hooks/",
+            "v1/hooks/x",
+            "livez",
             "/V1/tasks",
             "/v1/tasks/task_0193F1C20000700080000000000000AA",
             "*",

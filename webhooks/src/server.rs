@@ -15,6 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -47,6 +48,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Most event streams at once.
     pub max_streams: usize,
+    /// Networks that are not public and that endpoints made by API may name in `allow_private`.
+    pub endpoint_networks: Vec<IpNet>,
     /// How often callers may ask.
     pub rates: Rates,
     /// How long a request's head may take, and how long a connection may be idle.
@@ -66,6 +69,7 @@ impl Default for HttpConfig {
             public_url: None,
             max_connections: 2048,
             max_streams: 1024,
+            endpoint_networks: Vec::new(),
             rates: Rates::default(),
             header_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_secs(30),

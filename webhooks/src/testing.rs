@@ -424,6 +424,12 @@ impl Outbox for FakeOutbox {
         std::future::ready(Ok(())).boxed()
     }
 
+    fn queue(&self, callback: Callback) -> BoxFuture<'_, Result<(), CommitError>> {
+        self.callbacks.lock().unwrap().insert(callback.id.clone(), callback);
+        self.queued.send_modify(|n| *n += 1);
+        std::future::ready(Ok(())).boxed()
+    }
+
     fn replay(&self, id: &str, now: Millis) -> BoxFuture<'_, Result<bool, CommitError>> {
         let mut callbacks = self.callbacks.lock().unwrap();
         let found = callbacks.get_mut(id).map(|callback| callback.status = CallbackStatus::Due { at: now });

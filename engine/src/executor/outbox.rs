@@ -158,6 +158,18 @@ impl Outbox for StoreOutbox {
         .boxed()
     }
 
+    fn queue(&self, callback: Callback) -> BoxFuture<'_, Result<(), CommitError>> {
+        async move {
+            let mut batch = Batch::new();
+            batch.require_absent(keys::callback(&callback.id));
+            put_callback(&self.store, &mut batch, callback).await?;
+            self.store.commit(batch).await?;
+            self.tell();
+            Ok(())
+        }
+        .boxed()
+    }
+
     fn replay(&self, id: &str, now: Millis) -> BoxFuture<'_, Result<bool, CommitError>> {
         let id = id.to_owned();
         async move { self.change(&id, None, CallbackStatus::Due { at: now }).await }.boxed()
@@ -226,18 +238,32 @@ pub(super) async fn queue_callbacks(
             trace: task.trace.clone(),
             status: CallbackStatus::Due { at: now },
         };
-        let mut stored = Stored { callback, body_blob: None };
-        let mut value = encode(&stored)?;
-        if value.len() > MAX_VALUE {
-            let body = std::mem::take(&mut stored.callback.body);
-            stored.body_blob = Some(store.put_blob(body.into_bytes()).await?);
-            value = encode(&stored)?;
-        }
-        for of in [keys::callbacks_of_task(&task.id), keys::callbacks_to(&stored.callback.endpoint)] {
-            batch.put([&of, id.as_bytes()].concat(), b"");
-        }
-        batch.put(keys::callback(&id), value);
-        batch.put(keys::due(now, &id), id.as_bytes());
+        put_callback(store, batch, callback).await?;
+    }
+    Ok(())
+}
+
+/// Adds a callback and its places in the indexes to a batch.
+async fn put_callback(
+    store: &Arc<dyn Store>,
+    batch: &mut Batch,
+    callback: Callback,
+) -> Result<(), CommitError> {
+    let id = callback.id.clone();
+    let (task, status) = (callback.task.clone(), callback.status.clone());
+    let mut stored = Stored { callback, body_blob: None };
+    let mut value = encode(&stored)?;
+    if value.len() > MAX_VALUE {
+        let body = std::mem::take(&mut stored.callback.body);
+        stored.body_blob = Some(store.put_blob(body.into_bytes()).await?);
+        value = encode(&stored)?;
+    }
+    for of in [keys::callbacks_of_task(&task), keys::callbacks_to(&stored.callback.endpoint)] {
+        batch.put([&of, id.as_bytes()].concat(), b"");
+    }
+    batch.put(keys::callback(&id), value);
+    if let CallbackStatus::Due { at } = status {
+        batch.put(keys::due(at, &id), id.as_bytes());
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::deliver::guard::{Forbidden, GuardedResolver, check_literal};
 use crate::endpoint::Endpoint;
+use crate::key::Key;
 use crate::provider::Provider;
 use crate::trace;
 
@@ -82,6 +83,7 @@ impl Sender {
     pub(crate) async fn send(
         &self,
         endpoint: &Endpoint,
+        signing: Option<&Key>,
         url: &Url,
         callback: &Callback,
         now: Millis,
@@ -94,11 +96,13 @@ impl Sender {
             Err(error) => return Outcome::failed(format!("no HTTP client: {}", root(&error))),
         };
         let body = callback.body.clone();
-        let mut request = client.post(url.clone()).header(header::CONTENT_TYPE, "application/json");
-        for (name, value) in
-            Provider::Standard.sign(&endpoint.keys, &callback.id, now / 1000, body.as_bytes())
-        {
-            request = request.header(name, value);
+        let mut request = client.post(url.clone()).header(header::CONTENT_TYPE, content_type(&body));
+        if !endpoint.form.is_chat() {
+            let mut keys = endpoint.keys_at(now);
+            keys.extend(signing.cloned());
+            for (name, value) in Provider::Standard.sign(&keys, &callback.id, now / 1000, body.as_bytes()) {
+                request = request.header(name, value);
+            }
         }
         let attempt = callback.attempts + 1;
         request = request.header("webhook-attempt", attempt);
@@ -149,6 +153,20 @@ impl Sender {
     }
 }
 
+/// A CloudEvent says so; the bytes decide, since they are as they were when the callback was queued.
+fn content_type(body: &str) -> &'static str {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        specversion: Option<String>,
+    }
+    let head: Option<Head> = serde_json::from_str(body).ok();
+    if head.is_some_and(|head| head.specversion.is_some()) {
+        "application/cloudevents+json; charset=utf-8"
+    } else {
+        "application/json"
+    }
+}
+
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |cause| (*cause).source())
 }
@@ -182,7 +200,7 @@ fn complaint(status: StatusCode) -> Option<String> {
     let number = status.as_u16();
     Some(match number {
         300..=399 => format!("it answered {number}: redirects are not followed; configure the URL they lead to"),
-        410 => "it answered 410 Gone: nothing more is sent to it until the configuration is loaded again or a delivery replayed".to_owned(),
+        410 => "it answered 410 Gone: nothing more is sent to it until it is enabled again, a delivery is replayed or the configuration is loaded anew".to_owned(),
         _ => format!("it answered {number}"),
     })
 }

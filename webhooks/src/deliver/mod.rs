@@ -2,6 +2,7 @@
 //! anything follows from it. It composes nothing; what happens to a callback is decided by the engine's schedule.
 
 mod attempt;
+mod breaker;
 mod guard;
 mod lanes;
 #[cfg(test)]
@@ -10,20 +11,24 @@ mod tests;
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kedge_engine::outbox::{Callback, CallbackStatus, Delivery, Outbox, after_failure};
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::store::ReadError;
 use kedge_engine::task::Millis;
+use serde_json::json;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use attempt::Outcome;
 pub use attempt::Patience;
-use attempt::{Outcome, Sender};
+pub(crate) use attempt::Sender;
+use breaker::Breakers;
 use lanes::{Lanes, Pick, Thread, thread};
 
 use crate::api;
-use crate::endpoint::Endpoints;
+use crate::config::matches_glob;
+use crate::endpoint::{ENDPOINT_DISABLED, Endpoints, Form};
 use crate::metrics::Metrics;
 
 /// Due callbacks looked at: more only when all of them have to wait for their endpoints.
@@ -53,6 +58,7 @@ struct Shared {
     random: Arc<dyn Random>,
     metrics: Metrics,
     sender: Sender,
+    breakers: Mutex<Breakers>,
 }
 
 /// An attempt that has ended.
@@ -86,7 +92,15 @@ impl Deliverer {
         patience: Patience,
     ) -> Self {
         let sender = Sender::new(patience);
-        let shared = Arc::new(Shared { outbox, endpoints, clock, random, metrics, sender });
+        let shared = Arc::new(Shared {
+            outbox,
+            endpoints,
+            clock,
+            random,
+            metrics,
+            sender,
+            breakers: Mutex::default(),
+        });
         Self { shared, lanes: Lanes::default(), window: WINDOW }
     }
 
@@ -161,6 +175,7 @@ impl Deliverer {
         while self.lanes.has_room() {
             let due = self.shared.outbox.due(now, self.window)?;
             let full = due.len() == self.window;
+            let due = self.shared.worth_it(due, now);
             let picks = self.lanes.pick(due, now, |stored| self.shared.lane(stored));
             let none = picks.is_empty();
             for pick in picks {
@@ -176,7 +191,8 @@ impl Deliverer {
             self.window = (self.window * 4).min(MAX_WINDOW);
         }
         let stored = self.shared.outbox.next_due()?.filter(|due| *due > now);
-        let wake = [stored, self.lanes.next_due(now)].into_iter().flatten().min();
+        let pause = self.shared.breakers().next(now);
+        let wake = [stored, self.lanes.next_due(now), pause].into_iter().flatten().min();
         Ok(wake.unwrap_or(u64::MAX).min(now + LOOK_MS))
     }
 
@@ -243,8 +259,14 @@ impl Shared {
         } else {
             after_failure(attempt, now, self.random.roll(), outcome.retry_after_s)
         };
+        // What was never sent says nothing about the receiver.
+        let tried =
+            self.endpoints.disabled(&lane).is_none() && self.endpoints.target(&callback.endpoint).is_some();
+        let hopeless = tried && self.breakers().note(&lane, outcome.is_delivered(), now);
         if outcome.is_gone() {
-            self.endpoints.disable(&lane, &format!("it answered 410 Gone at {}", api::time(now)));
+            self.disable(&lane, &callback, &format!("it answered 410 Gone at {}", api::time(now))).await;
+        } else if hopeless {
+            self.disable(&lane, &callback, "nothing but failures for five days").await;
         }
         let again = match then {
             CallbackStatus::Due { at } => Some(at),
@@ -269,6 +291,49 @@ impl Shared {
         }
     }
 
+    /// The callbacks whose receivers are worth an attempt now.
+    fn worth_it(&self, due: Vec<Callback>, now: Millis) -> Vec<Callback> {
+        let mut breakers = self.breakers();
+        due.into_iter().filter(|callback| breakers.admits(&self.lane(&callback.endpoint), now)).collect()
+    }
+
+    fn breakers(&self) -> MutexGuard<'_, Breakers> {
+        self.breakers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Disables an endpoint and tells the others that ask for it.
+    async fn disable(&self, name: &str, callback: &Callback, reason: &str) {
+        self.endpoints.set_disabled(name, Some(reason)).await;
+        tracing::warn!(target: "kedge::callbacks", endpoint = name, reason, "an endpoint is disabled");
+        let now = self.clock.now();
+        let body = json!({
+            "type": ENDPOINT_DISABLED,
+            "timestamp": api::time(now),
+            "data": { "endpoint": name, "reason": reason, "delivery": callback.id },
+        });
+        let all = self.endpoints.all();
+        let others = all.iter().filter(|other| {
+            other.name != name
+                && other.form == Form::Standard
+                && other.events.iter().any(|pattern| matches_glob(pattern, ENDPOINT_DISABLED))
+        });
+        for other in others {
+            let notice = Callback {
+                id: format!("msg_{}", hex::encode(self.random.id())),
+                endpoint: other.name.clone(),
+                event: ENDPOINT_DISABLED.to_owned(),
+                body: body.to_string(),
+                created_at: now,
+                attempts: 0,
+                status: CallbackStatus::Due { at: now },
+                ..callback.clone()
+            };
+            if let Err(error) = self.outbox.queue(notice).await {
+                tracing::error!(target: "kedge::callbacks", %error, endpoint = other.name, "a notice could not be queued");
+            }
+        }
+    }
+
     async fn attempt(&self, callback: &Callback, now: Millis) -> Outcome {
         let Some((endpoint, url)) = self.endpoints.target(&callback.endpoint) else {
             return Outcome::failed("no endpoint of this name or origin is configured any more");
@@ -276,7 +341,7 @@ impl Shared {
         if let Some(reason) = self.endpoints.disabled(&endpoint.name) {
             return Outcome::failed(format!("the endpoint {} is disabled: {reason}", endpoint.name));
         }
-        self.sender.send(&endpoint, &url, callback, now).await
+        self.sender.send(&endpoint, self.endpoints.signing(), &url, callback, now).await
     }
 
     /// Whether no attempt makes sense as things are configured.

@@ -1,31 +1,15 @@
-//! Callbacks that were queued, the attempts to deliver them, and their receivers.
+//! Callbacks that were queued, and the attempts to deliver them.
 
 use http::StatusCode;
 use kedge_engine::outbox::Callback;
 use kedge_engine::store::CommitError;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api;
 use crate::app::{Answer, Cx};
 use crate::auth::{Token, Verb};
-use crate::endpoint::origin;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, unreadable};
 use crate::problem::Problem;
-
-pub(crate) fn endpoints(cx: &Cx<'_>) -> Answer {
-    cx.token()?.demand_some(Verb::Read)?;
-    Query::new(cx, &[])?;
-    let all = cx.app.endpoints.all();
-    let items = all.iter().map(|endpoint| {
-        json!({
-            "name": endpoint.name,
-            "origin": origin(&endpoint.url),
-            "events": endpoint.events,
-            "disabled": cx.app.endpoints.disabled(&endpoint.name),
-        })
-    });
-    Ok(handlers::json(StatusCode::OK, &json!({ "endpoints": items.collect::<Vec<_>>() })))
-}
 
 pub(crate) fn list(cx: &Cx<'_>) -> Answer {
     let token = cx.token()?;
@@ -80,7 +64,7 @@ pub(crate) async fn replay(cx: &Cx<'_>, id: &str) -> Answer {
     match done {
         Ok(true) => {
             if let Some((endpoint, _)) = cx.app.endpoints.target(&callback.endpoint) {
-                cx.app.endpoints.enable(&endpoint.name); // whoever asks for it again means it
+                cx.app.endpoints.set_disabled(&endpoint.name, None).await; // whoever asks for it again means it
             }
             show_now(cx, id)
         }

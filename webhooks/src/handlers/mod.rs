@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod create;
 pub(crate) mod deliveries;
+pub(crate) mod endpoints;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod hooks;
@@ -16,8 +17,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
+use hyper::body::Body as HttpBody;
 use kedge_engine::service::Tasks;
 use kedge_engine::store::{CommitError, ReadError};
 use kedge_engine::task::{Millis, TaskId, TaskView};
@@ -29,6 +32,7 @@ use crate::app::{Cx, Inner};
 use crate::auth::Verb;
 use crate::body::Body;
 use crate::config::Mistake;
+use crate::fields::Fields;
 use crate::problem::{Fault, Problem};
 
 /// Longest correlation id: it is given back in every callback.
@@ -57,6 +61,7 @@ pub(crate) fn task(app: &Inner, status: StatusCode, view: &TaskView) -> Response
     let mut response = json(status, &api::task(view, &app.links));
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag(view.sequence));
+    headers.insert("task-state", HeaderValue::from_static(view.state.as_str()));
     if status == StatusCode::ACCEPTED {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         if let Ok(path) = HeaderValue::from_str(&api::task_path(&view.id)) {
@@ -93,6 +98,23 @@ pub(crate) fn fault_of(mistake: &Mistake) -> Fault {
 pub(crate) fn moment(text: &str) -> Option<Millis> {
     let at: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(at.as_millisecond()).ok()
+}
+
+/// The fields of a body in JSON; `needed`: it has to be there.
+pub(crate) async fn fields<B: HttpBody<Data = Bytes> + Unpin>(
+    cx: &Cx<'_>,
+    body: B,
+    needed: bool,
+) -> Result<Fields, Problem> {
+    if needed {
+        create::content_type(&cx.parts.headers)?;
+    }
+    let body = cx.body(body).await?;
+    if body.is_empty() && !needed {
+        return Ok(Fields::new(serde_json::json!({})));
+    }
+    create::content_type(&cx.parts.headers)?;
+    Ok(Fields::new(crate::json::parse(&body).map_err(|error| Problem::json(&error))?))
 }
 
 /// A task that the token may do this with. One that it cannot see is the same as none.

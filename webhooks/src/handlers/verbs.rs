@@ -6,14 +6,12 @@ use http::StatusCode;
 use hyper::body::Body as HttpBody;
 use kedge_engine::service::{Resolution, ResolveVerb, VerbError};
 use kedge_engine::task::{Actor, TaskId, TaskView};
-use serde_json::{Value, json};
 
 use crate::accept;
 use crate::app::{Answer, Cx};
 use crate::auth::Verb;
 use crate::fields::Fields;
-use crate::handlers::{self, Query, create, find, submit, to_its_end};
-use crate::json;
+use crate::handlers::{self, Query, find, submit, to_its_end};
 use crate::problem::Problem;
 
 /// Longest reason: it is journaled with the decision.
@@ -23,7 +21,7 @@ const MAX_STEP: usize = 64;
 
 pub(crate) async fn cancel<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &TaskId, body: B) -> Answer {
     let actor = ask(cx, id, Verb::Cancel)?;
-    let mut fields = fields(cx, body).await?;
+    let mut fields = handlers::fields(cx, body, false).await?;
     let reason = fields.text("reason", MAX_REASON).unwrap_or_default();
     fields.finish().map_err(unfit)?;
     let id = id.clone();
@@ -36,21 +34,21 @@ pub(crate) async fn cancel<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &
 
 pub(crate) async fn retry<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &TaskId, body: B) -> Answer {
     let actor = ask(cx, id, Verb::Retry)?;
-    fields(cx, body).await?.finish().map_err(unfit)?;
+    handlers::fields(cx, body, false).await?.finish().map_err(unfit)?;
     let id = id.clone();
     answer(cx, to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.retry(&id, actor).await }).await?)
 }
 
 pub(crate) async fn undo<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &TaskId, body: B) -> Answer {
     let actor = ask(cx, id, Verb::Undo)?;
-    fields(cx, body).await?.finish().map_err(unfit)?;
+    handlers::fields(cx, body, false).await?.finish().map_err(unfit)?;
     let id = id.clone();
     answer(cx, to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.undo(&id, actor).await }).await?)
 }
 
 pub(crate) async fn resolve<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: &TaskId, body: B) -> Answer {
     let actor = ask(cx, id, Verb::Resolve)?;
-    let resolution = resolution(fields(cx, body).await?)?;
+    let resolution = resolution(handlers::fields(cx, body, false).await?)?;
     let id = id.clone();
     let act =
         to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.resolve(&id, resolution, actor).await });
@@ -62,17 +60,6 @@ fn ask(cx: &Cx<'_>, id: &TaskId, verb: Verb) -> Result<Actor, Problem> {
     Query::new(cx, &[])?;
     accept::if_match(&cx.parts.headers, view.sequence)?;
     Ok(Actor { name: format!("token:{}", cx.token()?.name()), via: "http".to_owned() })
-}
-
-/// The fields of a body that may be empty.
-async fn fields<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, body: B) -> Result<Fields, Problem> {
-    let body = cx.body(body).await?;
-    if body.is_empty() {
-        return Ok(Fields::new(json!({})));
-    }
-    create::content_type(&cx.parts.headers)?;
-    let value: Value = json::parse(&body).map_err(|error| Problem::json(&error))?;
-    Ok(Fields::new(value))
 }
 
 fn resolution(mut fields: Fields) -> Result<Resolution, Problem> {

@@ -129,7 +129,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::get("/v1/tasks/{id}", "task", "tasks", "A task with its steps, attempts and incident")
         .with(&["if_none_match", "prefer_wait"])
         .gives(&[
-            (200, "The task", TASK, &["ETag", "Preference-Applied"]),
+            (200, "The task", TASK, &["ETag", "Task-State", "Preference-Applied"]),
             (304, "It is as the caller knows it", &[], &["ETag"]),
         ]),
     Operation::get(
@@ -246,6 +246,84 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "EndpointList")],
         &[],
     )]),
+    Operation::post(
+        "/v1/endpoints",
+        "make_endpoint",
+        "callbacks",
+        "Make an endpoint; its secret is shown this once",
+    )
+    .taking("NewEndpoint")
+    .gives(&[(201, "The endpoint and its secret", &[Part(JSON, "EndpointWithSecret")], &["Location"])])
+    .refuses(&[409]),
+    Operation::get("/v1/endpoints/{endpoint}", "endpoint", "callbacks", "An endpoint").gives(&[(
+        200,
+        "The endpoint",
+        &[Part(JSON, "Endpoint")],
+        &[],
+    )]),
+    Operation::other(
+        "PATCH",
+        "/v1/endpoints/{endpoint}",
+        "change_endpoint",
+        "callbacks",
+        "Change an endpoint; what is left out stays",
+    )
+    .taking("EndpointChange")
+    .gives(&[(200, "The endpoint", &[Part(JSON, "Endpoint")], &[])])
+    .refuses(&[409]),
+    Operation::other(
+        "DELETE",
+        "/v1/endpoints/{endpoint}",
+        "remove_endpoint",
+        "callbacks",
+        "Remove an endpoint that was made by API",
+    )
+    .gives(&[(204, "It gets nothing more", &[], &[])])
+    .refuses(&[409, 503]),
+    Operation::post(
+        "/v1/endpoints/{endpoint}/rotate",
+        "rotate_secret",
+        "callbacks",
+        "A new secret; the old one signs as well for a while",
+    )
+    .maybe_taking("Rotation")
+    .gives(&[(200, "The endpoint and its new secret", &[Part(JSON, "EndpointWithSecret")], &[])])
+    .refuses(&[409]),
+    Operation::post("/v1/endpoints/{endpoint}/enable", "enable_endpoint", "callbacks", "Send to it again")
+        .maybe_taking("Nothing")
+        .gives(&[(200, "The endpoint", &[Part(JSON, "Endpoint")], &[])]),
+    Operation::post(
+        "/v1/endpoints/{endpoint}/disable",
+        "disable_endpoint",
+        "callbacks",
+        "Send nothing more to it",
+    )
+    .maybe_taking("Reason")
+    .gives(&[(200, "The endpoint", &[Part(JSON, "Endpoint")], &[])]),
+    Operation::post(
+        "/v1/endpoints/{endpoint}/test",
+        "test_endpoint",
+        "callbacks",
+        "Send it a test message now, and tell what came of it",
+    )
+    .maybe_taking("Nothing")
+    .gives(&[(200, "The attempt", &[Part(JSON, "TestResult")], &[])]),
+    Operation::post(
+        "/v1/endpoints/{endpoint}/recover",
+        "recover_endpoint",
+        "callbacks",
+        "Send again what it did not take since a time",
+    )
+    .taking("Recovery")
+    .gives(&[(202, "How many are due now", &[Part(JSON, "Recovered")], &[])]),
+    Operation::get(
+        "/.well-known/webhook-keys",
+        "webhook_keys",
+        "callbacks",
+        "The public keys of asymmetric signatures",
+    )
+    .by(Auth::Nobody)
+    .gives(&[(200, "The keys", &[Part(JSON, "KeyList")], &[])]),
     Operation::get("/v1/deliveries", "deliveries", "callbacks", "Callbacks, newest first")
         .with(LIST)
         .gives(&[(200, "A page of callbacks", &[Part(JSON, "DeliveryPage")], &["Link"])]),
@@ -325,6 +403,7 @@ pub(super) fn parameters() -> Value {
         "path.id": path("id", "A task's id", super::types::task_id()),
         "path.step": path("step", "A step's name", word()),
         "path.hook": path("hook", "A hook's name", word()),
+        "path.endpoint": path("endpoint", "An endpoint's name", word()),
         "path.token": path("token", "A token's name", word()),
         "path.workflow": path("workflow", "A workflow's name", word()),
         "path.delivery": path("delivery", "A callback's id", json!({ "type": "string", "pattern": "^msg_[0-9a-f]{32}$" })),
@@ -356,6 +435,7 @@ pub(super) fn headers() -> Value {
         "Retry-After": header("Seconds after which it makes sense to ask again"),
         "Idempotent-Replayed": header("`true` when the key was used before"),
         "Preference-Applied": header("`wait=N` when it was honoured"),
+        "Task-State": header("The task's state, for shell scripts"),
         "WWW-Authenticate": header("What is missing"),
     })
 }

@@ -4,6 +4,8 @@
 use kedge_engine::task::TaskState;
 use serde_json::{Map, Value, json};
 
+use crate::endpoint::{EVENTS, Form};
+
 /// Adds `null` to the type of a schema.
 fn or_null(mut schema: Value) -> Value {
     if schema.get("$ref").is_some() {
@@ -168,12 +170,24 @@ fn requests() -> Value {
     let scope = json!({ "type": "array", "minItems": 1, "maxItems": 20, "items": {
         "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|replay|\\*))$",
     } });
+    let endpoint_change = json!({
+        "url": { "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": 500 },
+        "events": { "type": "array", "maxItems": 20, "items": { "type": "string", "enum": EVENTS } },
+        "allow_private": { "type": "array", "maxItems": 20, "items": { "type": "string", "minLength": 1, "maxLength": 100 } },
+        "payload": { "type": "string", "enum": ["thin", "full"] }, "form": form(),
+    });
+    let mut new_endpoint = endpoint_change.clone();
+    new_endpoint["name"] = json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" });
     let reason = json!({ "type": "string", "minLength": 1, "maxLength": 1000 });
     json!({
         "NewToken": request(&["name", "scopes"], json!({
             "name": { "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }, "scopes": scope, "sites": entries, "networks": entries,
             "expires_at": time(),
         })),
+        "NewEndpoint": request(&["name", "url"], new_endpoint),
+        "EndpointChange": request(&[], endpoint_change),
+        "Rotation": request(&[], json!({ "grace_seconds": { "type": "integer", "minimum": 0, "maximum": 604_800, "default": 86_400 } })),
+        "Recovery": request(&["since"], json!({ "since": time() })),
         "Nothing": request(&[], json!({})),
         "Reason": request(&[], json!({ "reason": reason })),
         "Resolution": { "oneOf": [
@@ -201,7 +215,22 @@ fn resources() -> Value {
     })
 }
 
+fn endpoint() -> Value {
+    json!({
+        "name": text(), "source": { "type": "string", "enum": ["api", "configuration"] }, "origin": text(), "events": list(&text()),
+        "payload": { "type": "string", "enum": ["thin", "full"] }, "form": form(), "keys": whole(), "disabled": or_null(text()),
+        "created_at": or_null(time()), "created_by": or_null(text()),
+    })
+}
+
+fn form() -> Value {
+    json!({ "type": "string", "enum": Form::ALL.map(Form::as_str) })
+}
+
 fn callbacks() -> Value {
+    let endpoint = endpoint();
+    let mut with_secret = endpoint.clone();
+    with_secret["secret"] = json!({ "type": "string", "pattern": "^whsec_" });
     let delivery = json!({
         "id": text(), "task_id": task_id(), "sequence": whole(), "endpoint": text(), "type": text(), "state": task_state(),
         "status": { "type": "string", "enum": ["due", "delivered", "dead"] }, "at": time(), "attempts": whole(), "created_at": time(),
@@ -217,9 +246,15 @@ fn callbacks() -> Value {
         "Attempt": object(json!({
             "attempt": whole(), "at": time(), "duration_ms": whole(), "status": or_null(whole()), "error": or_null(text()), "answer": text(),
         })),
-        "Endpoint": object(json!({
-            "name": text(), "origin": text(), "events": list(&text()), "disabled": or_null(text()),
+        "Endpoint": object(endpoint.clone()),
+        "EndpointWithSecret": object(with_secret),
+        "TestResult": object(json!({
+            "delivered": { "type": "boolean" }, "duration_ms": whole(), "status": or_null(whole()), "error": or_null(text()), "answer": text(),
         })),
+        "Recovered": object(json!({ "replayed": whole(), "more": { "type": "boolean" } })),
+        "KeyList": object(json!({ "keys": list(&object(json!({
+            "kty": text(), "crv": text(), "use": text(), "alg": text(), "x": text(), "whpk": text(),
+        }))) })),
         "EndpointList": object(json!({ "endpoints": list(&of("Endpoint")) })),
         "Callback": object(json!({
             "type": text(), "timestamp": time(),

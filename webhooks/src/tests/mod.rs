@@ -5,9 +5,11 @@ mod api;
 mod bad_input;
 mod bounds;
 mod deliveries;
+mod endpoints;
 mod fuzz;
 mod hooks;
 mod logs;
+mod receivers;
 mod streams;
 
 use std::net::SocketAddr;
@@ -64,6 +66,9 @@ async fn start_with(config: HttpConfig) -> Harness {
     };
     let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
     let endpoints = Endpoints::new(vec![endpoint("ci", "https://ci.test/hook", &[])]).unwrap();
+    endpoints
+        .open(ports.store.clone(), crate::Master::new(Secret::new("the master secret of a test")))
+        .unwrap();
     let app = App::new(ports, access(), endpoints, &config, Metrics::default()).unwrap();
     let server = Server::bind(config, app.clone()).await.unwrap();
     let (address, stop) = (server.address(), CancellationToken::new());
@@ -79,6 +84,7 @@ fn endpoint(name: &str, url: &str, allow_private: &[&str]) -> Endpoint {
         secrets: vec![Secret::new(SECRET)],
         events: None,
         allow_private: allow_private.iter().map(|net| (*net).to_owned()).collect(),
+        ..EndpointSpec::default()
     })
     .unwrap()
 }
