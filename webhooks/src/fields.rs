@@ -47,7 +47,17 @@ impl Fields {
     /// Takes a whole number of at most `max`.
     pub(crate) fn whole(&mut self, name: &'static str, max: u64) -> Option<u64> {
         let value = self.any(name)?;
-        let number = value.as_u64().filter(|number| *number <= max);
+        // JSON knows one kind of number: 5.0 is whole.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be whole and small"
+        )]
+        let number = match value.as_u64() {
+            Some(number) => Some(number),
+            None => value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..1e15).contains(n)).map(|n| n as u64),
+        };
+        let number = number.filter(|number| *number <= max);
         if number.is_none() {
             self.fault(name, format!("is a whole number from 0 to {max}"));
         }

@@ -175,7 +175,11 @@ fn priority(value: &Value) -> Option<i8> {
         Some(_) => return None,
         None => {}
     }
-    let number = value.as_i64().and_then(|number| i8::try_from(number).ok());
+    // JSON knows one kind of number: 5.0 is whole.
+    let number =
+        value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= f64::from(MAX_PRIORITY))?;
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+    let number = Some(number as i8);
     number.filter(|number| (-MAX_PRIORITY..=MAX_PRIORITY).contains(number))
 }
 

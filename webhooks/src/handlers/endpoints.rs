@@ -26,7 +26,7 @@ const MAX_NAME: usize = 64;
 const MAX_URL: usize = 500;
 const MAX_ENTRIES: usize = 20;
 const MAX_ENTRY: usize = 100;
-const MAX_REASON: usize = 300;
+const MAX_REASON: usize = 1000;
 /// How long an old secret signs beside the new one when nobody says: a day to deploy it.
 const GRACE_S: u64 = 86_400;
 /// A week, at most.

@@ -124,7 +124,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ])
         .refuses(&[409, 412]),
     Operation::get("/v1/tasks", "tasks", "tasks", "List tasks, newest first")
-        .with(&["site", "workflow", "state", "since", "limit", "cursor"])
+        .with(&["site", "workflow", "state", "since", "limit", "cursor.task"])
         .gives(&[(200, "A page of tasks, without their steps", &[Part(JSON, "TaskPage")], &["Link"])]),
     Operation::get("/v1/tasks/{id}", "task", "tasks", "A task with its steps, attempts and incident")
         .with(&["if_none_match", "prefer_wait"])
@@ -202,7 +202,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
             (202, "The task that it starts", TASK, &["Location", "ETag", "Retry-After"]),
             (200, "Ignored, or there already", &[Part(JSON, "HookAnswer")], &[]),
         ])
-        .refuses(&[400, 401, 403, 408, 409, 413, 415, 422, 429, 503]),
+        .refuses(&[400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503]),
     Operation::get("/v1/workflows", "workflows", "resources", "What can be asked for").gives(&[(
         200,
         "The workflows",
@@ -325,7 +325,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .by(Auth::Nobody)
     .gives(&[(200, "The keys", &[Part(JSON, "KeyList")], &[])]),
     Operation::get("/v1/deliveries", "deliveries", "callbacks", "Callbacks, newest first")
-        .with(LIST)
+        .with(&["limit", "cursor.delivery"])
         .gives(&[(200, "A page of callbacks", &[Part(JSON, "DeliveryPage")], &["Link"])]),
     Operation::get(
         "/v1/deliveries/{delivery}",
@@ -364,7 +364,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         "access",
         "Who changed what, newest first; each record holds the hash of the one before",
     )
-    .with(LIST)
+    .with(&["limit", "cursor.record"])
     .gives(&[(200, "A page of records", &[Part(JSON, "AuditPage")], &["Link"])]),
     Operation::get("/livez", "livez", "health", "Whether the process lives").by(Auth::Nobody).gives(&[(
         200,
@@ -398,6 +398,7 @@ pub(super) fn parameters() -> Value {
     let path = |name: &str, words: &str, schema: Value| place(name, "path", words, schema);
     let word =
         || json!({ "type": "string", "minLength": 1, "maxLength": 80, "pattern": "^[A-Za-z0-9_.-]+$" });
+    let begins = "Where the page begins: `next` of the one before, as it is";
     let tag = || json!({ "type": "string", "pattern": "^\"[0-9]{1,19}\"$" });
     json!({
         "path.id": path("id", "A task's id", super::types::task_id()),
@@ -412,7 +413,10 @@ pub(super) fn parameters() -> Value {
         "state": query("state", "In this state", super::types::task_state()),
         "since": query("since", "Accepted since", json!({ "type": "string", "format": "date-time" })),
         "limit": query("limit", "Entries of a page", json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 })),
-        "cursor": query("cursor", "Where the page begins: `next` of the one before, as it is", json!({ "type": "string" })),
+        "cursor": query("cursor", begins, json!({ "type": "string" })),
+        "cursor.task": query("cursor", begins, super::types::task_id()),
+        "cursor.delivery": query("cursor", begins, json!({ "type": "string", "pattern": "^msg_[0-9a-f]{32}$" })),
+        "cursor.record": query("cursor", begins, json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),
         "after": query("after", "Sequence of the last event that is known", json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX })),
         "dry_run": query("dry_run", "Answer the plan and do nothing", json!({ "type": "boolean", "default": false })),
         "last_event_id": header("Last-Event-ID", "As browsers send it when they connect again", json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),

@@ -51,8 +51,24 @@ fn object(properties: Value) -> Value {
 }
 
 /// The same, closed and with properties that may be left out: for requests.
-fn request(required: &[&str], properties: Value) -> Value {
+fn request(required: &[&str], mut properties: Value) -> Value {
+    for (name, schema) in properties.as_object_mut().into_iter().flatten() {
+        if !required.contains(&name.as_str()) {
+            *schema = or_left_out(schema.take());
+        }
+    }
     json!({ "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+/// `null` in a request is the same as nothing.
+fn or_left_out(mut schema: Value) -> Value {
+    if schema.get("type").is_none() {
+        return json!({ "anyOf": [schema, { "type": "null" }] });
+    }
+    if let Some(Value::Array(words)) = schema.get_mut("enum") {
+        words.push(Value::Null);
+    }
+    or_null(schema)
 }
 
 fn page(name: &str, items: &Value) -> Value {
@@ -77,7 +93,7 @@ pub(super) fn task_request() -> Map<String, Value> {
         "not_before": { "type": "string", "format": "date-time", "description": "Not before this time; within a year." },
     });
     match fields {
-        Value::Object(map) => map,
+        Value::Object(map) => map.into_iter().map(|(name, schema)| (name, or_left_out(schema))).collect(),
         _ => Map::new(),
     }
 }
@@ -166,22 +182,27 @@ fn task_fields() -> Value {
 }
 
 fn requests() -> Value {
-    let entries = json!({ "type": "array", "maxItems": 20, "items": { "type": "string", "minLength": 1, "maxLength": 100 } });
+    let list_of = |pattern: &str| json!({ "type": "array", "maxItems": 20, "items": { "type": "string", "pattern": pattern } });
+    let sites = list_of("^[A-Za-z0-9._*-]{1,100}$");
+    let byte = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+    let networks = list_of(&format!(
+        "^({byte}(\\.{byte}){{3}}/(3[0-2]|[12]?[0-9])|[0-9a-f]{{1,4}}(:[0-9a-f]{{1,4}}){{7}}/(12[0-8]|[1-9]?[0-9]))$"
+    ));
     let scope = json!({ "type": "array", "minItems": 1, "maxItems": 20, "items": {
         "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|replay|\\*))$",
     } });
     let endpoint_change = json!({
         "url": { "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": 500 },
         "events": { "type": "array", "maxItems": 20, "items": { "type": "string", "enum": EVENTS } },
-        "allow_private": { "type": "array", "maxItems": 20, "items": { "type": "string", "minLength": 1, "maxLength": 100 } },
+        "allow_private": networks,
         "payload": { "type": "string", "enum": ["thin", "full"] }, "form": form(),
     });
     let mut new_endpoint = endpoint_change.clone();
     new_endpoint["name"] = json!({ "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" });
-    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 1000 });
+    let reason = json!({ "type": "string", "minLength": 1, "maxLength": 1000, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$" });
     json!({
         "NewToken": request(&["name", "scopes"], json!({
-            "name": { "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }, "scopes": scope, "sites": entries, "networks": entries,
+            "name": { "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }, "scopes": scope, "sites": sites, "networks": networks,
             "expires_at": time(),
         })),
         "NewEndpoint": request(&["name", "url"], new_endpoint),
