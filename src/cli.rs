@@ -56,6 +56,12 @@ pub(crate) enum Command {
     Sign(SignArgs),
     /// Verify a signed body.
     Verify(VerifyArgs),
+    /// Ask what a hook would do.
+    #[command(subcommand)]
+    Hooks(HooksCommand),
+    /// Look at what came to the hooks, and try it again.
+    #[command(subcommand)]
+    Inbox(InboxCommand),
     /// Kill and break a workflow at every point, on a staging site, and see whether it ends done or as before.
     Drill(DrillArgs),
     /// A life of a drilled task; only `drill` starts it.
@@ -379,4 +385,53 @@ pub(crate) struct TransferArgs {
     pub(crate) config: ConfigArgs,
     /// The file; - for standard output or input.
     pub(crate) file: PathBuf,
+}
+
+/// Commands on hooks.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HooksCommand {
+    /// Tell what a message would do: signature, filters, parameters, schema. Asks no server and runs nothing.
+    Explain(ExplainArgs),
+}
+
+/// Arguments of `hooks explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The hook's name.
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// The body; - for standard input.
+    #[arg(long, default_value = "-")]
+    pub(crate) body: String,
+    /// A header of the message: Name=value; may be given several times.
+    #[arg(long, short = 'H', value_name = "NAME=VALUE")]
+    pub(crate) header: Vec<String>,
+}
+
+/// Commands on the inbox.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InboxCommand {
+    /// List messages, newest first.
+    List {
+        /// To this hook.
+        #[arg(long)]
+        hook: Option<String>,
+        /// accepted, duplicate, ignored, invalid, refused or rejected.
+        #[arg(long)]
+        status: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show a message and what became of it.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Try it again, through the hook as it is configured now.
+    Replay {
+        /// Its id.
+        id: String,
+    },
 }

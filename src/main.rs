@@ -8,6 +8,7 @@ mod config;
 mod custody;
 mod drill;
 mod facts;
+mod hooks;
 mod journal;
 mod logs;
 mod runtime;
@@ -22,7 +23,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
-use cli::{Cli, Command, JournalCommand};
+use cli::{Cli, Command, HooksCommand, JournalCommand};
 use client::{Api, ApiError, Out};
 
 fn main() -> ExitCode {
@@ -83,6 +84,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => client::audit(&Api::from_env()?, out, args).await,
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),
+        Command::Hooks(HooksCommand::Explain(args)) => hooks::explain(args, out),
+        Command::Inbox(command) => hooks::inbox(command, out).await,
         Command::Drill(args) => {
             let params = client::params(args.site.as_deref(), &args.params)?;
             drill::drill(args, params, cli.json).await

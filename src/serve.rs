@@ -62,10 +62,12 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
         outbox: Arc::new(service.engine.outbox()),
+        inbox: Arc::new(service.engine.inbox()),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    let access = Access { tokens: config.tokens.clone(), hooks: config.hooks.clone() };
+    let access =
+        Access { tokens: config.tokens.clone(), hooks: config.hooks.clone(), chats: config.chats.clone() };
     let master = master(&config).await?;
     service.endpoints.open(service.store.clone(), master)?;
     let app = App::new(ports, access, service.endpoints.clone(), &http, metrics.clone()).map_err(mistakes)?;
@@ -88,12 +90,17 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         metrics,
     );
     let delivering = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
+    let inbox = service.engine.inbox();
+    let tending =
+        tokio::spawn(stop.clone().run_until_cancelled_owned(inbox.clone().tend(Arc::new(SystemClock))));
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
     let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
     let code = until_stopped(file, &app, &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
+    tending.await.context("the keeping of messages ended badly")?;
+    inbox.flush().await;
     if tokio::time::timeout(DRAIN_LIMIT, service.engine.drain()).await.is_err() {
         tracing::warn!("steps are still in flight; they are taken up at the next start");
     }
@@ -144,7 +151,7 @@ fn reload(file: &Path, app: &App) {
         Ok(config) => config,
         Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
     };
-    let access = Access { tokens: config.tokens, hooks: config.hooks };
+    let access = Access { tokens: config.tokens, hooks: config.hooks, chats: config.chats };
     let replaced = app.reload(access, config.endpoints);
     match replaced {
         Ok(()) => tracing::info!(

@@ -14,7 +14,7 @@ use crate::runtime::{SystemClock, SystemRandom};
 
 /// `kedge sign`.
 pub(crate) fn sign(args: &SignArgs) -> Result<ExitCode> {
-    let body = body(&args.body)?;
+    let body = read_body(&args.body)?;
     let (provider, scheme) = scheme(&args.scheme)?;
     let key = provider.signing_key(&secret(&args.secret_file)?)?;
     let id = args.id.clone().unwrap_or_else(|| format!("msg_{}", hex::encode(SystemRandom.id())));
@@ -28,7 +28,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<ExitCode> {
 
 /// `kedge verify`: exit code 0 when the signature is right, 1 when it is not.
 pub(crate) fn verify(args: &VerifyArgs) -> Result<ExitCode> {
-    let body = body(&args.body)?;
+    let body = read_body(&args.body)?;
     let (provider, scheme) = scheme(&args.scheme)?;
     let key = provider.key(&secret(&args.secret_file)?)?;
     let headers = headers(args, provider)?;
@@ -106,7 +106,8 @@ fn secret(file: &Path) -> Result<Secret> {
     Ok(Secret::new(text.trim()))
 }
 
-fn body(name: &str) -> Result<Vec<u8>> {
+/// A body from a file, or from standard input with `-`.
+pub(crate) fn read_body(name: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_BODY as u64 + 1;
     if name == "-" {

@@ -175,6 +175,7 @@ pub mod builder;
 pub mod context;
 pub mod event;
 pub mod executor;
+pub mod inbox;
 pub mod journal;
 mod locks;
 pub mod machine;

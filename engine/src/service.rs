@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 
+use crate::inbox::Received;
 use crate::store::{Health, ReadError};
 use crate::task::{Actor, EventView, Millis, StepView, TaskId, TaskState, TaskView};
 
@@ -21,6 +22,14 @@ pub trait Tasks: Send + Sync + 'static {
     /// Accepts a task: when it resolves to `Created`, the task is durable. Checked in this order: duplicates, parameters, plan,
     /// plan hash, room for new work.
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<Submitted, SubmitError>>;
+
+    /// The same for a message that came in: where it becomes a task, it is kept in the inbox by the same write. Nothing is kept of it
+    /// otherwise.
+    fn submit_received(
+        &self,
+        submission: Submission,
+        received: Received,
+    ) -> BoxFuture<'_, Result<Submitted, SubmitError>>;
 
     /// A task.
     fn task(&self, id: &TaskId) -> Result<Option<TaskView>, ReadError>;

@@ -120,10 +120,11 @@ async fn server(service: &Service) -> Server {
         store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
         outbox: Arc::new(service.engine.outbox()),
+        inbox: Arc::new(service.engine.inbox()),
         clock: service.base.clone(),
         random: service.base.clone(),
     };
-    let access = Access { tokens: Vec::new(), hooks: vec![hook] };
+    let access = Access { hooks: vec![hook], ..Access::default() };
     let app = App::new(ports, access, service.endpoints.clone(), &http, Metrics::default()).expect("an app");
     Server::bind(http, app).await.expect("a free port")
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
-use render::Style;
+pub(crate) use render::Style;
 
 /// How a command prints.
 #[derive(Clone, Copy)]
@@ -38,7 +38,16 @@ impl Out {
         out.flush().context("standard output is closed")
     }
 
-    fn value(self, value: &Value, lines: impl FnOnce(&Value, Style) -> Vec<String>) -> Result<()> {
+    /// A page of a list as a table of some fields.
+    pub(crate) fn table(self, page: &Value, list: &str, fields: &[&str]) -> Result<()> {
+        self.value(page, |page, _| {
+            let rows = page[list].as_array().into_iter().flatten();
+            let rows: Vec<Vec<String>> = rows.map(|row| cells(row, fields)).collect();
+            render::table(fields, &rows)
+        })
+    }
+
+    pub(crate) fn value(self, value: &Value, lines: impl FnOnce(&Value, Style) -> Vec<String>) -> Result<()> {
         if self.json {
             self.lines(&[serde_json::to_string_pretty(value)?])
         } else {
@@ -167,10 +176,6 @@ pub(crate) async fn resolve(api: &Api, out: Out, args: &ResolveArgs) -> Result<E
 /// `kedge sites`, `platforms`, `backups`.
 pub(crate) async fn records(api: &Api, out: Out, path: &str, fields: &[&str]) -> Result<ExitCode> {
     let page = api.get(&format!("/v1/{path}?limit=200")).await?;
-    out.value(&page, |page, _| {
-        let rows = page[path].as_array().into_iter().flatten();
-        let rows: Vec<Vec<String>> = rows.map(|record| cells(record, fields)).collect();
-        render::table(fields, &rows)
-    })?;
+    out.table(&page, path, fields)?;
     Ok(ExitCode::SUCCESS)
 }

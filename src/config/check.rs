@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::{PhpFpm, WebServerConfig};
 use kedge_webhooks::{
-    Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Rate, Rates, Secret, Token, TokenSpec,
+    Chat, ChatSpec, Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Rate, Rates, Secret, Token, TokenSpec,
 };
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -103,6 +103,7 @@ impl Check<'_> {
             platforms,
             tokens: self.tokens(file.tokens),
             hooks: self.hooks(file.hooks),
+            chats: self.chats(file.chat),
             endpoints: self.endpoints(file.endpoints),
             secrets: Vec::new(),
         }
@@ -283,6 +284,29 @@ impl Check<'_> {
             }
         }
         hooks
+    }
+
+    fn chats(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Chat> {
+        let mut chats = Vec::new();
+        for (line, raw) in self.list::<raw::Chat>("chat", parts) {
+            let part = format!("chat.{}", raw.name.as_ref().unwrap_or(&raw.platform));
+            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
+            let webhook: Vec<String> = raw.webhook_file.into_iter().collect();
+            let Some(webhook) = self.load(line, &part, &webhook, &[]) else { continue };
+            let spec = ChatSpec {
+                platform: raw.platform,
+                name: raw.name,
+                secrets,
+                base_url: raw.base_url,
+                webhook: webhook.into_iter().next(),
+                at_once: raw.at_once,
+                users: raw.users.into_iter().map(Into::into).collect(),
+            };
+            if let Some(chat) = self.built(line, &part, Chat::new(spec)) {
+                chats.push(chat);
+            }
+        }
+        chats
     }
 
     fn endpoints(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Endpoint> {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
-use kedge_webhooks::{Endpoint, Hook, Rates, Token};
+use kedge_webhooks::{Chat, Endpoint, Hook, Rates, Token};
 use kedge_workflows::ports::AppKind;
 
 use crate::upkeep::Ages;
@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) platforms: BTreeMap<String, Platform>,
     pub(crate) tokens: Vec<Token>,
     pub(crate) hooks: Vec<Hook>,
+    pub(crate) chats: Vec<Chat>,
     pub(crate) endpoints: Vec<Endpoint>,
     /// Loaded secrets, for the mask of logs.
     pub(crate) secrets: Vec<String>,

@@ -26,6 +26,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) hooks: Vec<Spanned<toml::Value>>,
     #[serde(default)]
+    pub(crate) chat: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
     pub(crate) endpoints: Vec<Spanned<toml::Value>>,
 }
 
@@ -185,6 +187,41 @@ impl From<HookSignature> for kedge_webhooks::CustomSpec {
     fn from(raw: HookSignature) -> Self {
         let HookSignature { header, encoding, prefix, id_header, event_header } = raw;
         Self { header, encoding, prefix, id_header, event_header }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Chat {
+    pub(crate) platform: String,
+    pub(crate) name: Option<String>,
+    #[serde(default)]
+    pub(crate) secret_files: Vec<String>,
+    #[serde(default)]
+    pub(crate) secret_envs: Vec<String>,
+    pub(crate) base_url: Option<String>,
+    /// The file with the URL of a channel's incoming webhook.
+    pub(crate) webhook_file: Option<String>,
+    pub(crate) at_once: Option<Vec<String>>,
+    #[serde(default)]
+    pub(crate) users: Vec<ChatUser>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChatUser {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+}
+
+impl From<ChatUser> for kedge_webhooks::ChatUserSpec {
+    fn from(raw: ChatUser) -> Self {
+        let ChatUser { id, name, scopes, sites } = raw;
+        Self { id, name, scopes, sites }
     }
 }
 

@@ -13,6 +13,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
 use ipnet::IpNet;
+use kedge_engine::inbox::Inbox;
 use kedge_engine::outbox::Outbox;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::Tasks;
@@ -25,6 +26,8 @@ use crate::api::Links;
 use crate::audit::{Audit, Entry};
 use crate::auth::{Token, authenticate};
 use crate::body::Body;
+use crate::chat::Chat;
+use crate::chat::follow::Desk;
 use crate::config::Mistake;
 use crate::deliver::{Patience, Sender};
 use crate::endpoint::{Endpoint, Endpoints};
@@ -58,6 +61,8 @@ pub struct Ports {
     pub outbox: Arc<dyn Outbox>,
     /// Where the face's own rows are kept: tokens, endpoints, the audit log.
     pub store: Arc<dyn Store>,
+    /// The messages that came in.
+    pub inbox: Arc<dyn Inbox>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance, for request ids.
@@ -71,6 +76,8 @@ pub struct Access {
     pub tokens: Vec<Token>,
     /// Hooks.
     pub hooks: Vec<Hook>,
+    /// Chats.
+    pub chats: Vec<Chat>,
 }
 
 /// The application. Clones are the same.
@@ -94,6 +101,10 @@ pub(crate) struct Inner {
     pub(crate) openapi: Bytes,
     token_limit: Option<Limiter>,
     hook_limit: Option<Limiter>,
+    /// What all chats share.
+    pub(crate) desk: Desk,
+    /// Where Mattermost's buttons post to.
+    pub(crate) chat_url: Option<String>,
     access: RwLock<Arc<Access>>,
 }
 
@@ -173,7 +184,13 @@ impl App {
         let audit = Audit::open(ports.store.clone()).map_err(unread)?;
         check(&access, &tokens.all(), &schemas, &endpoints)?;
         let limiter = |kind, rate: Option<_>| rate.map(|rate| Limiter::new(kind, rate, ports.clock.clone()));
+        let chat_url = config
+            .public_url
+            .as_ref()
+            .map(|base| format!("{}/v1/chat/mattermost", base.as_str().trim_end_matches('/')));
         let inner = Inner {
+            desk: Desk::new(&*ports.random),
+            chat_url,
             openapi: openapi::document(
                 &ports.tasks.workflows(),
                 config.public_url.as_ref().map(url::Url::as_str),
@@ -312,6 +329,11 @@ impl App {
         };
         match route {
             Route::Hook(name) => handlers::hooks::receive(cx, &name, body).await,
+            Route::Explain(name) => handlers::inbox::explain(cx, &name, body).await,
+            Route::Chat(platform) => handlers::chat::receive(cx, platform, body).await,
+            Route::Inbox => handlers::inbox::list(cx),
+            Route::Received(id) => handlers::inbox::show(cx, &id),
+            Route::ReplayReceived(id) => handlers::inbox::replay(cx, &id).await,
             Route::CreateTask => handlers::create::create(cx, body).await,
             Route::Tasks => handlers::tasks::list(cx),
             Route::Task(id) => handlers::tasks::show(cx, &id).await,
@@ -366,8 +388,10 @@ fn check(
     let mut mistakes = Vec::new();
     let tokens = access.tokens.iter().chain(own.iter().map(|own| &own.token));
     let tokens = tokens.map(|token| ("tokens", token.name()));
-    let names: Vec<(&str, &str)> =
-        tokens.chain(access.hooks.iter().map(|hook| ("hooks", hook.name()))).collect();
+    let names: Vec<(&str, &str)> = tokens
+        .chain(access.hooks.iter().map(|hook| ("hooks", hook.name())))
+        .chain(access.chats.iter().map(|chat| ("chat", chat.name())))
+        .collect();
     for (index, (kind, name)) in names.iter().enumerate() {
         if names[..index].contains(&(*kind, *name)) {
             mistakes.push(Mistake::new(*kind, format!("two of them are named {name:?}")));

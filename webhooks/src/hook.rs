@@ -3,7 +3,7 @@
 use std::fmt;
 
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config::{Mistake, Sites, check_name};
 use crate::filter::Condition;
@@ -81,6 +81,26 @@ pub enum Decision {
         /// The sender's own id.
         correlation_id: Option<String>,
     },
+}
+
+/// A condition that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    pub(crate) condition: String,
+    /// Why it does not hold, if it does not.
+    pub(crate) reason: Option<String>,
+}
+
+impl Checked {
+    pub(crate) fn json(&self) -> Value {
+        json!({ "condition": self.condition, "holds": self.reason.is_none(), "reason": self.reason })
+    }
+}
+
+/// A decision and how it came about: the conditions up to the first one that does not hold.
+pub(crate) struct Examined {
+    pub(crate) filter: Vec<Checked>,
+    pub(crate) decision: Result<Decision, Vec<Fault>>,
 }
 
 impl Hook {
@@ -168,17 +188,30 @@ impl Hook {
     /// # Errors
     /// What the body lacks, with pointers into it.
     pub fn decide(&self, verified: &Verified, body: &Value) -> Result<Decision, Vec<Fault>> {
+        self.examine(verified, body).decision
+    }
+
+    /// The same, and how it came to it.
+    pub(crate) fn examine(&self, verified: &Verified, body: &Value) -> Examined {
+        let provider = self.scheme.provider;
         let event = verified.event.as_deref();
-        if self.scheme.provider.is_ping(event) {
+        if provider.is_ping(event) {
             let reason = "a ping: the signature is right and the hook works".to_owned();
-            return Ok(Decision::Ignored(reason));
+            return Examined { filter: Vec::new(), decision: Ok(Decision::Ignored(reason)) };
         }
-        let facts = Facts { provider: self.scheme.provider, event, body };
+        let facts = Facts { provider, event, body };
+        let mut filter = Vec::new();
         for condition in &self.when {
-            if let Err(reason) = condition.check(&facts) {
-                return Ok(Decision::Ignored(reason));
+            let checked = condition.check(&facts);
+            filter.push(Checked { condition: condition.text().to_owned(), reason: checked.clone().err() });
+            if let Err(reason) = checked {
+                return Examined { filter, decision: Ok(Decision::Ignored(reason)) };
             }
         }
+        Examined { filter, decision: self.map(verified, body) }
+    }
+
+    fn map(&self, verified: &Verified, body: &Value) -> Result<Decision, Vec<Fault>> {
         let mut faults = Vec::new();
         let mut take = |mapping: &Mapping| {
             mapping.apply(body).unwrap_or_else(|more| {
@@ -261,8 +294,6 @@ pub(crate) fn verify_nothing(headers: &HeaderMap, body: &[u8], now_s: u64) -> Re
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn spec() -> HookSpec {

@@ -3,6 +3,8 @@
 use http::Method;
 use kedge_engine::task::TaskId;
 
+use crate::chat::Platform;
+
 /// Longest name in a path: workflows, hooks and steps have at most 64 characters, callbacks' ids fewer.
 const MAX_SEGMENT: usize = 80;
 
@@ -10,6 +12,11 @@ const MAX_SEGMENT: usize = 80;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Hook(String),
+    Explain(String),
+    Chat(Platform),
+    Inbox,
+    Received(String),
+    ReplayReceived(String),
     CreateTask,
     Tasks,
     Task(TaskId),
@@ -80,6 +87,11 @@ impl Route {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Hook(_) => "hook",
+            Self::Explain(_) => "explain",
+            Self::Chat(_) => "chat",
+            Self::Inbox => "inbox",
+            Self::Received(_) => "received",
+            Self::ReplayReceived(_) => "replay_received",
             Self::CreateTask => "create_task",
             Self::Tasks => "tasks",
             Self::Task(_) => "task",
@@ -244,6 +256,14 @@ fn endpoints(method: &Method, rest: &[&str]) -> Routed {
 fn others(method: &Method, rest: &[&str]) -> Routed {
     match *rest {
         ["hooks", hook] => post(method, Route::Hook(hook.to_owned())),
+        ["hooks", hook, "explain"] => post(method, Route::Explain(hook.to_owned())),
+        ["chat", word] => match Platform::find(word) {
+            Some(platform) => post(method, Route::Chat(platform)),
+            None => Routed::Nothing("there are chat/slack, chat/mattermost and chat/discord"),
+        },
+        ["inbox"] => get(method, Route::Inbox),
+        ["inbox", id] => get(method, Route::Received(id.to_owned())),
+        ["inbox", id, "replay"] => post(method, Route::ReplayReceived(id.to_owned())),
         ["workflows"] => get(method, Route::Workflows),
         ["workflows", name] => get(method, Route::Workflow(name.to_owned())),
         ["sites"] => get(method, Route::Records(Family::Sites)),
@@ -255,7 +275,7 @@ fn others(method: &Method, rest: &[&str]) -> Routed {
         ["deliveries", id, "replay"] => post(method, Route::Replay(id.to_owned())),
         ["audit"] => get(method, Route::Audit),
         _ => Routed::Nothing(
-            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, locks, endpoints, deliveries, tokens and audit",
+            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, locks, endpoints, deliveries, inbox, chat, tokens and audit",
         ),
     }
 }
@@ -272,6 +292,11 @@ mod tests {
         let name = || "x".to_owned();
         let table = [
             ("POST", "/v1/hooks/x", Route::Hook(name())),
+            ("POST", "/v1/hooks/x/explain", Route::Explain(name())),
+            ("POST", "/v1/chat/slack", Route::Chat(Platform::Slack)),
+            ("GET", "/v1/inbox", Route::Inbox),
+            ("GET", "/v1/inbox/x", Route::Received(name())),
+            ("POST", "/v1/inbox/x/replay", Route::ReplayReceived(name())),
             ("POST", "/v1/tasks", Route::CreateTask),
             ("GET", "/v1/tasks", Route::Tasks),
             ("GET", "/v1/tasks/ID", Route::Task(id())),
@@ -353,6 +378,7 @@ mod tests {
             "/v1//tasks",
             "/v1/hooks",
             "/v1/hooks/a/b",
+            "/v1/chat/irc",
             "/livez/x",
             "/v1/hooks/",
             "v1/hooks/x",

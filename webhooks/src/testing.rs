@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kedge_engine::inbox::{Inbox, Received};
 use kedge_engine::outbox::{Callback, CallbackStatus, CallbacksOf, Delivery, Outbox};
 use kedge_engine::plan::Class;
 use kedge_engine::ports::{Clock, Random};
@@ -78,6 +79,39 @@ pub(crate) fn sample_task(n: u64, site: &str) -> TaskView {
 pub(crate) struct FakeTasks {
     state: Mutex<FakeState>,
     version: watch::Sender<u64>,
+    pub(crate) inbox: Arc<FakeInbox>,
+}
+
+/// An inbox in memory.
+#[derive(Default)]
+pub(crate) struct FakeInbox(Mutex<BTreeMap<String, Received>>);
+
+impl FakeInbox {
+    /// All messages, newest first.
+    pub(crate) fn all(&self) -> Vec<Received> {
+        self.0.lock().unwrap().values().rev().cloned().collect()
+    }
+}
+
+impl Inbox for FakeInbox {
+    fn keep(&self, received: Received) -> bool {
+        self.0.lock().unwrap().insert(received.id.clone(), received);
+        true
+    }
+
+    fn received(&self, id: &str) -> Result<Option<Received>, ReadError> {
+        Ok(self.0.lock().unwrap().get(id).cloned())
+    }
+
+    fn list(&self, before: Option<&str>, limit: usize) -> Result<Vec<Received>, ReadError> {
+        let older =
+            self.all().into_iter().filter(|message| before.is_none_or(|before| message.id.as_str() < before));
+        Ok(older.take(limit).collect())
+    }
+
+    fn dropped(&self) -> u64 {
+        0
+    }
 }
 
 #[derive(Default)]
@@ -95,7 +129,7 @@ struct FakeState {
 
 impl FakeTasks {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), version: watch::Sender::new(0) })
+        Arc::new(Self { state: Mutex::default(), version: watch::Sender::new(0), inbox: Arc::default() })
     }
 
     pub(crate) fn add(&self, task: TaskView) {
@@ -246,6 +280,22 @@ impl Tasks for FakeTasks {
         };
         self.add(done.clone());
         std::future::ready(Ok(Submitted::Created(done))).boxed()
+    }
+
+    fn submit_received(
+        &self,
+        submission: Submission,
+        received: Received,
+    ) -> BoxFuture<'_, Result<Submitted, SubmitError>> {
+        let done = self.submit(submission);
+        async move {
+            let done = done.await;
+            if let Ok(Submitted::Created(view)) = &done {
+                self.inbox.keep(Received { task: Some(view.id.clone()), ..received });
+            }
+            done
+        }
+        .boxed()
     }
 
     fn task(&self, id: &TaskId) -> Result<Option<TaskView>, ReadError> {

@@ -9,6 +9,7 @@ mod estimate;
 mod flight;
 mod fsck;
 mod history;
+mod inbox;
 mod landing;
 mod live;
 mod outbox;
@@ -35,6 +36,7 @@ use crate::task::{Millis, TaskId};
 use crate::workflow::{Facts, Workflow};
 
 pub use fsck::{FsckReport, fsck};
+pub use inbox::{Room, StoreInbox};
 pub use outbox::StoreOutbox;
 pub(crate) use outbox::body_blob;
 pub use recover::Recovery;
@@ -106,6 +108,7 @@ impl<P: ?Sized> Clone for Engine<P> {
 struct Inner<P: ?Sized> {
     journal: Journal,
     outbox: StoreOutbox,
+    inbox: StoreInbox,
     clock: Arc<dyn Clock>,
     spawner: Arc<dyn Spawner>,
     random: Arc<dyn Random>,
@@ -155,9 +158,11 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
             assert!(workflows.insert(name, workflow).is_none(), "two workflows are named {name:?}");
         }
         let outbox = StoreOutbox::new(parts.store.clone());
+        let inbox = StoreInbox::new(parts.store.clone());
         Self(Arc::new(Inner {
             journal: Journal::new(parts.store),
             outbox,
+            inbox,
             clock: parts.clock,
             spawner: parts.spawner,
             random: parts.random,
@@ -178,6 +183,12 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
     #[must_use]
     pub fn outbox(&self) -> StoreOutbox {
         self.0.outbox.clone()
+    }
+
+    /// The messages that came in. Somebody has to poll [`StoreInbox::tend`].
+    #[must_use]
+    pub fn inbox(&self) -> StoreInbox {
+        self.0.inbox.clone()
     }
 
     /// Packs the events of tasks that were accepted before `before` and have ended, at most `limit` of them: how many. A task that cannot

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::submit::Origin;
 use super::{Engine, Inner};
+use crate::inbox::Received;
 use crate::journal::keys;
 use crate::machine::Machine;
 use crate::service::{
@@ -38,7 +39,15 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
     }
 
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<Submitted, SubmitError>> {
-        self.0.accept(submission, Origin::Fresh).boxed()
+        self.0.accept(submission, Origin::Fresh, None).boxed()
+    }
+
+    fn submit_received(
+        &self,
+        submission: Submission,
+        received: Received,
+    ) -> BoxFuture<'_, Result<Submitted, SubmitError>> {
+        self.0.accept(submission, Origin::Fresh, Some(received)).boxed()
     }
 
     fn task(&self, id: &TaskId) -> Result<Option<TaskView>, ReadError> {

@@ -7,10 +7,12 @@ use sha2::{Digest, Sha256};
 
 use super::driver::Driver;
 use super::flight::Survivors;
+use super::inbox::attach;
 use super::live::Live;
 use super::recover::replay;
 use super::{Inner, Shared};
 use crate::event::{Accepted, Event, Outcome};
+use crate::inbox::Received;
 use crate::journal::{AppendError, Head, JournalError, keys, record};
 use crate::machine::Machine;
 use crate::plan::Plan;
@@ -66,6 +68,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         self: &Arc<Self>,
         submission: Submission,
         origin: Origin<'_>,
+        received: Option<Received>,
     ) -> Result<Submitted, SubmitError> {
         let mut stamps = match self.stamps(&submission.dedupe)? {
             Ok(stamps) => stamps,
@@ -98,7 +101,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             plan,
             plan_hash,
         };
-        match self.store_task(accepted, stamps).await {
+        match self.store_task(accepted, stamps, received).await {
             Ok(driver) => {
                 let view = driver.live.machine().view(self.clock.now());
                 self.start(driver);
@@ -215,6 +218,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         self: &Arc<Self>,
         accepted: Accepted,
         stamps: Vec<Stamp>,
+        received: Option<Received>,
     ) -> Result<Driver<P>, AppendError> {
         let now = self.clock.now();
         let task = accepted.task.clone();
@@ -240,7 +244,11 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             };
             batch.put(stamp.row, used);
         }
+        let kept = attach(&mut batch, received, &task);
         self.journal.store().commit(batch).await?;
+        if let Some((kind, bytes)) = kept {
+            self.inbox.noted(kind, bytes);
+        }
         let (live, mailbox, pokes) = Live::new(Arc::new(machine));
         let survivors = Survivors::default();
         Ok(Driver::new(self.clone(), live, (head, hash, state), survivors, mailbox, pokes))

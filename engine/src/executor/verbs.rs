@@ -74,7 +74,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                     dedupe: Vec::new(),
                     if_plan: None,
                 };
-                Ok(view_of(self.accept(submission, Origin::Fresh).await?))
+                Ok(view_of(self.accept(submission, Origin::Fresh, None).await?))
             }
             Some(Outcome::Succeeded) => Err(VerbError::Conflict("the task has succeeded".to_owned())),
             None => {
@@ -122,7 +122,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             dedupe: Vec::new(),
             if_plan: None,
         };
-        match self.accept(submission, Origin::Undo(&machine)).await {
+        match self.accept(submission, Origin::Undo(&machine), None).await {
             Ok(submitted) => Ok(view_of(submitted)),
             Err(SubmitError::Refused(why)) => Err(VerbError::Conflict(why)),
             Err(error) => Err(error.into()),

@@ -1,5 +1,6 @@
 //! Keys of the journal: one tree, a letter for each family, big-endian numbers. Bytes only: it reads and writes nothing.
 
+use crate::inbox::Kept;
 use crate::store::BlobId;
 use crate::task::{Millis, TaskId};
 
@@ -158,4 +159,27 @@ pub fn deliveries(callback: &str) -> Vec<u8> {
 #[must_use]
 pub fn delivery(callback: &str, attempt: u32) -> Vec<u8> {
     join(&[&deliveries(callback), &attempt.to_be_bytes()])
+}
+
+/// Messages of a kind: `i/<letter>/<id>`.
+#[must_use]
+pub fn inbox(kind: Kept) -> Vec<u8> {
+    let letter: &[u8] = match kind {
+        Kept::Accepted => b"a/",
+        Kept::Refused => b"f/",
+        Kept::Rejected => b"j/",
+    };
+    join(&[b"i/", letter])
+}
+
+/// One message.
+#[must_use]
+pub fn inbox_message(kind: Kept, id: &str) -> Vec<u8> {
+    join(&[&inbox(kind), id.as_bytes()])
+}
+
+/// A part of a message that does not fit into its row: `j/<id>\0<number>`.
+#[must_use]
+pub fn inbox_part(id: &str, number: usize) -> Vec<u8> {
+    join(&[b"j/", id.as_bytes(), b"\0", &(number as u64).to_be_bytes()])
 }

@@ -25,6 +25,7 @@ mod claims;
 mod doubt;
 mod golden;
 mod guarantees;
+mod inbox;
 mod locking;
 mod proof;
 mod recovery;

@@ -1,12 +1,14 @@
 //! What every route answers, a module for each group. They ask the engine and shape its answers; they decide nothing about tasks.
 
 pub(crate) mod audit;
+pub(crate) mod chat;
 pub(crate) mod create;
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod hooks;
+pub(crate) mod inbox;
 pub(crate) mod resources;
 pub(crate) mod submit;
 pub(crate) mod tasks;

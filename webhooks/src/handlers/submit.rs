@@ -2,6 +2,7 @@
 //! turns the engine's refusals into problem documents.
 
 use http::StatusCode;
+use kedge_engine::inbox::Received;
 use kedge_engine::service::{Submission, SubmitError, Submitted};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -24,8 +25,18 @@ pub(crate) async fn submit(
 
 /// Demands that every site named in the parameters is among these.
 pub(crate) fn check_sites(sites: &Sites, params: &Value) -> Result<(), Problem> {
-    if sites.is_all() {
+    let wrong = outside(sites, params);
+    if wrong.is_empty() {
         return Ok(());
+    }
+    let detail = "this token or hook is bound to certain sites, and the task is about others";
+    Err(Problem::new(StatusCode::FORBIDDEN, "site-not-allowed", "Not for this site", detail).faults(wrong))
+}
+
+/// The sites named in the parameters that are not among these.
+pub(crate) fn outside(sites: &Sites, params: &Value) -> Vec<Fault> {
+    if sites.is_all() {
+        return Vec::new();
     }
     let named = |name: &str| params.get(name).and_then(Value::as_str);
     let mut wrong = Vec::new();
@@ -40,11 +51,7 @@ pub(crate) fn check_sites(sites: &Sites, params: &Value) -> Result<(), Problem> 
             wrong.push(Fault::new(format!("/params/aliases/{index}"), "is not among the sites allowed here"));
         }
     }
-    if wrong.is_empty() {
-        return Ok(());
-    }
-    let detail = "this token or hook is bound to certain sites, and the task is about others";
-    Err(Problem::new(StatusCode::FORBIDDEN, "site-not-allowed", "Not for this site", detail).faults(wrong))
+    wrong
 }
 
 /// SHA-256 in hex of several parts, each with its length, so that no two lists of parts look the same.
@@ -55,6 +62,16 @@ pub(crate) fn fingerprint(parts: &[&[u8]]) -> String {
         digest.update(part);
     }
     hex::encode(digest.finalize())
+}
+
+/// The same for a message that came in: it is kept with its task.
+pub(crate) async fn submit_received(
+    app: &Inner,
+    submission: Submission,
+    received: Received,
+) -> Result<Result<Submitted, SubmitError>, Problem> {
+    to_its_end(&app.ports.tasks, |tasks| async move { tasks.submit_received(submission, received).await })
+        .await
 }
 
 /// A refusal as a problem document. `locate` puts a parameter's pointer where the caller wrote it.

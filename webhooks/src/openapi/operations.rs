@@ -203,6 +203,34 @@ pub(super) const OPERATIONS: &[Operation] = &[
             (200, "Ignored, or there already", &[Part(JSON, "HookAnswer")], &[]),
         ])
         .refuses(&[400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503]),
+    Operation::post(
+        "/v1/hooks/{hook}/explain",
+        "explain",
+        "hooks",
+        "What a message would do; nothing is done",
+    )
+    .taking("Message")
+    .gives(&[(200, "Step by step: signature, filters, parameters, plan", &[Part(JSON, "Explained")], &[])])
+    .refuses(&[400, 403, 408, 413, 415, 422]),
+    Operation::post("/v1/chat/{platform}", "chat", "hooks", "A command or a button of a chat")
+        .by(Auth::Signature)
+        .gives(&[(200, "A message in the platform's own form", &[Part(JSON, "ChatAnswer")], &[])])
+        .refuses(&[400, 401, 408, 413, 415, 422]),
+    Operation::get("/v1/inbox", "inbox", "hooks", "Messages that came to the hooks, newest first")
+        .with(&["hook", "message_status", "limit", "cursor"])
+        .gives(&[(200, "A page of messages", &[Part(JSON, "InboxPage")], &["Link"])]),
+    Operation::get("/v1/inbox/{message}", "received", "hooks", "A message and what became of it").gives(&[(
+        200,
+        "The message, without secrets",
+        &[Part(JSON, "Received")],
+        &[],
+    )]),
+    Operation::post("/v1/inbox/{message}/replay", "replay_received", "hooks", "Try a message again")
+        .gives(&[
+            (202, "The task that it starts", TASK, &["Location", "ETag", "Retry-After"]),
+            (200, "Ignored, or there already", &[Part(JSON, "HookAnswer")], &[]),
+        ])
+        .refuses(&[403, 409, 422, 503]),
     Operation::get("/v1/workflows", "workflows", "resources", "What can be asked for").gives(&[(
         200,
         "The workflows",
@@ -404,6 +432,10 @@ pub(super) fn parameters() -> Value {
         "path.id": path("id", "A task's id", super::types::task_id()),
         "path.step": path("step", "A step's name", word()),
         "path.hook": path("hook", "A hook's name", word()),
+        "path.platform": path("platform", "A chat platform", json!({ "type": "string", "enum": ["slack", "mattermost", "discord"] })),
+        "path.message": path("message", "A message's id", json!({ "type": "string", "pattern": "^in_[0-9a-f]{32}$" })),
+        "hook": query("hook", "To this hook", json!({ "type": "string" })),
+        "message_status": query("status", "With this end", json!({ "type": "string", "enum": ["accepted", "duplicate", "ignored", "invalid", "refused", "rejected"] })),
         "path.endpoint": path("endpoint", "An endpoint's name", word()),
         "path.token": path("token", "A token's name", word()),
         "path.workflow": path("workflow", "A workflow's name", word()),

@@ -23,6 +23,7 @@ fn filled(path: &str) -> String {
     let value = |segment: &str| match segment {
         "{id}" => "task_0193f1c20000700080000000000000aa".to_owned(),
         "{delivery}" => format!("msg_{}", "0".repeat(32)),
+        "{platform}" => "slack".to_owned(),
         segment if segment.starts_with('{') => "x".to_owned(),
         segment => segment.to_owned(),
     };

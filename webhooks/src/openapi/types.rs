@@ -314,6 +314,20 @@ fn others() -> Value {
         })),
         "AuditPage": page("records", &of("AuditRecord")),
         "Status": object(json!({ "status": text() })),
+        "Message": { "type": "object", "additionalProperties": false, "properties": {
+            "body": { "type": "string", "description": "The message's body as it is." },
+            "payload": { "description": "Or its value.", "type": ["object", "array"] },
+            "headers": { "type": "object", "additionalProperties": { "type": "string" } },
+        } },
+        "Explained": { "type": "object", "additionalProperties": true, "required": ["hook", "provider", "signature", "decision"], "properties": {
+            "hook": text(), "provider": text(), "decision": { "type": "string", "enum": ["task", "ignored", "invalid", "refused"] },
+        } },
+        "ChatAnswer": { "type": "object", "additionalProperties": true },
+        "Received": { "type": "object", "additionalProperties": true, "required": ["id", "at", "hook", "status"], "properties": {
+            "id": text(), "at": time(), "hook": text(), "task_id": or_null(task_id()), "reason": or_null(text()),
+            "status": { "type": "string", "enum": ["accepted", "duplicate", "ignored", "invalid", "refused", "rejected"] },
+        } },
+        "InboxPage": page("inbox", &of("Received")),
         // Chats and greetings have answers of the provider's own form.
         "HookAnswer": { "type": "object", "additionalProperties": true, "properties": {
             "status": { "type": "string", "enum": ["ignored", "duplicate"] }, "reason": text(), "task_id": task_id(), "task": of("TaskLine"),

@@ -15,7 +15,7 @@ use crate::signature::{Key, KeyError, Refused};
 
 pub use facts::Facts;
 pub(crate) use facts::short;
-pub(crate) use payload::{Payload, is_form, is_json};
+pub(crate) use payload::{is_form, is_json};
 pub(crate) use verify::is_unsigned_ping;
 
 /// A sender's scheme.

@@ -92,6 +92,26 @@ impl Scheme {
         }
     }
 
+    /// What the headers claim, whoever sent them: for people who try a body out without its signature.
+    pub(crate) fn claimed(&self, headers: &HeaderMap) -> Verified {
+        match self.provider {
+            Provider::Standard => unsigned_id(headers, &[WEBHOOK_ID], None, 0),
+            Provider::Github => unsigned_id(headers, &[GITHUB_DELIVERY], Some(GITHUB_EVENT), 0),
+            Provider::Gitlab => unsigned_id(headers, &[IDEMPOTENCY_KEY], Some(GITLAB_EVENT), 0),
+            Provider::Gitea => unsigned_id(headers, &[GITEA.1], Some(GITEA.2), 0),
+            Provider::Forgejo => unsigned_id(headers, &[FORGEJO.1], Some(FORGEJO.2), 0),
+            Provider::Bitbucket => {
+                unsigned_id(headers, &[BITBUCKET_CLOUD_ID, BITBUCKET_SERVER_ID], Some(BITBUCKET_EVENT), 0)
+            }
+            Provider::Slack | Provider::Mattermost | Provider::Discord => in_body(0),
+            Provider::HmacSha256 => {
+                let text = |name: &Option<HeaderName>| word(single(headers, name.as_ref()?));
+                let (delivery, event) = (text(&self.custom.id), text(&self.custom.event));
+                Verified { delivery, event, id_is_signed: false, key: 0 }
+            }
+        }
+    }
+
     /// The headers that a sender of this kind would add to a body.
     #[must_use]
     pub fn sign(&self, keys: &[Key], id: &str, now_s: u64, body: &[u8]) -> Vec<(HeaderName, String)> {

@@ -4,10 +4,12 @@ mod access;
 mod api;
 mod bad_input;
 mod bounds;
+mod chat;
 mod deliveries;
 mod endpoints;
 mod fuzz;
 mod hooks;
+mod inbox;
 mod logs;
 mod receivers;
 mod streams;
@@ -61,6 +63,7 @@ async fn start_with(config: HttpConfig) -> Harness {
         store: Arc::new(MemoryStore::new()),
         tasks: tasks.clone(),
         outbox: outbox.clone(),
+        inbox: tasks.inbox.clone(),
         clock: clock.clone(),
         random: Arc::new(FakeRandom::default()),
     };
@@ -123,6 +126,7 @@ fn access() -> Access {
             token("admin", ADMIN, &["task:*:*", "admin"], &["*"]),
         ],
         hooks: vec![Hook::new(hook).unwrap(), Hook::new(push).unwrap()],
+        chats: Vec::new(),
     }
 }
 
