@@ -2,6 +2,8 @@
 //! or created by it.
 
 mod check;
+#[cfg(test)]
+mod docs;
 mod raw;
 mod secrets;
 

@@ -6,6 +6,7 @@ mod bad_input;
 mod bounds;
 mod chat;
 mod deliveries;
+mod docs;
 mod endpoints;
 mod fuzz;
 mod hooks;
