@@ -354,6 +354,10 @@ mod tests {
                 "{allow} for {method} {path}"
             );
         }
+    }
+
+    #[test]
+    fn other_methods_are_named() {
         assert_eq!(route(&Method::PUT, "/v1/tasks"), Routed::OtherMethod("GET, HEAD, POST"));
         assert_eq!(
             route(&Method::GET, "/v1/hooks/x"),

@@ -275,10 +275,12 @@ impl Tasks for FakeTasks {
                 let entry = (key.fingerprint.clone(), view.id.clone());
                 state.dedupe.insert((key.scope.clone(), key.key.clone()), entry);
             }
+            // In one go: whoever sees the submission sees its task.
+            state.events.insert(view.id.clone(), vec![event(1, "task_accepted", view.state)]);
+            state.tasks.insert(view.id.clone(), view.clone());
             state.submissions.push(submission);
             view
         };
-        self.add(done.clone());
         std::future::ready(Ok(Submitted::Created(done))).boxed()
     }
 
