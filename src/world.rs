@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use kedge_drivers::app::{Plain, PlainConfig, WordPress};
+use kedge_drivers::app::{Drupal, Plain, PlainConfig, WordPress};
 use kedge_drivers::backups::LocalBackups;
 use kedge_drivers::files::HostFiles;
 use kedge_drivers::host::{Custody, DockerHost, Host, LocalHost, SshHost, SshOptions};
@@ -141,7 +141,10 @@ impl World for LiveWorld {
                 let config = self.plain.get(platform).cloned().unwrap_or_default();
                 Ok(Arc::new(Plain::new(config, host, files, secrets, scope.clone(), &server.user)?))
             }
-            AppKind::Drupal => Err(PortError::Refused("there is no driver for Drupal yet".to_owned())),
+            AppKind::Drupal => {
+                let drush = self.config.platforms.get(platform).and_then(|platform| platform.drush.clone());
+                Ok(Arc::new(Drupal::new(host, files, secrets, scope.clone(), &server.user, drush)))
+            }
         }
     }
 

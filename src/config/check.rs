@@ -8,6 +8,7 @@ use kedge_drivers::web::{PhpFpm, WebServerConfig};
 use kedge_webhooks::{
     Chat, ChatSpec, Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Rate, Rates, Secret, Token, TokenSpec,
 };
+use kedge_workflows::ports::AppKind;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
@@ -224,8 +225,15 @@ impl Check<'_> {
                 );
             }
             let root = raw.root.trim_end_matches('/').to_owned();
-            platforms
-                .insert(name, Platform { web_server: raw.web_server, root, app: raw.app, plain: raw.plain });
+            if let Some(drush) = &raw.drush {
+                if raw.app != AppKind::Drupal {
+                    self.problem(line, &part, "drush is for platforms of Drupal (app = \"drupal\")");
+                } else if !drush.starts_with('/') {
+                    self.problem(line, &part, format!("drush = {drush:?} has to be an absolute path"));
+                }
+            }
+            let raw::Platform { web_server, app, drush, plain, .. } = raw;
+            platforms.insert(name, Platform { web_server, root, app, drush, plain });
         }
         platforms
     }

@@ -64,6 +64,7 @@ pub(crate) struct Platform {
     pub(crate) web_server: String,
     pub(crate) root: String,
     pub(crate) app: AppKind,
+    pub(crate) drush: Option<String>,
     pub(crate) plain: Option<kedge_drivers::app::PlainConfig>,
 }
 

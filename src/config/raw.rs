@@ -128,6 +128,8 @@ pub(crate) struct Platform {
     pub(crate) web_server: String,
     pub(crate) root: String,
     pub(crate) app: kedge_workflows::ports::AppKind,
+    /// For `drupal`: the drush to use where the platform has none of its own.
+    pub(crate) drush: Option<String>,
     /// For `plain` applications.
     pub(crate) plain: Option<kedge_drivers::app::PlainConfig>,
 }

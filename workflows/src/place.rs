@@ -163,6 +163,7 @@ pub(crate) fn app_site(
     let (name, user) = store.known(cx)?;
     Ok(AppSite {
         name: place.site.clone(),
+        aliases: place.aliases.clone(),
         platform_root: place.root.clone(),
         live_dir: place.dir.clone(),
         dir: dir.to_owned(),

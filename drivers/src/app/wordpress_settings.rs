@@ -106,6 +106,7 @@ pub(super) mod tests {
     pub(in crate::app) fn site(schema: &str) -> AppSite {
         AppSite {
             name: SiteName::parse("shop.example.test").unwrap(),
+            aliases: Vec::new(),
             platform_root: "/srv/platforms/wordpress-6.1".into(),
             live_dir: "/srv/platforms/wordpress-6.1/sites/shop.example.test".into(),
             dir: "/srv/platforms/wordpress-6.1/sites/.kedge-stage-t".into(),

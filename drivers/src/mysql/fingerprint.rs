@@ -91,7 +91,7 @@ enum Rows {
 
 fn rows_that_count(table: &str, columns: &Columns, volatile: &[VolatileRows]) -> PortResult<Rows> {
     let mut conditions = Vec::new();
-    for rule in volatile.iter().filter(|rule| table.ends_with(&rule.table_suffix)) {
+    for rule in volatile.iter().filter(|rule| rule.is_of(table)) {
         if rule.like.is_empty() {
             return Ok(Rows::None);
         }
@@ -108,7 +108,7 @@ fn rows_that_count(table: &str, columns: &Columns, volatile: &[VolatileRows]) ->
 
 /// Tables whose auto increment does not count: those with a volatile rule.
 fn without_counter(objects: &[Object], request: &DatabaseFingerprint) -> BTreeSet<String> {
-    let volatile = |name: &str| request.volatile.iter().any(|rule| name.ends_with(&rule.table_suffix));
+    let volatile = |name: &str| request.volatile.iter().any(|rule| rule.is_of(name));
     objects.iter().filter(|object| volatile(&object.name)).map(|object| object.name.clone()).collect()
 }
 

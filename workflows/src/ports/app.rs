@@ -62,6 +62,9 @@ pub enum AppKind {
 pub struct AppSite {
     /// Host name: the site's URL is `http://<name>`.
     pub name: SiteName,
+    /// Other host names that it answers to.
+    #[serde(default)]
+    pub aliases: Vec<SiteName>,
     /// The platform's root.
     pub platform_root: String,
     /// The site's directory as it will be when live; what the settings name.

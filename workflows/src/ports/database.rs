@@ -184,10 +184,22 @@ pub struct DatabaseFingerprint {
 /// Rows left out of a fingerprint, because a mere visit changes them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolatileRows {
-    /// End of the table's name (applications prefix their tables): `options` matches `wp_options`.
+    /// End of the table's name (applications prefix their tables): `options` matches `wp_options`. With a `*` at its own end it is the
+    /// beginning: `cache*` matches `cache_menu`.
     pub table_suffix: String,
     /// A column of that table.
     pub column: String,
     /// SQL LIKE patterns (backslash escapes) of values to leave out. Empty: the whole table is left out.
     pub like: Vec<String>,
+}
+
+impl VolatileRows {
+    /// Whether the rule is about this table.
+    #[must_use]
+    pub fn is_of(&self, table: &str) -> bool {
+        match self.table_suffix.strip_suffix('*') {
+            Some(start) => table.starts_with(start),
+            None => table.ends_with(&self.table_suffix),
+        }
+    }
 }

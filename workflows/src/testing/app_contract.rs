@@ -78,6 +78,7 @@ impl Side {
             dir: format!("{root}/sites/.kedge-stage-{label}"),
             platform_root: root.to_owned(),
             name,
+            aliases: Vec::new(),
             database: AppDatabase {
                 server: "db1".to_owned(),
                 address: database.address_for_sites(),

@@ -1,8 +1,21 @@
 //! The applications on a real host, in a container: with `KEDGE_DOCKER_TESTS=1`.
 
+mod drupal;
+mod drupal_replayed;
 mod plain;
 mod real;
 mod wordpress;
+
+#[tokio::test]
+async fn real_drupals() {
+    let Some(bench) = real::Bench::open().await else { return };
+    for drupal in drupal::DrupalBench::open(&bench).await {
+        drupal::a_platform_without_drush_is_refused(&drupal).await;
+        drupal::foreign_lines_of_a_platform_stay(&drupal).await;
+        kedge_workflows::testing::app_contract(&drupal).await;
+    }
+    bench.close().await;
+}
 
 #[tokio::test]
 async fn real_applications() {

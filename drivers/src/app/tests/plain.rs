@@ -77,6 +77,7 @@ fn staged(root: &str) -> AppSite {
     let schema = DatabaseName::parse("plain").unwrap();
     AppSite {
         name: SiteName::parse("plain.example.test").unwrap(),
+        aliases: Vec::new(),
         platform_root: root.into(),
         live_dir: format!("{root}/sites/plain.example.test"),
         dir: format!("{root}/sites/.stage"),

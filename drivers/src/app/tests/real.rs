@@ -43,6 +43,13 @@ impl Bench {
         self.started.1.shutdown().await.expect("removed");
     }
 
+    /// Copies a directory of this machine into one of the test host.
+    pub(super) fn copy_in(&self, from: &std::path::Path, into: &str) {
+        let into = format!("{}:{into}", self.started.0.container_name());
+        let copied = std::process::Command::new("docker").arg("cp").arg("-q").arg(from).arg(into).status();
+        assert!(copied.is_ok_and(|status| status.success()), "docker cp {} failed", from.display());
+    }
+
     pub(super) fn scope(&self) -> Scope {
         let attempt = self.attempts.fetch_add(1, Ordering::SeqCst);
         Scope { task: format!("app-tests-{attempt}"), step: "step".into() }

@@ -31,6 +31,7 @@ impl Site {
             dir: dir.clone(),
             platform_root: root.to_owned(),
             name,
+            aliases: Vec::new(),
             database: AppDatabase {
                 server: "db1".into(),
                 address: database.address_for_sites(),

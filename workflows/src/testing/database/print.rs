@@ -14,7 +14,7 @@ pub(super) fn fingerprint(server: &Server, request: &DatabaseFingerprint) -> Fin
             for (name, table) in &schema.tables {
                 entries.push((format!("base table:{name}"), table.columns.join(" ")));
                 let rules: Vec<&VolatileRows> =
-                    request.volatile.iter().filter(|rule| name.ends_with(&rule.table_suffix)).collect();
+                    request.volatile.iter().filter(|rule| rule.is_of(name)).collect();
                 if rules.iter().any(|rule| rule.like.is_empty()) {
                     continue;
                 }
