@@ -181,13 +181,14 @@ impl Preflight {
                 }
             }
         }
-        let free = files.free(&place.root).await?;
-        demand_room(&format!("the file system of {}", place.root), free.bytes, found.file_bytes)?;
+        // Where the stage will be: sites are often on a file system of their own below the platform.
+        let sites = place.sites_dir();
+        let free = files.free(&sites).await?;
+        demand_room(&format!("the file system of {sites}"), free.bytes, found.file_bytes)?;
         if let Some(inodes) = free.inodes.filter(|inodes| *inodes < with_margin(found.file_entries)) {
             let needed = with_margin(found.file_entries);
             return Err(StepError::fatal(format!(
-                "the file system of {} has {inodes} inodes free, {needed} are needed",
-                place.root
+                "the file system of {sites} has {inodes} inodes free, {needed} are needed"
             )));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
