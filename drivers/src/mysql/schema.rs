@@ -264,9 +264,17 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
                  WHERE ROUTINE_SCHEMA = {schema} AND ROUTINE_TYPE = 'FUNCTION') AS made"
             ),
         ),
+        Select::new(
+            ["t.TABLE_NAME"],
+            format!(
+                "FROM information_schema.TABLES t LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
+                 WHERE t.TABLE_SCHEMA = {schema} AND t.TABLE_NAME <> '{MARK_TABLE}' AND t.TABLE_TYPE NOT LIKE '%VIEW' \
+                 AND COALESCE(e.TRANSACTIONS, 'NO') <> 'YES' ORDER BY t.TABLE_NAME"
+            ),
+        ),
     ];
     let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
-    let [defaults, sizes, collations, triggers] = answers.as_slice() else {
+    let [defaults, sizes, collations, triggers, other_engines] = answers.as_slice() else {
         return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
     };
     let Some(defaults) = defaults.first() else {
@@ -280,6 +288,7 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         tables: number(sizes, 1)?,
         collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
         triggers: number(triggers.first().unwrap_or(&none), 0)?,
+        not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),
     })
 }
 

@@ -37,7 +37,8 @@ pub trait Database: Send + Sync {
         password: &SecretRef,
         mark: &Mark,
     ) -> PortResult<()>;
-    /// Drops the user on every host where it is ours. Absent: fine.
+    /// Drops the user on every host where it is ours. Absent: fine. Where somebody has given it rights on another schema, it stays with
+    /// those, and loses what it had of us.
     async fn drop_user(&self, user: &DatabaseName, password: &SecretRef, mark: &Mark) -> PortResult<()>;
 
     /// Where a site's code finds this server, for its settings file.
@@ -148,6 +149,8 @@ pub struct SchemaFacts {
     pub collations: Vec<String>,
     /// Triggers and functions.
     pub triggers: u64,
+    /// Tables of engines without transactions: a dump of a live site has them as they are when it comes to them, not as of its snapshot.
+    pub not_in_the_snapshot: Vec<String>,
 }
 
 /// What an import did.

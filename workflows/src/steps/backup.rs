@@ -57,7 +57,7 @@ impl Step for WriteBackup {
             "database": {
                 "server": self.store.server, "schema": schema, "user": user, "flavour": facts.flavour,
                 "version": facts.version, "charset": schema_facts.charset.charset,
-                "collation": schema_facts.charset.collation,
+                "collation": schema_facts.charset.collation, "not_in_the_snapshot": schema_facts.not_in_the_snapshot,
             },
             "created_at": cx.now,
         });

@@ -286,6 +286,7 @@ impl Database for FakeDatabase {
                 tables,
                 collations: if tables == 0 { Vec::new() } else { vec![COLLATION.to_owned()] },
                 triggers: schema.triggers,
+                not_in_the_snapshot: Vec::new(),
             })
         })
     }
