@@ -24,7 +24,18 @@ pub(crate) struct Disable;
 /// The workflow that opens it again.
 pub(crate) struct Enable;
 
-/// Parameters of `disable` and `enable`.
+/// Parameters of `disable`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct DisableParams {
+    /// The site.
+    site: SiteName,
+    /// Close it although it is broken or pieces of it are missing; without a backup, since it may be impossible.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Parameters of `enable`.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Params {
@@ -42,7 +53,7 @@ impl Workflow for Disable {
     }
 
     fn schema(&self) -> Value {
-        schema::<Params>()
+        schema::<DisableParams>()
     }
 
     fn example(&self) -> Value {
@@ -50,9 +61,13 @@ impl Workflow for Disable {
     }
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-        let params: Params = parse(params)?;
+        let params: DisableParams = parse(params)?;
         let (record, place) = site_in(cx.facts, &params.site, SiteState::Enabled)?;
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
+        if params.force {
+            close_anyhow(&mut plan, record, place);
+            return Ok(plan.build()?);
+        }
         let (found, saved) = begin(&mut plan, &record, &place);
         let request = backup::Request {
             description: "Generated before being disabled".to_owned(),
@@ -105,6 +120,21 @@ impl Workflow for Enable {
         plan.step("go_live", GoLive { to: place, bypass }, &[&committed]);
         Ok(plan.build()?)
     }
+}
+
+/// Closes a site of which nothing but its web server is asked for.
+fn close_anyhow(plan: &mut PlanBuilder, record: SiteRecord, place: Place) {
+    plan.lock(format!("site {}", place.site), false);
+    let proof = FingerprintSite {
+        places: vec![place.clone()],
+        passing: Vec::new(),
+        stores: Vec::new(),
+        platforms: Vec::new(),
+    };
+    plan.fingerprint(&proof, proof.resources());
+    let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[]);
+    let disabled = plan.step("disable", DisableStep { place, saved: saved.clone() }, &[&saved]);
+    plan.step("commit", CommitState { record, state: SiteState::Disabled }, &[&disabled]);
 }
 
 /// The site, which has to be in this state, and its place.
