@@ -149,47 +149,55 @@ pub(super) async fn drop(
         return others.first().map_or(Ok(()), |other| Err(not_ours(user, other)));
     }
     for account in &mine {
-        refuse_if_used_elsewhere(client, user, account, mark).await?;
-    }
-    for account in &mine {
         let (host, quoted) = (&account.host, quote::account(user.as_str(), &account.host)?);
-        client
-            .execute(&format!("dropping user {user}@{host}"), &format!("DROP USER IF EXISTS {quoted};"))
-            .await?;
+        let rights = rights(client, user, account, mark).await?;
+        let sql = if rights.others {
+            // Whoever gave it rights on a schema of theirs relies on it: it keeps those.
+            rights.ours.iter().map(|on| format!("REVOKE ALL PRIVILEGES ON {on}.* FROM {quoted};\n")).collect()
+        } else {
+            format!("DROP USER IF EXISTS {quoted};")
+        };
+        if !sql.is_empty() {
+            client.execute(&format!("dropping user {user}@{host}"), &sql).await?;
+        }
     }
     Ok(())
 }
 
+/// What an account may use.
+struct Rights {
+    /// Whether somebody has given it rights on a schema that is not this task's.
+    others: bool,
+    /// The schemas of its other grants, quoted as they are named there.
+    ours: Vec<String>,
+}
+
 /// Somebody may have given our user rights on another schema since: dropping it would break whoever relies on that.
-async fn refuse_if_used_elsewhere(
-    client: &Client,
-    user: &DatabaseName,
-    account: &Account,
-    mark: &Mark,
-) -> PortResult<()> {
+async fn rights(client: &Client, user: &DatabaseName, account: &Account, mark: &Mark) -> PortResult<Rights> {
     let matches = if client.tools().await?.server.grant_wildcards { "LIKE" } else { "=" };
     let (name, host) = (quote::text(user.as_str())?, quote::text(&account.host)?);
     let query = Select::new(
-        ["s.SCHEMA_NAME"],
+        ["d.Db", "s.SCHEMA_NAME"],
         format!(
-            "FROM mysql.db d JOIN information_schema.SCHEMATA s ON CONVERT(s.SCHEMA_NAME USING utf8mb4) COLLATE utf8mb4_bin \
+            "FROM mysql.db d LEFT JOIN information_schema.SCHEMATA s ON CONVERT(s.SCHEMA_NAME USING utf8mb4) COLLATE utf8mb4_bin \
              {matches} CONVERT(d.Db USING utf8mb4) COLLATE utf8mb4_bin WHERE d.User = {name} AND d.Host = {host}"
         ),
     );
+    let (mut theirs, mut all) = (BTreeSet::new(), BTreeSet::new());
     for row in client.select_one(&format!("reading the rights of user {user}"), query).await? {
-        let schema = field(&row, 0);
-        let owner = match DatabaseName::parse(schema) {
-            Ok(name) => marks::schema(client, &name).await?,
-            Err(_) => Existing::Unmarked,
+        let grant = field(&row, 0).to_owned();
+        let owner = match row.get(1).cloned().flatten().map(|schema| DatabaseName::parse(&schema)) {
+            None => Existing::Absent,
+            Some(Ok(name)) => marks::schema(client, &name).await?,
+            Some(Err(_)) => Existing::Unmarked,
         };
         if owner != Existing::Absent && owner != (Existing::Marked { task: mark.task.clone() }) {
-            let host = &account.host;
-            return Err(PortError::NotOurs(format!(
-                "user {user}@{host} was given rights on schema {schema} besides: revoke them or drop the user by hand"
-            )));
+            theirs.insert(grant.clone());
         }
+        all.insert(grant);
     }
-    Ok(())
+    let ours = all.difference(&theirs).map(|grant| quote::identifier(grant)).collect::<PortResult<_>>()?;
+    Ok(Rights { others: !theirs.is_empty(), ours })
 }
 
 /// Locks or unlocks every account of a user; locked, it has no session left when this returns.

@@ -24,7 +24,7 @@ async fn real_servers() {
         scenario!(bench, real::the_contract_is_kept);
         scenario!(bench, real::secrets_are_in_no_argument_error_or_fingerprint);
         scenario!(bench, real::an_interrupted_creation_can_be_repeated_and_undone);
-        scenario!(bench, real::rights_given_by_others_keep_a_user_from_being_dropped);
+        scenario!(bench, real::a_user_keeps_the_rights_that_others_gave_it);
         scenario!(bench, real::a_server_that_is_away_is_unavailable);
         scenario!(bench, real::a_blocked_change_gives_up);
         scenario!(bench, odd::odd_schemas_survive_a_dump_and_an_import);
