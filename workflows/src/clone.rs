@@ -93,7 +93,8 @@ fn sides(
         return Err(PlanRefusal::param("/target_platform", "it is a platform of another application"));
     }
     if let Some(owner) = records::owner_of(cx.facts, &params.new_site)? {
-        return Err(PlanRefusal::param("/new_site", format!("it is a name of the site {owner} already")));
+        let name = &params.new_site;
+        return Err(PlanRefusal::Refused(format!("{name} is a name of the site {owner} already")));
     }
     for (index, alias) in params.aliases.iter().enumerate() {
         let twice = *alias == params.new_site || params.aliases[..index].contains(alias);

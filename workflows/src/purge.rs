@@ -126,6 +126,7 @@ fn purge(
     }
     for (index, backup) in backups.iter().enumerate() {
         plan.lock(format!("site {}", backup.site), true);
+        plan.lock(format!("backup {}", backup.name), false);
         let remove = RemoveBackup { name: backup.name.clone(), made_by: backup.task.clone() };
         plan.step(&format!("remove_backup_{index}"), remove, &after);
     }

@@ -84,6 +84,8 @@ impl Workflow for Restore {
         let (from, to) = sides(&params, &record, cx)?;
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         plan.lock(format!("site {}", params.site), false);
+        // A purge waits until it has been read.
+        plan.lock(format!("backup {}", params.backup), true);
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
