@@ -186,7 +186,7 @@ pub(crate) struct TaskArgs {
 /// Arguments of `drill`.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
-    /// The workflow: install, clone, backup, migrate, disable, enable or delete.
+    /// The workflow: install, clone, backup, restore, migrate, disable, enable or delete.
     pub(crate) workflow: String,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

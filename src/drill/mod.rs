@@ -65,7 +65,8 @@ pub(crate) async fn drill(args: &DrillArgs, params: Value, json: bool) -> Result
     ensure!(!args.undo || way_back == Inverse::Undo, "a {} has no undo of its own", args.workflow);
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let config = Arc::new(config::load(&args.config.config)?);
-    let (state, interrupted) = State::open(&config.data_dir)?;
+    let (mut state, interrupted) = State::open(&config.data_dir)?;
+    bring(&mut state, &config, &params);
     let show = Show::new(json);
     if interrupted {
         show.line("an earlier drill was interrupted: what it has begun is brought to its end first");
@@ -74,10 +75,18 @@ pub(crate) async fn drill(args: &DrillArgs, params: Value, json: bool) -> Result
         let drift = drill.as_before("after the interrupted drill", false).await?;
         ensure!(drift.is_empty(), "the world is not as the interrupted drill found it: {drift:#?}");
         drill.state.remove()?;
-        let (state, _) = State::open(&config.data_dir)?;
+        let (mut state, _) = State::open(&config.data_dir)?;
+        bring(&mut state, &config, &params);
         return run(args, params, &config, state, seed, &show).await;
     }
     run(args, params, &config, state, seed, &show).await
+}
+
+/// A restore reads an archive of the real backups.
+fn bring(state: &mut State, config: &Config, params: &Value) {
+    if let Some(name) = params["backup"].as_str() {
+        state.bring(config.backup_dir.join(name));
+    }
 }
 
 fn by_hand(state: &State) -> String {

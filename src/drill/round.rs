@@ -129,7 +129,12 @@ impl Drill {
         round.passed = end.passed.clone();
         let task = end.task.clone().filter(|task| self.lives.since.as_ref() != Some(&task.id));
         round.wrong.extend(unsound(&end));
-        round.wrong.extend(stray_backups(&self.state.backups(), &self.start, &end.records)?);
+        round.wrong.extend(stray_backups(
+            &self.state.backups(),
+            self.state.brought().as_deref(),
+            &self.start,
+            &end.records,
+        )?);
         let Some(task) = task else {
             round.ended = "never accepted".to_owned();
             round.wrong.extend(registry_changes(&self.start, &end.records));
@@ -195,7 +200,12 @@ impl Drill {
     async fn judge_undo(&self, round: &mut Round, end: End, finished: &Finished) -> Result<()> {
         round.passed = end.passed.clone();
         round.wrong.extend(unsound(&end));
-        round.wrong.extend(stray_backups(&self.state.backups(), &self.start, &end.records)?);
+        round.wrong.extend(stray_backups(
+            &self.state.backups(),
+            self.state.brought().as_deref(),
+            &self.start,
+            &end.records,
+        )?);
         let task = end.task.clone().filter(|task| task.id != finished.task.id);
         let back = match &task {
             None => {

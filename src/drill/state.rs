@@ -22,6 +22,8 @@ const BEGUN: &str = "begun.json";
 /// The drill's data.
 pub(crate) struct State {
     dir: PathBuf,
+    /// An archive that the task reads: every point begins with a copy of it.
+    brings: Option<PathBuf>,
     /// Held, so that no service starts on the real data meanwhile.
     _real: SledStore,
 }
@@ -55,7 +57,7 @@ impl State {
             copy(data_dir, &dir.join("start"), &LEFT_OUT)?;
         }
         let real = SledStore::open(&journal, Options::default()).context(busy)?;
-        Ok((Self { dir, _real: real }, interrupted))
+        Ok((Self { dir, brings: None, _real: real }, interrupted))
     }
 
     /// Where the lives' data is.
@@ -78,12 +80,27 @@ impl State {
         self.dir.join("lives.log")
     }
 
-    /// The journal as it was at the start, and no backups.
+    /// Begins every point with a copy of this archive.
+    pub(crate) fn bring(&mut self, archive: PathBuf) {
+        self.brings = Some(archive);
+    }
+
+    /// The archive's name.
+    pub(crate) fn brought(&self) -> Option<String> {
+        Some(self.brings.as_ref()?.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// The journal as it was at the start, and no backups but for what the task reads.
     ///
     /// # Errors
     /// When files cannot be copied.
     pub(crate) fn begin(&self) -> Result<()> {
         self.clear()?;
+        if let (Some(archive), Some(name)) = (&self.brings, self.brought()) {
+            make_dir(&self.backups())?;
+            let copied = fs::copy(archive, self.backups().join(name));
+            copied.with_context(|| format!("{} cannot be copied", archive.display()))?;
+        }
         let new = self.dir.join("data.new");
         remove(&new)?;
         copy(&self.dir.join("start"), &new, &LEFT_OUT)?;

@@ -95,14 +95,22 @@ pub(super) fn registry_changes(start: &Records, now: &Records) -> Vec<String> {
     changes
 }
 
-/// Archives without a record, or records without an archive.
-pub(super) fn stray_backups(dir: &Path, start: &Records, now: &Records) -> Result<Vec<String>> {
+/// Archives without a record but for the one that the task reads, or records without an archive.
+pub(super) fn stray_backups(
+    dir: &Path,
+    brought: Option<&str>,
+    start: &Records,
+    now: &Records,
+) -> Result<Vec<String>> {
     let known: BTreeSet<String> =
         new_records::<BackupRecord>("backup", start, now)?.into_iter().map(|(name, _)| name).collect();
     let mut there = BTreeSet::new();
     if dir.exists() {
         for entry in std::fs::read_dir(dir)? {
-            there.insert(entry?.file_name().to_string_lossy().into_owned());
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if brought != Some(&*name) {
+                there.insert(name);
+            }
         }
     }
     let strays = there.difference(&known).map(|name| format!("backups: {name} is in no record"));
@@ -144,18 +152,20 @@ mod tests {
     fn an_archive_without_a_record_is_found_and_a_record_without_an_archive() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
-        assert!(stray_backups(&missing, &records(&[]), &records(&[])).unwrap().is_empty());
+        assert!(stray_backups(&missing, None, &records(&[]), &records(&[])).unwrap().is_empty());
         std::fs::write(dir.path().join("a.tar.zst"), "").unwrap();
-        let stray = stray_backups(dir.path(), &records(&[]), &records(&[])).unwrap();
+        let stray = stray_backups(dir.path(), None, &records(&[]), &records(&[])).unwrap();
         assert_eq!(stray, ["backups: a.tar.zst is in no record"]);
+        let brought = stray_backups(dir.path(), Some("a.tar.zst"), &records(&[]), &records(&[])).unwrap();
+        assert!(brought.is_empty(), "{brought:?}");
         let record = json!({
             "name": "b.tar.zst", "site": "a.test", "platform": "p", "database_server": "d", "description": "",
             "bytes": 1, "sha256": "", "task": "t", "created_at": 1
         });
         let known = records(&[("backup", "b.tar.zst", record)]);
-        assert_eq!(stray_backups(dir.path(), &records(&[]), &known).unwrap().len(), 2);
+        assert_eq!(stray_backups(dir.path(), None, &records(&[]), &known).unwrap().len(), 2);
         assert_eq!(
-            stray_backups(dir.path(), &known, &known).unwrap().len(),
+            stray_backups(dir.path(), None, &known, &known).unwrap().len(),
             1,
             "an old record is not looked for"
         );
