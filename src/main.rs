@@ -1,5 +1,6 @@
 //! The binary: command line, configuration and wiring. Nothing else: what Kedge does is in the crates below.
 
+mod again;
 mod between;
 mod check;
 mod cli;

@@ -24,7 +24,8 @@ use kedge_workflows::ports::{SecretRef, Secrets as _, World};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::between::{Between, Nothing};
+use crate::again;
+use crate::between::Between;
 use crate::config::{self, Config};
 use crate::custody::HostCustody;
 use crate::facts::KnownFacts;
@@ -35,7 +36,7 @@ use crate::world::LiveWorld;
 
 /// How long steps in flight may go on after the signal to stop; what is not done then is taken up at the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-/// Exit code when the journal failed: the supervisor starts us anew.
+/// Exit code when the journal failed and starting anew in the same place did not help.
 const EXIT_FAILED: u8 = 70;
 
 /// Serves until a signal says stop.
@@ -44,7 +45,7 @@ const EXIT_FAILED: u8 = 70;
 /// A configuration that does not hold together, a journal that does not open, an address that is taken.
 pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let config = Arc::new(config::load(file)?);
-    let service = Service::open(&config, &Nothing)?;
+    let service = again::open(&config).await?;
     let http = HttpConfig {
         listen: config.listen,
         public_url: config
@@ -96,7 +97,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
     let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
-    let code = until_stopped(file, &app, &service).await?;
+    let ended = until_stopped(file, &app, &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
     tending.await.context("the keeping of messages ended badly")?;
@@ -107,7 +108,27 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     delivering.await.context("the deliverer ended badly")?;
     upkeep.await.context("the upkeep of the journal ended badly")?;
     tracing::info!("kedge has stopped");
-    Ok(code)
+    match ended {
+        Ended::Stopped => Ok(ExitCode::SUCCESS),
+        Ended::Failed => {
+            drop((app, service));
+            // Only what is durable counts from here on; what kept the journal from writing may be over, or is waited for.
+            let error = match again::start_anew() {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            tracing::error!("the process ends, so that its supervisor starts it anew: {error:#}");
+            Ok(ExitCode::from(EXIT_FAILED))
+        }
+    }
+}
+
+/// How a life of the service ended.
+enum Ended {
+    /// By a signal.
+    Stopped,
+    /// The journal failed.
+    Failed,
 }
 
 /// The secret from which those of endpoints are derived: made once, kept encrypted beside the sites' own.
@@ -122,15 +143,15 @@ async fn master(config: &Config) -> Result<Master> {
 }
 
 /// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.
-async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<ExitCode> {
+async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ended> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             why = service.engine.failed() => {
-                tracing::error!(why, "the journal failed; the process ends, so that the next one starts from what is durable");
-                return Ok(ExitCode::from(EXIT_FAILED));
+                tracing::error!(why, "the journal failed; this life ends, so that the next one starts from what is durable");
+                return Ok(Ended::Failed);
             }
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
@@ -142,7 +163,7 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Exit
         tokio::select! { _ = term.recv() => {}, _ = interrupt.recv() => {} }
         std::process::exit(1);
     });
-    Ok(ExitCode::SUCCESS)
+    Ok(Ended::Stopped)
 }
 
 /// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
