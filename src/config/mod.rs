@@ -4,6 +4,8 @@
 mod check;
 #[cfg(test)]
 mod docs;
+#[cfg(test)]
+mod fuzz;
 mod raw;
 mod secrets;
 

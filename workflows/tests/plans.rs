@@ -9,6 +9,7 @@ use kedge_engine::store::ReadError;
 use kedge_engine::task::TaskId;
 use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
 use kedge_workflows::workflows;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 #[derive(Default)]
@@ -278,4 +279,82 @@ fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
     assert!(text.contains("shopexampletest") && titles.len() == 4, "{text}");
     let later = plan("purge", json!({ "site": "deleted.example.test" }), &known).unwrap_err();
     assert!(later.to_string().contains("nothing to purge"), "{later}");
+}
+
+/// A value for a parameter: what the example has, what others have, and what nobody means.
+fn value() -> impl Strategy<Value = Value> {
+    let texts = prop::sample::select(vec![
+        "shop.example.test",
+        "closed.example.test",
+        "deleted.example.test",
+        "new.example.test",
+        "wordpress-61",
+        "wordpress-68",
+        "files",
+        "db1",
+        "db2",
+        "0m",
+        "24h",
+        "999999d",
+        "",
+        ".",
+        "..",
+        "../x",
+        "/etc/passwd",
+        "a/b",
+        "*",
+        "x".repeat(300).leak(),
+        "xn--",
+        "b\u{fc}cher.test",
+        "\0",
+        "a\nb",
+        "shop.example.test-1.tar.zst",
+        "all",
+        "files",
+        "zstd",
+        "empty",
+        "-rf",
+        "'; DROP",
+        "task_0193f1c20000700080000000000000aa",
+    ]);
+    let leaf = prop_oneof![
+        texts.prop_map(|text| json!(text)),
+        any::<bool>().prop_map(|b| json!(b)),
+        any::<i64>().prop_map(|n| json!(n)),
+        Just(Value::Null)
+    ];
+    leaf.prop_recursive(2, 8, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+            prop::collection::btree_map("[a-z_]{1,6}", inner, 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever is asked for: a plan that holds together, or a refusal with words.
+    #[test]
+    fn fuzz_of_parameters(which in any::<prop::sample::Index>(), changes in prop::collection::vec((any::<prop::sample::Index>(), value()), 0..4), more in prop::option::weighted(0.2, ("[a-z_]{1,8}", value()))) {
+        let all = workflows();
+        let workflow = &all[which.index(all.len())];
+        let mut params = workflow.example();
+        let names: Vec<String> = workflow.schema()["properties"].as_object().unwrap().keys().cloned().collect();
+        for (place, value) in changes {
+            params[&names[place.index(names.len())]] = value;
+        }
+        if let Some((name, value)) = more {
+            params[name] = value;
+        }
+        match plan(workflow.name(), params.clone(), &Known::usual()) {
+            Ok(plan) => {
+                prop_assert!(plan.steps().count() > 0);
+                for (_, step) in plan.steps() {
+                    prop_assert!(!step.title.is_empty() && step.title.len() < 2000 && !step.title.contains('\0'), "{}: {:?}", params, step.title);
+                }
+            }
+            Err(PlanRefusal::BadParams(list)) => prop_assert!(list.iter().all(|error| !error.detail.is_empty())),
+            Err(refusal) => prop_assert!(!refusal.to_string().is_empty()),
+        }
+    }
 }

@@ -202,7 +202,7 @@ fn every_story_ends_as_it_should_and_has_its_golden_file() {
 }
 
 /// The golden files: path, and each record's line.
-fn golden() -> Vec<(PathBuf, Vec<String>)> {
+pub(crate) fn golden() -> Vec<(PathBuf, Vec<String>)> {
     let files = std::fs::read_dir(folder()).unwrap().map(|file| file.unwrap().path());
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();

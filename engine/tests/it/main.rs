@@ -23,6 +23,7 @@ mod callbacks;
 mod cancel;
 mod claims;
 mod doubt;
+mod fuzz;
 mod golden;
 mod guarantees;
 mod inbox;

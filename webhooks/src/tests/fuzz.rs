@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::*;
 use crate::config::{Sites, matches_glob};
 use crate::filter::Condition;
 use crate::mapping::Mapping;
@@ -87,5 +88,96 @@ proptest! {
         if sites.covers(Some(&site)) {
             prop_assert!(site.trim_end_matches('.').to_lowercase().ends_with(".a.test"), "{:?}", site);
         }
+    }
+}
+
+/// A request such as no client would send, near one that clients do send.
+fn request() -> impl Strategy<Value = Vec<u8>> {
+    let lines = prop::sample::select(vec![
+        "POST /v1/tasks HTTP/1.1",
+        "GET /v1/tasks?limit=9999999999999 HTTP/1.1",
+        "POST /v1/hooks/deploy HTTP/1.1",
+        "GET /v1/tasks/%2e%2e/%00 HTTP/1.1",
+        "PRI * HTTP/2.0",
+        "GET / HTTP/0.9",
+        "DELETE /v1/tasks HTTP/1.1",
+        "POST http://x/v1/tasks HTTP/1.1",
+        "GET /v1/tasks/task_0193f1c20000700080000000000000aa/events?after=-1 HTTP/1.1",
+    ]);
+    let headers = prop::sample::select(vec![
+        "host: x",
+        "authorization: Bearer admin-token-secret",
+        "content-type: application/json",
+        "content-length: 0",
+        "content-length: 18446744073709551616",
+        "content-length: 5",
+        "transfer-encoding: chunked",
+        "transfer-encoding: gzip, chunked",
+        "expect: 100-continue",
+        "upgrade: h2c",
+        "connection: upgrade",
+        "last-event-id: 99999999999999999999",
+        "prefer: wait=1",
+        "idempotency-key: \u{1}",
+        "webhook-signature: v1,",
+        "accept: */*;q=x",
+        "if-plan: ",
+        ": empty",
+        "no colon",
+        "\tfolded",
+    ]);
+    let bodies = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..60),
+        Just(b"5\r\n{\"wor\r\n0\r\n\r\n".to_vec()),
+        Just(b"ffffffffffffffff\r\n".to_vec()),
+        Just(b"{\"workflow\":\"migrate\",\"params\":{\"site\":\"a.test\"}}".to_vec()),
+    ];
+    (
+        lines,
+        prop::collection::vec(headers, 0..8),
+        any::<bool>(),
+        bodies,
+        prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>())),
+    )
+        .prop_map(|(line, headers, ends, body, damage)| {
+            let mut bytes = line.as_bytes().to_vec();
+            bytes.extend(b"\r\n");
+            headers.iter().for_each(|header| bytes.extend([header.as_bytes(), b"\r\n"].concat()));
+            if ends {
+                bytes.extend(b"\r\n");
+            }
+            bytes.extend(body);
+            if let Some((at, byte)) = damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        })
+}
+
+proptest! {
+    /// Whatever comes over a connection: an answer of HTTP or its end, no task of it that has a site in it that nobody named, and whoever
+    /// comes next is served.
+    #[test]
+    fn requests(requests in prop::collection::vec(request(), 1..20)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let h = start().await;
+            for request in &requests {
+                let mut connection = TcpStream::connect(h.address).await.unwrap();
+                // The server may have heard enough before all of it is sent.
+                let _ = connection.write_all(request).await;
+                let _ = connection.shutdown().await;
+                let mut answer = Vec::new();
+                let ended = timeout(PATIENCE, connection.read_to_end(&mut answer)).await;
+                prop_assert!(ended.is_ok(), "neither an answer nor an end: {:?}", String::from_utf8_lossy(request));
+                let http = answer.is_empty() || answer.starts_with(b"HTTP/1.") || request.starts_with(b"PRI") || answer[..answer.len().min(9)].contains(&0);
+                prop_assert!(http, "{:?}", String::from_utf8_lossy(&answer));
+                prop_assert!(!answer.starts_with(b"HTTP/1.1 500"), "{:?}: {:?}", String::from_utf8_lossy(request), String::from_utf8_lossy(&answer));
+            }
+            let live = h.client.get(h.url("/livez")).send().await;
+            prop_assert!(live.is_ok_and(|answer| answer.status() == 200));
+            Ok(())
+        })?;
     }
 }
