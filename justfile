@@ -52,11 +52,21 @@ drill POINTS="sample:20":
     cargo run --quiet -p kedge-testenv --example prepare
     KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS={{POINTS}} cargo test -p kedge-it --test it drill -- --test-threads 1 --nocapture
 
-# The failure cases on nginx and on Apache over SSH: all of them on both
+# The failure cases on nginx and on Apache over SSH: all of them on both; KEDGE_CASE=9,36: some
 failures:
     cargo build --quiet -p kedge
     cargo run --quiet -p kedge-testenv --example prepare
     KEDGE_DOCKER_TESTS=1 KEDGE_CASES=all cargo test -p kedge-it --test it failure_cases -- --test-threads 1 --nocapture
+
+# Everything that takes text of strangers, on random input, for so many minutes; each round prints its seed, KEDGE_SEED repeats one
+fuzz MINUTES="10":
+    scripts/fuzz {{MINUTES}}
+
+# Runs the proofs, or those named, and writes PROOFS.md with their figures
+proofs *NAMES:
+    cargo build --quiet -p kedge
+    cargo run --quiet -p kedge-testenv --example prepare
+    cargo run --quiet -p kedge-it --bin kedge-proofs -- {{NAMES}}
 
 # kill -9 at random moments of migrates, renames and rollbacks, so many rounds on each web server; KEDGE_SEED repeats them
 kills ROUNDS="20":

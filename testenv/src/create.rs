@@ -101,6 +101,9 @@ impl Host {
                 network_mode: Some(self.run.network.clone()),
                 port_bindings: Some(bindings.collect()),
                 mounts: Some(mounts),
+                cap_add: spec.mounts.then(|| vec!["SYS_ADMIN".to_owned()]),
+                // Where AppArmor is on, its profile for containers forbids mounts whatever the capability.
+                security_opt: spec.mounts.then(|| vec!["apparmor=unconfined".to_owned()]),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()

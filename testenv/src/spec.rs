@@ -68,6 +68,7 @@ pub struct HostSpec {
     pub(crate) services: Vec<Service>,
     pub(crate) data_dir: DataDir,
     pub(crate) srv_volume: bool,
+    pub(crate) mounts: bool,
 }
 
 impl HostSpec {
@@ -76,7 +77,7 @@ impl HostSpec {
         let mut services: Vec<Service> = services.into_iter().collect();
         services.sort_unstable();
         services.dedup();
-        Self { name: name.into(), services, data_dir: DataDir::Volume, srv_volume: false }
+        Self { name: name.into(), services, data_dir: DataDir::Volume, srv_volume: false, mounts: false }
     }
 
     /// Everything on one host.
@@ -107,6 +108,13 @@ impl HostSpec {
     #[must_use]
     pub fn srv_on_volume(mut self) -> Self {
         self.srv_volume = true;
+        self
+    }
+
+    /// Lets root of the host mount file systems, such as small ones that run full.
+    #[must_use]
+    pub fn may_mount(mut self) -> Self {
+        self.mounts = true;
         self
     }
 

@@ -6,6 +6,8 @@ mod failures;
 mod hosts;
 mod kills;
 mod lives;
+mod overload;
 mod scene;
+mod shortage;
 mod sites;
 mod tidy;

@@ -34,7 +34,7 @@ pub(crate) struct Scene {
 impl Scene {
     pub(crate) async fn new(server: Service, transport: Transport) -> Result<Self> {
         let env = Testenv::open(&Progress::stderr()).await?;
-        let host = Host::start(&env, &HostSpec::web_and_database("web1")).await?;
+        let host = Host::start(&env, &HostSpec::web_and_database("web1").may_mount()).await?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let mut kedge = Kedge::prepare(&host, transport, port)?;
         let receiver = Receiver::start_on(port, &kedge.callback_secret).await?;

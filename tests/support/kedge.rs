@@ -55,6 +55,23 @@ impl Kedge {
     /// # Errors
     /// When files cannot be written.
     pub fn prepare(host: &Host, transport: Transport, callbacks: u16) -> Result<Self> {
+        let reached = match transport {
+            Transport::Docker => format!("transport = \"docker\"\ncontainer = {:?}", host.container_name()),
+            Transport::Ssh => format!(
+                "transport = \"ssh\"\naddress = \"deploy@127.0.0.1:{}\"\nidentity_file = {:?}\nknown_hosts = {:?}\nsudo = true",
+                host.ssh_port(),
+                host.ssh_key_path(),
+                host.known_hosts_path()
+            ),
+        };
+        Self::reaching(&reached, callbacks)
+    }
+
+    /// Makes an installation whose only host is reached as these lines of its configuration say. Does not start it.
+    ///
+    /// # Errors
+    /// When files cannot be written.
+    pub fn reaching(reached: &str, callbacks: u16) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir()?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let kedge = Self {
@@ -73,7 +90,7 @@ impl Kedge {
             fs::write(&file, secret)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         }
-        fs::write(kedge.config(), kedge.toml(host, transport, callbacks))?;
+        fs::write(kedge.config(), kedge.toml(reached, callbacks))?;
         Ok(kedge)
     }
 
@@ -117,6 +134,22 @@ impl Kedge {
     /// # Errors
     /// When it ends or does not get ready: with its log.
     pub async fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        let ready = format!("http://127.0.0.1:{}/readyz", self.port);
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let waited = wait_until("a ready kedge", Duration::from_secs(60), || async {
+            http.get(&ready).send().await.is_ok_and(|response| response.status().is_success())
+        });
+        let ended = waited.await.is_err() || !self.runs()?;
+        ensure!(!ended, "kedge does not serve; its log ends with:\n{}", self.log_end(30));
+        Ok(())
+    }
+
+    /// Starts it, and does not wait until it is ready.
+    ///
+    /// # Errors
+    /// When there is no such program.
+    pub fn spawn(&mut self) -> Result<()> {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.log_file())?;
         let child = Command::new(&self.binary)
             .args(["serve", "--log", "json", "--config"])
@@ -127,14 +160,24 @@ impl Kedge {
             .spawn()
             .with_context(|| self.binary.display().to_string())?;
         self.child = Some(child);
-        let ready = format!("http://127.0.0.1:{}/readyz", self.port);
-        let http = reqwest::Client::builder().no_proxy().build()?;
-        let waited = wait_until("a ready kedge", Duration::from_secs(60), || async {
-            http.get(&ready).send().await.is_ok_and(|response| response.status().is_success())
-        });
-        let ended = waited.await.is_err() || !self.runs()?;
-        ensure!(!ended, "kedge does not serve; its log ends with:\n{}", self.log_end(30));
         Ok(())
+    }
+
+    /// The most memory that it has held since it was started, in KiB (VmHWM).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn peak_kib(&self) -> Result<u64> {
+        let pid = self.child.as_ref().context("it does not run")?.id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// Whether the process runs.
@@ -194,25 +237,17 @@ impl Kedge {
         self.dir.path().join("kedge.log")
     }
 
-    /// The last lines of the log, without the requests that it answered.
+    /// The last lines of the log, without the requests that it answered and the attempts that went well.
     #[must_use]
     pub fn log_end(&self, lines: usize) -> String {
         let text = fs::read_to_string(self.log_file()).unwrap_or_default();
-        let all: Vec<&str> = text.lines().filter(|line| !line.contains("kedge::http")).collect();
+        let all: Vec<&str> =
+            text.lines().filter(|line| !line.contains("kedge::http") && !line.contains("\"done\"")).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
-    fn toml(&self, host: &Host, transport: Transport, callbacks: u16) -> String {
+    fn toml(&self, reached: &str, callbacks: u16) -> String {
         let dir = self.dir.path().display();
-        let reached = match transport {
-            Transport::Docker => format!("transport = \"docker\"\ncontainer = {:?}", host.container_name()),
-            Transport::Ssh => format!(
-                "transport = \"ssh\"\naddress = \"deploy@127.0.0.1:{}\"\nidentity_file = {:?}\nknown_hosts = {:?}\nsudo = true",
-                host.ssh_port(),
-                host.ssh_key_path(),
-                host.known_hosts_path()
-            ),
-        };
         let mut platforms = String::new();
         for (name, server, version) in [
             ("wordpress-61", "nginx1", "6.1"),

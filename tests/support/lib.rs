@@ -2,12 +2,14 @@
 //! that polls a site all along, and a comparison of a site from outside. Uses Kedge only by its public face.
 
 pub mod argv;
+pub mod disk;
 pub mod face;
 pub mod kedge;
 pub mod outside;
 pub mod poller;
 pub mod receiver;
 pub mod signing;
+pub mod tar;
 
 /// Waits until something holds, asking every 50 ms.
 ///

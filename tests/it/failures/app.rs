@@ -18,7 +18,7 @@ async fn no_plugin(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-async fn broken(scene: &Scene, code: &str, reason: &str) -> Result<()> {
+pub(super) async fn broken(scene: &Scene, code: &str, reason: &str) -> Result<()> {
     plugin(scene, code).await?;
     let before = scene.look().await?;
     let ended = rolls_back(scene, &before, &to_the_other_platform(scene), reason).await;

@@ -8,9 +8,7 @@ use crate::scene::Scene;
 
 /// The site's database, read from its settings.
 async fn database(scene: &Scene) -> Result<String> {
-    let settings = "/srv/platforms/wordpress-6.1/sites/shop.example.test/wp-config.php";
-    let name = scene.shell(&format!("sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" {settings}")).await?;
-    Ok(name.trim().to_owned())
+    super::database_of(scene, 0, crate::scene::SITE).await
 }
 
 /// Everything that a schema can have, with what dumps are known to spoil.

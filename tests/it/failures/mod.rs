@@ -1,13 +1,21 @@
-//! The failure cases that a hosting team meets, played on real servers. A table in words: each case with its expected end; what is not
-//! played yet stands in it as open. Each is played on one of the two web servers, by a printed seed; `KEDGE_CASES=all` plays all on both,
-//! `KEDGE_CASE=36` one. Needs Docker.
+//! The failure cases that a hosting team meets, played on real servers. A table in words: each case with its expected end; what waits for a
+//! workflow that does not exist yet stands in it as open. Each belongs to one of the two web servers, by a printed seed, which also says in
+//! which order they come until the time is over; `KEDGE_CASES=all` plays all on both, `KEDGE_CASE=36,40` some. Needs Docker.
 
 mod app;
+mod archives;
 mod database;
 mod disk;
+mod dumps;
+mod engine;
+mod faults;
+mod names;
 mod remote;
+mod sites;
+mod space;
 mod table;
 mod task;
+mod vhosts;
 mod web;
 
 use std::pin::Pin;
@@ -16,12 +24,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use kedge_testenv::Service;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
 use support::kedge::Transport;
 use support::outside::Outside;
 
 use crate::scene::{LIMIT, SITE, Scene, as_before, take_back, wanted};
 
+/// How long a web server plays cases when not all are asked for: a share of what CI may take. The case in hand is played to its end.
+const SHARE: Duration = Duration::from_secs(240);
 /// Longest wait for a step to begin.
 const STEP: Duration = Duration::from_secs(90);
 
@@ -34,8 +47,16 @@ struct Case {
     number: u8,
     /// What happens, and what must come of it.
     words: &'static str,
-    /// `None`: not played yet, or played elsewhere.
-    play: Option<Play>,
+    stands: Stands,
+}
+
+/// How a case stands.
+#[derive(Clone, Copy)]
+enum Stands {
+    /// It is played.
+    Played(Play),
+    /// Open: it joins with what it waits for.
+    Waits(&'static str),
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,38 +69,63 @@ async fn failure_cases_on_apache_over_ssh() -> Result<()> {
     play(Service::Apache, Transport::Ssh).await
 }
 
-/// Which half of the cases each web server plays: by a seed that is one for both. `None`: all.
-fn turn() -> Option<u64> {
+#[test]
+fn the_table_has_every_case_and_says_what_is_open() {
+    for number in 1..=73 {
+        assert!(table::CASES.iter().any(|case| case.number == number), "case {number} is missing");
+    }
+    for case in table::CASES {
+        if let Stands::Waits(what) = case.stands {
+            println!("open: {:>2} {} -- waits for {what}", case.number, case.words);
+        }
+    }
+    println!("{} cases, {} of them open", table::CASES.len(), open());
+}
+
+fn open() -> usize {
+    table::CASES.iter().filter(|case| matches!(case.stands, Stands::Waits(_))).count()
+}
+
+/// The cases that a web server plays, in their order, and for how long.
+fn chosen(server: Service) -> (Vec<(&'static Case, Play)>, Duration) {
     static SEED: LazyLock<u64> = LazyLock::new(rand::random);
+    let played = table::CASES.iter().filter_map(|case| match case.stands {
+        Stands::Played(play) => Some((case, play)),
+        Stands::Waits(_) => None,
+    });
+    if let Ok(only) = std::env::var("KEDGE_CASE") {
+        let only: Vec<u8> = only.split(',').filter_map(|number| number.trim().parse().ok()).collect();
+        return (played.filter(|(case, _)| only.contains(&case.number)).collect(), Duration::MAX);
+    }
     if std::env::var("KEDGE_CASES").is_ok_and(|cases| cases == "all") {
-        return None;
+        return (played.collect(), Duration::MAX);
     }
     let seed = std::env::var("KEDGE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(*SEED);
     println!("KEDGE_SEED={seed}");
-    Some(seed)
+    let mut all: Vec<_> = played.collect();
+    all.shuffle(&mut StdRng::seed_from_u64(seed));
+    let mine =
+        all.into_iter().enumerate().filter(|(place, _)| (place % 2 == 0) == (server == Service::Nginx));
+    (mine.map(|(_, case)| case).collect(), SHARE)
 }
 
 async fn play(server: Service, transport: Transport) -> Result<()> {
     if !wanted() {
         return Ok(());
     }
-    let only: Option<u8> = std::env::var("KEDGE_CASE").ok().and_then(|number| number.parse().ok());
-    let turn = turn();
-    let mine = |place: usize| {
-        turn.is_none_or(|turn| {
-            (place as u64).wrapping_add(turn).is_multiple_of(2) == (server == Service::Nginx)
-        })
-    };
+    let (cases, time) = chosen(server);
     let mut scene = Scene::new(server, transport).await?;
-    let mut failed = Vec::new();
-    let played = table::CASES.iter().filter(|case| case.play.is_some()).enumerate();
-    for (place, case) in played.filter(|(_, case)| only.is_none_or(|only| only == case.number)) {
-        let Some(play) = case.play.filter(|_| only.is_some() || mine(place)) else { continue };
+    let (begin, mut played, mut failed) = (Instant::now(), 0, Vec::new());
+    for (case, play) in &cases {
+        if begin.elapsed() > time {
+            break;
+        }
         let began = Instant::now();
-        let played = play(&mut scene).await;
-        let sign = if played.is_ok() { "✓" } else { "✗" };
+        let result = play(&mut scene).await;
+        played += 1;
+        let sign = if result.is_ok() { "✓" } else { "✗" };
         println!("  {sign} {:>2} {} ({:.1} s)", case.number, case.words, began.elapsed().as_secs_f32());
-        if let Err(error) = played {
+        if let Err(error) = result {
             failed.push(format!("{} {}: {error:#}", case.number, case.words));
             // What a failed case leaves behind would spoil the next one.
             println!("    {error:#}\n{}", scene.kedge.log_end(12));
@@ -87,8 +133,12 @@ async fn play(server: Service, transport: Transport) -> Result<()> {
             scene = Scene::new(server, transport).await?;
         }
     }
-    let open = table::CASES.iter().filter(|case| case.play.is_none()).count();
-    println!("{} cases, {open} of them open", table::CASES.len());
+    println!(
+        "failure cases: {played} played on {server}, {} held, {} left to other seeds, {} open",
+        played - failed.len(),
+        cases.len() - played,
+        open()
+    );
     scene.end().await?;
     ensure!(failed.is_empty(), "{} cases failed:\n{}", failed.len(), failed.join("\n"));
     Ok(())
@@ -151,4 +201,68 @@ async fn when(scene: &Scene, id: &str, step: &str) -> Result<()> {
         ensure!(Instant::now() < end, "{step} did not begin: {task}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A task that has to succeed.
+async fn done(scene: &Scene, workflow: &str, params: &Value) -> Result<Value> {
+    let task = scene.run(workflow, params).await?;
+    ensure!(task["state"] == "succeeded", "{workflow} {params}: {task}");
+    Ok(task)
+}
+
+/// A request that has to be refused at once with this status, with these words in its answer.
+async fn refused(scene: &Scene, workflow: &str, params: &Value, expected: u16, words: &str) -> Result<()> {
+    let (status, answer) =
+        scene.face.post("/v1/tasks", &json!({ "workflow": workflow, "params": params })).await?;
+    ensure!(status == expected, "{workflow} {params}: {status} {answer}");
+    ensure!(answer.to_string().contains(words), "{workflow} {params}: {words:?} is not in {answer}");
+    Ok(())
+}
+
+/// Installs a small site beside the others; its record names its database.
+async fn install(scene: &Scene, site: &str, more: &Value) -> Result<()> {
+    let mut params = json!({ "site": site, "platform": scene.platforms[0], "database_server": "db1" });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        params[name] = value.clone();
+    }
+    done(scene, "install", &params).await.map(drop)
+}
+
+/// Removes such a site, and what it would keep.
+async fn gone(scene: &Scene, site: &str) -> Result<()> {
+    done(scene, "disable", &json!({ "site": site, "force": true })).await?;
+    done(scene, "delete", &json!({ "site": site, "force": true, "hold": "0m" })).await?;
+    purged(scene, site).await
+}
+
+/// Purges the trash of a site.
+async fn purged(scene: &Scene, site: &str) -> Result<()> {
+    done(scene, "purge", &json!({ "site": site })).await.map(drop)
+}
+
+/// Asks a site for its first page.
+async fn answers(scene: &Scene, site: &str, expected: u16) -> Result<()> {
+    let page = scene.host.get(scene.server, site, "/").await?;
+    ensure!(page.status == expected, "{site} answers {} instead of {expected}", page.status);
+    Ok(())
+}
+
+/// The directory of a site on the old or the new platform (0 or 1).
+fn dir_of(platform: usize, site: &str) -> String {
+    format!("/srv/platforms/wordpress-{}/sites/{site}", ["6.1", "6.8"][platform])
+}
+
+/// The database that a site's settings name.
+async fn database_of(scene: &Scene, platform: usize, site: &str) -> Result<String> {
+    let script =
+        format!("sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" {}/wp-config.php", dir_of(platform, site));
+    let name = scene.shell(&script).await?.trim().to_owned();
+    ensure!(!name.is_empty(), "the settings of {site} name no database");
+    Ok(name)
+}
+
+/// What a query says about the host's database server.
+async fn sql(scene: &Scene, database: &str, query: &str) -> Result<String> {
+    let argv = ["mariadb", "--default-character-set=utf8mb4", "-N", "--batch", database];
+    Ok(scene.host.run_ok(kedge_testenv::Exec::new(argv).stdin(query)).await?.text())
 }
