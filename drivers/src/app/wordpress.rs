@@ -185,11 +185,11 @@ impl App for WordPress {
         // Not by `remove_tree`: a site may move in at this moment.
         let rmdir = ["rmdir", "--ignore-fail-on-non-empty", "--", &sites];
         if self.files.stat(&sites).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
-            self.php
-                .host
-                .run(Command::new(&self.php.scope, rmdir))
-                .await?
-                .success(&format!("removing {sites}"))?;
+            let finished = self.php.host.run(Command::new(&self.php.scope, rmdir)).await?;
+            // Where sites are on a file system of their own it stays: it was there before us.
+            if !finished.last_error().contains("resource busy") {
+                finished.success(&format!("removing {sites}"))?;
+            }
         }
         Ok(())
     }

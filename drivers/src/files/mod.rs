@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kedge_workflows::ports::{
-    Access, AccessRule, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free, PortError,
-    PortResult, SavedFile, Scope, Stat, Usage,
+    Access, AccessRule, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free, PortResult,
+    SavedFile, Scope, Stat, Usage,
 };
 
 use crate::host::{Command, Finished, Host};
@@ -55,11 +55,12 @@ impl HostFiles {
         self.command(start.iter().chain(arguments).copied())
     }
 
-    /// Runs a command and tells how it ended; `NO` is refused already.
+    /// Runs a command and tells how it ended; `NO` is an error already.
     async fn finish(&self, what: &str, command: Command) -> PortResult<Finished> {
         let finished = self.host.run(command).await?;
         if finished.status == NO {
-            return Err(PortError::Refused(format!("{what}: {}", finished.last_error())));
+            let words = format!("{what}: {}", finished.last_error());
+            return Err(finished.failure(words));
         }
         Ok(finished)
     }

@@ -174,16 +174,27 @@ impl Finished {
             return Err(PortError::Refused(format!("{what}: install {program} there")));
         }
         let whole = format!("{what}: exit status {}: {said}", self.status);
+        Err(self.failure(whole))
+    }
+
+    /// What the end of standard error makes of a failure, told in these words.
+    pub(crate) fn failure(&self, words: String) -> PortError {
         let says =
-            |words: &[&str]| words.iter().any(|words| memmem::find(&self.stderr, words.as_bytes()).is_some());
-        Err(if says(&["No space left on device", "Disk quota exceeded"]) {
-            PortError::NoSpace(whole)
-        } else if says(&["Cannot allocate memory", "Resource temporarily unavailable", "Too many open files"])
-        {
-            PortError::Unavailable(whole)
+            |list: &[&str]| list.iter().any(|text| memmem::find(&self.stderr, text.as_bytes()).is_some());
+        if says(&["No space left on device", "Disk quota exceeded"]) {
+            PortError::NoSpace(words)
+        } else if says(&[
+            "Cannot allocate memory",
+            "Resource temporarily unavailable",
+            "Too many open files",
+            // Whoever repairs the disk makes them pass.
+            "Read-only file system",
+            "Input/output error",
+        ]) {
+            PortError::Unavailable(words)
         } else {
-            PortError::Refused(whole)
-        })
+            PortError::Refused(words)
+        }
     }
 
     /// The end of standard error as text, at most 500 characters.

@@ -9,7 +9,7 @@ pub enum PortError {
     /// It cannot work as asked, now or later: bad input, missing tool, failed check.
     #[error("{0}")]
     Refused(String),
-    /// It may work later: server down, host unreachable, lock wait, too many connections.
+    /// It may work later: server down, host unreachable, lock wait, too many connections, a file system that is read-only since an error.
     #[error("{0}")]
     Unavailable(String),
     /// It was begun and its end is unknown: the connection to the host was lost meanwhile.
@@ -29,10 +29,9 @@ pub type PortResult<T> = Result<T, PortError>;
 impl From<PortError> for StepError {
     fn from(error: PortError) -> Self {
         match error {
-            PortError::Refused(what) | PortError::NotOurs(what) | PortError::NoSpace(what) => {
-                StepError::fatal(what)
-            }
-            PortError::Unavailable(what) => StepError::retryable(what),
+            PortError::Refused(what) | PortError::NotOurs(what) => StepError::fatal(what),
+            // Room comes back: a step before the point of no return gives up after a few attempts, an undo waits for it.
+            PortError::Unavailable(what) | PortError::NoSpace(what) => StepError::retryable(what),
             PortError::Lost(what) => StepError::in_doubt(what),
         }
     }
