@@ -105,8 +105,12 @@ pub(super) fn code(stderr: &str) -> Option<u32> {
 }
 
 fn message(stderr: &str) -> String {
+    // MariaDB's client shows the statement before the error: it is long, and holds somebody's data.
+    let error = |line: &&str| line.trim_start().starts_with("ERROR ");
+    let skipped = stderr.lines().rev().skip_while(|line| !error(line)).count().saturating_sub(1);
     let text = stderr
         .lines()
+        .skip(skipped)
         .map(str::trim)
         // What MySQL's tools say of every password in a file, and MariaDB's of their old names.
         .filter(|line| {
@@ -123,6 +127,16 @@ fn message(stderr: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_statement_before_an_error_is_not_told() {
+        let shown = "--------------\nCREATE TABLE `t` (\n  `a` int\n) COLLATE=utf8mb4_0900_ai_ci\n--------------\n\nERROR 1273 (HY000) at line 7: Unknown collation: 'utf8mb4_0900_ai_ci'\nmore";
+        assert_eq!(
+            message(shown),
+            "ERROR 1273 (HY000) at line 7: Unknown collation: 'utf8mb4_0900_ai_ci'; more"
+        );
+        assert_eq!(message("a\nb"), "a; b");
+    }
 
     #[test]
     fn numbers_are_found_in_the_words_of_every_tool() {
