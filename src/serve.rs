@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use kedge_drivers::secrets::FileSecrets;
-use kedge_engine::executor::{Engine, Limits, Parts};
+use kedge_engine::executor::{Engine, Limits, Parts, Recovery, Sweep};
 use kedge_engine::journal::Journal;
 use kedge_engine::ports::{Clock, Random};
-use kedge_engine::store::Store;
+use kedge_engine::store::{Health, Store};
 use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;
 use kedge_webhooks::{
@@ -76,8 +76,15 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let server = Server::bind(http, app.clone())
         .await
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    let sweep = service.engine.begin_sweep().await?;
-    let recovery = service.engine.recover()?;
+    let (sweep, recovery) = match begin(&service).await {
+        Ok(begun) => begun,
+        Err(error) if matches!(service.store.health(), Health::Failed(_)) => {
+            tracing::error!("the journal failed at the start: {error:#}");
+            drop((server, app, service));
+            return Ok(anew());
+        }
+        Err(error) => return Err(error),
+    };
     tracing::info!(
         address = %server.address(), resumed = recovery.resumed.len(), quarantined = recovery.quarantined.len(),
         "kedge serves"
@@ -112,15 +119,26 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
         Ended::Failed => {
             drop((app, service));
-            // Only what is durable counts from here on; what kept the journal from writing may be over, or is waited for.
-            let error = match again::start_anew() {
-                Ok(never) => match never {},
-                Err(error) => error,
-            };
-            tracing::error!("the process ends, so that its supervisor starts it anew: {error:#}");
-            Ok(ExitCode::from(EXIT_FAILED))
+            Ok(anew())
         }
     }
+}
+
+/// What comes before the first step.
+async fn begin(service: &Service) -> Result<(Sweep, Recovery)> {
+    let sweep = service.engine.begin_sweep().await?;
+    Ok((sweep, service.engine.recover()?))
+}
+
+/// The next life, in the place of this one: only what is durable counts from here on, and what kept the journal from writing may be over,
+/// or is waited for. Returns only when that cannot be.
+fn anew() -> ExitCode {
+    let error = match again::start_anew() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    tracing::error!("the process ends, so that its supervisor starts it anew: {error:#}");
+    ExitCode::from(EXIT_FAILED)
 }
 
 /// How a life of the service ended.
