@@ -99,7 +99,7 @@ fn production(text: &str) -> &str {
 /// Whether a file is for tests only.
 fn is_test(path: &Path) -> bool {
     path.components().any(|part| {
-        matches!(part.as_os_str().to_str(), Some("tests" | "testing" | "testing.rs" | "tests.rs"))
+        matches!(part.as_os_str().to_str(), Some("tests" | "testing" | "testing.rs" | "tests.rs" | "fuzz.rs"))
     })
 }
 

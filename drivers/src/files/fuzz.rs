@@ -68,7 +68,7 @@ fn header(name: &str, flag: u8, link: &str, size: usize) -> Vec<u8> {
 
 fn archive(members: &[Made]) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut content = |bytes: &mut Vec<u8>, content: &[u8]| {
+    let content = |bytes: &mut Vec<u8>, content: &[u8]| {
         bytes.extend(content);
         bytes.resize(bytes.len().next_multiple_of(512), 0);
     };

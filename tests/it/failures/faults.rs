@@ -50,12 +50,12 @@ pub(super) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// With so many KiB of room beyond what is there, or as tmpfs's `options` say. Services that use the directory have to stand still.
+    /// With so many KiB of room beyond what is there, or as tmpfs's `options` say, in which `$inodes` is how many are in use. Services that use the directory have to stand still.
     pub(super) async fn under(scene: &Scene, dir: &str, free_kib: u64, options: &str) -> Result<Self> {
         let script = format!(
-            "set -e; mkdir -p {dir}; used=$(du -sk --apparent-size {dir} | cut -f1); blocks=$(du -sk {dir} | cut -f1); [ $blocks -lt $used ] || used=$blocks; \
-             mkdir -p /mnt/small; mount -t tmpfs -o mode=755,size=$((used + {free_kib}))k{options} kedge-small /mnt/small; \
-             cp -a --sparse=never {dir}/. /mnt/small/; chown --reference={dir} /mnt/small; chmod --reference={dir} /mnt/small; \
+            "set -e; mkdir -p {dir}; used=$(du -sk {dir} | cut -f1); inodes=$(find {dir} | wc -l); \
+             mkdir -p /mnt/small; mount -t tmpfs -o mode=755,size=$((used + used / 8 + {free_kib}))k{options} kedge-small /mnt/small; \
+             cp -a {dir}/. /mnt/small/; chown --reference={dir} /mnt/small; chmod --reference={dir} /mnt/small; \
              mount --move /mnt/small {dir}"
         );
         mounting(scene, &script).await?;

@@ -28,6 +28,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom as _;
 use serde_json::{Value, json};
+use support::face::id_of;
 use support::kedge::Transport;
 use support::outside::Outside;
 
@@ -230,7 +231,15 @@ async fn install(scene: &Scene, site: &str, more: &Value) -> Result<()> {
 
 /// Removes such a site, and what it would keep.
 async fn gone(scene: &Scene, site: &str) -> Result<()> {
-    done(scene, "disable", &json!({ "site": site, "force": true })).await?;
+    let disable = json!({ "workflow": "disable", "params": { "site": site, "force": true } });
+    let (status, answer) = scene.face.post("/v1/tasks", &disable).await?;
+    ensure!(
+        status == 202 || answer.to_string().contains("disabled already"),
+        "disable {site}: {status} {answer}"
+    );
+    if status == 202 {
+        scene.face.settled(&id_of(&answer)?, LIMIT, |_| ()).await?;
+    }
     done(scene, "delete", &json!({ "site": site, "force": true, "hold": "0m" })).await?;
     purged(scene, site).await
 }
