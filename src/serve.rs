@@ -46,18 +46,7 @@ const EXIT_FAILED: u8 = 70;
 pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let config = Arc::new(config::load(file)?);
     let service = again::open(&config).await?;
-    let http = HttpConfig {
-        listen: config.listen,
-        public_url: config
-            .public_url
-            .as_ref()
-            .map(|url| url.parse())
-            .transpose()
-            .context("http.public_url")?,
-        rates: config.rates,
-        endpoint_networks: config.endpoint_networks.clone(),
-        ..HttpConfig::default()
-    };
+    let http = http(&config)?;
     let metrics = Metrics::default();
     let ports = Ports {
         store: service.store.clone(),
@@ -122,6 +111,17 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
             Ok(anew())
         }
     }
+}
+
+fn http(config: &Config) -> Result<HttpConfig> {
+    let public_url = config.public_url.as_ref().map(|url| url.parse()).transpose();
+    Ok(HttpConfig {
+        listen: config.listen,
+        public_url: public_url.context("http.public_url")?,
+        rates: config.rates,
+        endpoint_networks: config.endpoint_networks.clone(),
+        ..HttpConfig::default()
+    })
 }
 
 /// What comes before the first step.

@@ -96,7 +96,7 @@ pub(super) async fn global_ids(scene: &mut Scene) -> Result<()> {
     let file = "/etc/mysql/mariadb.conf.d/99-zz-case.cnf";
     scene
         .shell(&format!(
-            "printf '[mysqld]\\nlog_bin = case-bin\\nserver_id = 7\\ngtid_strict_mode = 1\\n' >{file}"
+            "printf '[mysqld]\\nlog_bin = case-bin\\nserver_id = 7\\ngtid_strict_mode = 1\\nlog_bin_trust_function_creators = 1\\n' >{file}"
         ))
         .await?;
     scene.host.stop_service(Service::Mariadb).await?;

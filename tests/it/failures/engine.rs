@@ -173,10 +173,8 @@ pub(super) async fn stale_locks(scene: &mut Scene) -> Result<()> {
     ensure!(!served && said.contains("in use by process"), "a second process on the same data: {said}");
     scene.kedge.kill()?;
     scene.kedge.start().await?;
-    let backup = scene.face.submit("backup", &json!({ "site": SITE })).await?;
     let task: Value = scene.face.settled(&id, LIMIT, |_| ()).await?;
-    let backup = scene.face.settled(&backup, LIMIT, |_| ()).await?;
-    ensure!(backup["state"] == "succeeded", "{backup}");
+    done(scene, "backup", &json!({ "site": SITE })).await?;
     let (_, locks) = scene.face.get("/v1/locks").await?;
     ensure!(locks["locks"].as_array().is_some_and(Vec::is_empty), "locks are left: {locks}");
     if task["state"] == "succeeded" {
