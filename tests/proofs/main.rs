@@ -53,7 +53,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "fuzz",
-        shows: "Requests, signatures, mappings, parameters, configurations, events, archives, dumps and answers of PHP at random: an answer with words, never a panic, nothing outside of its directory.",
+        shows: "Requests, signatures, mappings, parameters, configurations and events at random: an answer with words, never a panic.",
         command: "scripts/fuzz 2",
         figures: &["fuzz: "],
     },

@@ -140,6 +140,4 @@ impl Files for HostFiles {
 }
 
 #[cfg(test)]
-mod fuzz;
-#[cfg(test)]
 pub(crate) mod tests;

@@ -70,7 +70,6 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             "on another host",
             json!({ "site": SHOP, "backup": BACKUP, "target_platform": "wordpress-far" }),
         ),
-        ("disable", "by force", json!({ "site": SHOP, "force": true })),
         ("delete", "by force", json!({ "site": "closed.example.test", "force": true })),
         ("purge", "of one site", json!({ "site": "old.example.test" })),
         migrate("to another name", json!({ "new_site": "store.example.test" })),
