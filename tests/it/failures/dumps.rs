@@ -156,7 +156,7 @@ pub(super) async fn least_privilege(scene: &mut Scene) -> Result<()> {
     const LEAST: &str = "least.example.test";
     let account = "CREATE OR REPLACE USER kedge_least@localhost IDENTIFIED BY 'least-secret-1'; \
         GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, LOCK TABLES, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, \
-        ALTER ROUTINE, EXECUTE, EVENT, TRIGGER, CREATE USER, RELOAD, SHOW DATABASES ON *.* TO kedge_least@localhost WITH GRANT OPTION";
+        ALTER ROUTINE, EXECUTE, EVENT, TRIGGER, CREATE USER, RELOAD, SHOW DATABASES, DELETE HISTORY ON *.* TO kedge_least@localhost WITH GRANT OPTION";
     sql(scene, "mysql", account).await?;
     scene.shell("umask 077; printf '[client]\\nuser=kedge_least\\npassword=least-secret-1\\n' >/etc/mysql/kedge-least.cnf").await?;
     if !std::fs::read_to_string(scene.kedge.config())?.contains("database_servers.least") {

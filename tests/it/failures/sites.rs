@@ -144,10 +144,10 @@ pub(super) async fn files_of_the_web_server(scene: &mut Scene) -> Result<()> {
 
 /// Many small files: those that stay are not touched, and the copy of nearly all of them is made while visitors are served.
 pub(super) async fn many_files(scene: &mut Scene) -> Result<()> {
-    const COUNT: usize = 20_000;
+    const COUNT: usize = 2_000;
     let uploads = format!("{}/wp-content/uploads/many", dir_of(0, SITE));
     let make = format!(
-        "mkdir -p {uploads}/d && cd {uploads} && seq {COUNT} | xargs -n 2000 touch && chown -R www-data:www-data ."
+        "mkdir -p {uploads}/d && cd {uploads} && seq {COUNT} | xargs -n 500 touch && chown -R www-data:www-data ."
     );
     scene.shell(&make).await?;
     let inodes = format!("find {uploads} -printf '%P %i %C@ %T@ %m %u\\n' | sort | sha256sum");
