@@ -6,10 +6,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use kedge_engine::task::Millis;
 use kedge_workflows::ports::{PortError, PortResult, Secret, SecretRef, Secrets};
 use sha2::{Digest, Sha256};
 
@@ -19,8 +21,13 @@ const ALPHABET: &[u8; 57] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ2
 const LENGTH: usize = 32;
 /// Longest name.
 const MAX_NAME: usize = 200;
-/// First byte of a file: how the rest is to be read.
+/// First byte of a file: how the rest is to be read. Kept for good; or until a time, which stands in clear in front of the rest.
 const VERSION: u8 = 1;
+const PASSING: u8 = 2;
+/// Bytes of that time: milliseconds since 1970, big-endian.
+const UNTIL: usize = 8;
+/// Longest secret that is taken from elsewhere, in bytes: a link with a token in it is far shorter.
+const MAX_SECRET: usize = 2000;
 /// Bytes of a nonce: so many that random ones never meet.
 const NONCE: usize = 24;
 /// Name of the key's file.
@@ -62,6 +69,16 @@ impl FileSecrets {
         Ok(Self { inner: Arc::new(Inner { dir, cipher: XChaCha20Poly1305::new(&key.into()) }) })
     }
 
+    /// Removes the files of secrets whose time is over: how many. What was written by then is unreadable already.
+    ///
+    /// # Errors
+    /// When the directory cannot be read or a file cannot be removed.
+    pub async fn sweep(&self) -> PortResult<usize> {
+        let inner = self.inner.clone();
+        let swept = tokio::task::spawn_blocking(move || inner.sweep(now())).await;
+        swept.map_err(|error| PortError::Lost(format!("secrets: the work on disk ended early: {error}")))?
+    }
+
     async fn on_disk<T: Send + 'static>(
         &self,
         name: &SecretRef,
@@ -87,6 +104,11 @@ impl Secrets for FileSecrets {
                 .ok_or_else(|| PortError::Unavailable(format!("secret {name}: it was removed meanwhile")))
         })
         .await
+    }
+
+    async fn put(&self, name: &SecretRef, secret: &Secret, until: Millis) -> PortResult<()> {
+        let secret = secret.clone();
+        self.on_disk(name, move |inner, name| inner.put(name, &secret, until)).await
     }
 
     async fn get(&self, name: &SecretRef) -> PortResult<Option<Secret>> {
@@ -125,24 +147,94 @@ impl Inner {
                 self.dir.join(KEY).display()
             ))
         };
-        let (version, rest) = bytes.split_first().ok_or_else(unreadable)?;
-        let (nonce, sealed) =
-            rest.split_first_chunk::<NONCE>().filter(|_| *version == VERSION).ok_or_else(unreadable)?;
-        let payload = Payload { msg: sealed, aad: name.as_bytes() };
+        let (until, rest) = parts(&bytes).ok_or_else(unreadable)?;
+        let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or_else(unreadable)?;
+        let aad = aad(name, until);
+        let payload = Payload { msg: sealed, aad: &aad };
         let open = self.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| unreadable())?;
+        if until.is_some_and(|until| until <= now()) {
+            return Ok(None);
+        }
         Ok(Some(Secret::new(String::from_utf8(open).map_err(|_| unreadable())?)))
     }
 
+    fn sweep(&self, now: Millis) -> PortResult<usize> {
+        let mut swept = 0;
+        for entry in fs::read_dir(&self.dir).map_err(|error| failed(&self.dir, &error))?.flatten() {
+            let path = entry.path();
+            if !entry.file_name().to_string_lossy().ends_with(SUFFIX) {
+                continue;
+            }
+            // Gone meanwhile: somebody else was quicker.
+            let Ok(bytes) = File::open(&path).and_then(contents) else { continue };
+            if parts(&bytes).and_then(|(until, _)| until).is_some_and(|until| until <= now) {
+                fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
+                swept += 1;
+            }
+        }
+        sync_dir(&self.dir)?;
+        Ok(swept)
+    }
+
     fn make(&self, name: &str) -> PortResult<()> {
-        let secret = generate()?;
+        let sealed = self.seal(name, &generate()?, None)?;
+        write(&self.dir, &self.path(name), &sealed, false)
+    }
+
+    fn put(&self, name: &str, secret: &Secret, until: Millis) -> PortResult<()> {
+        let bytes = secret.expose().as_bytes();
+        if bytes.len() > MAX_SECRET {
+            return Err(PortError::Refused(format!(
+                "secret {name}: it has {} bytes, {MAX_SECRET} are allowed",
+                bytes.len()
+            )));
+        }
+        let sealed = self.seal(name, bytes, Some(until))?;
+        write(&self.dir, &self.path(name), &sealed, true)
+    }
+
+    /// A file's bytes.
+    fn seal(&self, name: &str, secret: &[u8], until: Option<Millis>) -> PortResult<Vec<u8>> {
         let mut nonce = [0; NONCE];
         random(&mut nonce)?;
-        let payload = Payload { msg: &secret, aad: name.as_bytes() };
+        let aad = aad(name, until);
+        let payload = Payload { msg: secret, aad: &aad };
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload);
         let sealed =
             sealed.map_err(|_| PortError::Refused(format!("secret {name}: it cannot be encrypted")))?;
-        write_new(&self.dir, &self.path(name), &[&[VERSION], nonce.as_slice(), &sealed].concat())
+        let head = match until {
+            None => vec![VERSION],
+            Some(until) => [&[PASSING], until.to_be_bytes().as_slice()].concat(),
+        };
+        Ok([head.as_slice(), nonce.as_slice(), &sealed].concat())
     }
+}
+
+/// A file's time, if it has one, and what is sealed.
+fn parts(bytes: &[u8]) -> Option<(Option<Millis>, &[u8])> {
+    match bytes.split_first()? {
+        (&VERSION, rest) => Some((None, rest)),
+        (&PASSING, rest) => {
+            let (until, rest) = rest.split_first_chunk::<UNTIL>()?;
+            Some((Some(Millis::from_be_bytes(*until)), rest))
+        }
+        _ => None,
+    }
+}
+
+/// What a sealed secret is good for, besides its key: its name, and its time.
+fn aad(name: &str, until: Option<Millis>) -> Vec<u8> {
+    let mut aad = name.as_bytes().to_vec();
+    if let Some(until) = until {
+        aad.push(0);
+        aad.extend(until.to_be_bytes());
+    }
+    aad
+}
+
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// A new secret: bytes that would favour the first characters of the alphabet are thrown away.
@@ -175,15 +267,15 @@ fn key(dir: &Path) -> PortResult<[u8; 32]> {
         }
         let mut key = [0; 32];
         random(&mut key)?;
-        write_new(dir, &path, &key)?;
+        write(dir, &path, &key, false)?;
     }
     must_be_private(&path, "chmod 600")?;
     let bytes = File::open(&path).and_then(contents).map_err(|error| failed(&path, &error))?;
     bytes.try_into().map_err(|_| PortError::Refused(format!("{} is not a key of 32 bytes", path.display())))
 }
 
-/// Writes a file that is not there yet, at once and durably. There already: fine, it is left alone.
-fn write_new(dir: &Path, path: &Path, bytes: &[u8]) -> PortResult<()> {
+/// Writes a file at once and durably. One that is there already is left alone, or replaced.
+fn write(dir: &Path, path: &Path, bytes: &[u8], replace: bool) -> PortResult<()> {
     let mut name = [0; 8];
     random(&mut name)?;
     let temporary = dir.join(format!("{TEMPORARY}{}", hex::encode(name)));
@@ -191,13 +283,16 @@ fn write_new(dir: &Path, path: &Path, bytes: &[u8]) -> PortResult<()> {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        if replace {
+            return fs::rename(&temporary, path);
+        }
         match fs::hard_link(&temporary, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         }
     };
     let written = write();
-    // Not there when it could not be made at all; `open` removes what stays.
+    // Not there when it could not be made at all or was renamed; `open` removes what stays.
     fs::remove_file(&temporary).ok();
     written.map_err(|error| failed(path, &error))?;
     sync_dir(dir)
@@ -324,6 +419,30 @@ mod tests {
         fs::remove_file(dir.path().join(KEY)).unwrap();
         let error = FileSecrets::open(dir.path()).err().expect("no new key over old secrets");
         assert!(matches!(&error, PortError::Refused(what) if what.contains("put the key back")), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_over_is_swept_and_its_time_cannot_be_changed() {
+        let dir = private();
+        let secrets = FileSecrets::open(dir.path()).unwrap();
+        secrets.ensure(&name("kept")).await.unwrap();
+        secrets.put(&name("over"), &Secret::new("x"), 1).await.unwrap();
+        secrets.put(&name("good"), &Secret::new("y"), u64::MAX - 1).await.unwrap();
+        let path = secrets.inner.path("over");
+        let mut longer = fs::read(&path).unwrap();
+        longer[1..9].copy_from_slice(&u64::MAX.to_be_bytes());
+        fs::write(&path, &longer).unwrap();
+        assert!(
+            matches!(secrets.get(&name("over")).await, Err(PortError::Refused(_))),
+            "its time is sealed too"
+        );
+        secrets.put(&name("over"), &Secret::new("x"), 1).await.unwrap();
+        assert_eq!(secrets.sweep().await, Ok(1));
+        assert!(!path.exists() && secrets.get(&name("over")).await.unwrap().is_none());
+        assert!(secrets.get(&name("good")).await.unwrap() == Some(Secret::new("y")));
+        assert!(secrets.get(&name("kept")).await.unwrap().is_some());
+        let long = Secret::new("z".repeat(MAX_SECRET + 1));
+        assert!(matches!(secrets.put(&name("long"), &long, 1).await, Err(PortError::Refused(_))));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::step::{Ref, StepError};
 use crate::task::{Millis, Progress, TaskId};
+use crate::workflow::Facts;
 
 /// Longest line of a step's log, in bytes.
 const MAX_LINE: usize = 4096;
@@ -26,6 +27,7 @@ pub struct Cx<'a, P: ?Sized> {
     pub attempt: u32,
     /// When the attempt began.
     pub now: Millis,
+    pub(crate) facts: &'a dyn Facts,
     pub(crate) outputs: &'a BTreeMap<String, Arc<Value>>,
     pub(crate) staged: &'a Mutex<Vec<RecordWrite>>,
     pub(crate) report: Arc<dyn Fn(Report) + Send + Sync>,
@@ -141,6 +143,19 @@ impl<P: ?Sized> Cx<'_, P> {
             line.truncate(end);
         }
         (self.report)(Report::Log(line));
+    }
+
+    /// A record of the registry or the configuration as it is now. The plan was made of what was known when the task was accepted;
+    /// what it waited for since may have changed that.
+    ///
+    /// # Errors
+    /// Retryable when the registry cannot be read, fatal when the record does not read as `T`.
+    pub fn record<T: DeserializeOwned>(&self, family: &str, name: &str) -> Result<Option<T>, StepError> {
+        let read = self.facts.record(family, name);
+        let value = read.map_err(|error| StepError::retryable(format!("the registry: {error}")))?;
+        value.map(serde_json::from_value).transpose().map_err(|error| {
+            StepError::fatal(format!("the {family} record of {name} does not read: {error}"))
+        })
     }
 
     /// Stages a record: committed with the success of this run or undo, or never.

@@ -1,5 +1,7 @@
 //! The hosting tasks: one file a workflow, shared steps in `steps`, what they need from the world in `ports`. Pure: no I/O here.
 
+pub mod compare;
+pub mod comparison;
 pub mod encoding;
 pub mod names;
 pub mod ports;
@@ -12,6 +14,7 @@ mod backup;
 mod clone;
 mod delete;
 mod install;
+mod login;
 mod migrate;
 mod params;
 mod place;
@@ -20,6 +23,9 @@ mod renaming;
 mod restore;
 mod steps;
 mod switch;
+mod verify;
+
+pub use login::login_secret;
 
 use kedge_engine::step::StepKinds;
 use kedge_engine::workflow::Workflow;
@@ -38,6 +44,8 @@ pub fn workflows() -> Vec<Box<dyn Workflow>> {
         Box::new(delete::Delete),
         Box::new(delete::Undelete),
         Box::new(purge::Purge),
+        Box::new(login::Login),
+        Box::new(verify::Verify),
     ]
 }
 

@@ -160,13 +160,23 @@ pub(crate) fn app_site(
     store: &Store,
     server: &dyn Database,
 ) -> Result<AppSite, StepError> {
-    let (name, user) = store.known(cx)?;
-    Ok(AppSite {
+    let site = live_site(place, store, store.known(cx)?, server);
+    Ok(AppSite { dir: dir.to_owned(), ..site })
+}
+
+/// A live side as its application sees it, given the names of its schema and user.
+pub(crate) fn live_site(
+    place: &Place,
+    store: &Store,
+    (name, user): (DatabaseName, DatabaseName),
+    server: &dyn Database,
+) -> AppSite {
+    AppSite {
         name: place.site.clone(),
         aliases: place.aliases.clone(),
         platform_root: place.root.clone(),
         live_dir: place.dir.clone(),
-        dir: dir.to_owned(),
+        dir: place.dir.clone(),
         database: AppDatabase {
             server: store.server.clone(),
             address: server.address_for_sites(),
@@ -174,5 +184,5 @@ pub(crate) fn app_site(
             user,
             password: store.password.clone(),
         },
-    })
+    }
 }

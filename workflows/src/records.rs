@@ -60,6 +60,9 @@ pub struct SiteRecord {
     pub task: String,
     /// When.
     pub changed_at: Millis,
+    /// When it was last found, or made, as it should be by a verify.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Millis>,
 }
 
 impl SiteRecord {

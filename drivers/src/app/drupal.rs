@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, AccessRule, App, AppSite, FileKind, Files, InstallRequest, PlatformFacts, PortError, PortResult,
-    SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, App, AppSite, FileKind, Files, InstallRequest, LoginUser, Package,
+    PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts,
+    SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::drift::drift;
 use super::drush::{self, Drush};
 use super::php::{Php, Run};
 use super::{drupal_policy, drupal_settings, drupal_sites};
@@ -256,6 +259,13 @@ impl App for Drupal {
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
+    async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
+        let password = self.secret(&site.database.password).await?;
+        let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;
+        let bytes = there.as_ref().map(|file| file.bytes.as_slice());
+        drift(there.as_ref(), drupal_settings::render(bytes, site, &password, salt), &password)
+    }
+
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
         let password = self.secret(&request.admin_password).await?;
         let run = OnSite::new("installing", include_str!("php/drupal_install.php"));
@@ -320,6 +330,36 @@ impl App for Drupal {
         self.files.remove_tree(&format!("{}/files/php", site.dir), &site.dir).await
     }
 
+    fn abilities(&self) -> Abilities {
+        Abilities { packages: false, login_links: false }
+    }
+
+    async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
+        Err(unlisted(site.name.as_str()))
+    }
+
+    async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
+        Err(unlisted(root))
+    }
+
+    /// Drupal's own links (`drush user:login`) are not what is asked for: they end when Drupal says, and none can be taken back.
+    async fn login_link(
+        &self,
+        site: &AppSite,
+        _: Option<&str>,
+        _: &SecretRef,
+        _: Millis,
+    ) -> PortResult<LoginUser> {
+        Err(PortError::Refused(format!(
+            "{} is a Drupal site: Kedge makes no login links for Drupal yet; `drush user:login` on its host does",
+            site.name
+        )))
+    }
+
+    async fn revoke_login(&self, _: &AppSite, link: &SecretRef) -> PortResult<()> {
+        self.secrets.remove(link).await
+    }
+
     fn access_rules(&self) -> Vec<AccessRule> {
         drupal_policy::access_rules(&self.php.user)
     }
@@ -335,6 +375,12 @@ impl App for Drupal {
     fn smoke_checks(&self, site: &SiteName) -> Vec<SmokeCheck> {
         drupal_policy::smoke_checks(site)
     }
+}
+
+fn unlisted(whose: &str) -> PortError {
+    PortError::Refused(format!(
+        "{whose} is of Drupal, whose modules and themes Kedge does not list yet; a migration still refuses an older core"
+    ))
 }
 
 /// An error that tells which file it is about.

@@ -1,6 +1,7 @@
 //! Applications: what differs between WordPress, Drupal and plain sites. Each acts on a site's own directory and database only.
 
 mod block;
+mod drift;
 mod drupal;
 mod drupal_policy;
 mod drupal_settings;
@@ -11,6 +12,7 @@ mod plain;
 #[cfg(test)]
 mod tests;
 mod wordpress;
+mod wordpress_login;
 mod wordpress_settings;
 
 pub use drupal::Drupal;

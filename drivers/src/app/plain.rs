@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts,
-    PortError, PortResult, Scope, Secret, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest,
+    LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Scope, Secret, SecretRef, Secrets,
+    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::{Deserialize, Serialize};
 
 use super::block::Markers;
+use super::drift::drift;
 use super::wordpress_settings::literal;
 use crate::host::{Command, Host};
 
@@ -207,6 +210,16 @@ impl App for Plain {
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
+    async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
+        let secret = self.secrets.get(&site.database.password).await?;
+        let secret = secret.ok_or_else(|| {
+            PortError::Refused("the password of the site's database does not exist".to_owned())
+        })?;
+        let there = self.files.read(&format!("{}/{}", site.dir, self.config.settings_file)).await?;
+        let bytes = there.as_ref().map(|file| file.bytes.as_slice());
+        drift(there.as_ref(), settings(self.config.settings_format, bytes, site, &secret), &secret)
+    }
+
     async fn install(&self, site: &AppSite, _request: &InstallRequest) -> PortResult<()> {
         self.run("installing", site, &self.config.install_command).await
     }
@@ -227,6 +240,36 @@ impl App for Plain {
 
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
         self.run("emptying the caches of", site, &self.config.cache_command).await
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities { login_links: false, ..Abilities::ALL }
+    }
+
+    async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
+        let mut packages = self.platform_packages(&site.platform_root).await?;
+        packages.iter_mut().for_each(|package| package.enabled = true);
+        Ok(packages)
+    }
+
+    async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
+        let version = Some(self.platform_facts(root).await?.version).filter(|version| !version.is_empty());
+        let (kind, name) = (PackageKind::Core, "plain".to_owned());
+        Ok(vec![Package { kind, name, version, schema_version: None, enabled: false, own: false }])
+    }
+
+    async fn login_link(
+        &self,
+        site: &AppSite,
+        _: Option<&str>,
+        _: &SecretRef,
+        _: Millis,
+    ) -> PortResult<LoginUser> {
+        Err(PortError::Refused(format!("{} is a plain site: Kedge knows no way to log in to it", site.name)))
+    }
+
+    async fn revoke_login(&self, _: &AppSite, link: &SecretRef) -> PortResult<()> {
+        self.secrets.remove(link).await
     }
 
     fn access_rules(&self) -> Vec<AccessRule> {

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest, PlatformFacts,
-    PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport,
-    VolatileRows,
+    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest,
+    LoginUser, Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets,
+    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::drift::drift;
 use super::php::{Php, Run};
-use super::wordpress_settings;
+use super::{wordpress_login, wordpress_settings};
 use crate::host::{Command, Host};
 
 /// The file that WordPress reads its settings from; in the platform's root it is the dispatcher.
@@ -25,6 +27,7 @@ const DISPATCHER: &str = include_str!("php/dispatcher.php");
 /// What every version of the dispatcher begins with.
 const DISPATCHER_MARK: &str = "<?php\n// kedge dispatcher ";
 const LOAD: &str = include_str!("php/wordpress_load.php");
+const HEADERS: &str = include_str!("php/wordpress_headers.php");
 /// Limits of runs that read, that install, and that update: a step's own limit ends them before, where it is shorter.
 const FACTS_LIMIT: Duration = Duration::from_secs(120);
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
@@ -38,7 +41,7 @@ const DIRECTORIES: [&str; 3] = ["themes", "plugins", "uploads"];
 pub struct WordPress {
     php: Php,
     files: Arc<dyn Files>,
-    secrets: Arc<dyn Secrets>,
+    pub(super) secrets: Arc<dyn Secrets>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +64,16 @@ struct Updated {
     to: u64,
 }
 
+#[derive(Deserialize)]
+struct Packages {
+    packages: Vec<Package>,
+}
+
+fn sorted(mut packages: Vec<Package>) -> Vec<Package> {
+    packages.sort();
+    packages
+}
+
 impl WordPress {
     /// WordPress on this host, whose files are `files`; `web_user` is what its web server runs PHP as (`www-data` on Debian).
     pub fn new(
@@ -79,7 +92,7 @@ impl WordPress {
     }
 
     /// The platform's own settings file: `None` when there is none, `Ok(Some)` when it is ours.
-    async fn dispatcher(&self, root: &str) -> PortResult<Option<SavedFile>> {
+    pub(super) async fn dispatcher(&self, root: &str) -> PortResult<Option<SavedFile>> {
         let path = format!("{root}/{SETTINGS}");
         let Some(file) = self.files.read(&path).await? else { return Ok(None) };
         if !file.bytes.starts_with(DISPATCHER_MARK.as_bytes()) {
@@ -90,8 +103,17 @@ impl WordPress {
         Ok(Some(file))
     }
 
+    /// Whether the platform has today's dispatcher.
+    pub(super) async fn is_prepared(&self, root: &str) -> PortResult<bool> {
+        Ok(self.dispatcher(root).await?.is_some_and(|file| file.bytes == DISPATCHER.as_bytes()))
+    }
+
     /// Runs a script on a site, from the directory where it is now.
-    async fn on_site<T: DeserializeOwned>(&self, site: &AppSite, run: OnSite<'_>) -> PortResult<T> {
+    pub(super) async fn on_site<T: DeserializeOwned>(
+        &self,
+        site: &AppSite,
+        run: OnSite<'_>,
+    ) -> PortResult<T> {
         let mut secrets = run.secrets;
         secrets.extend(self.secrets.get(&site.database.password).await?);
         let mut parameters = run.parameters;
@@ -104,7 +126,7 @@ impl WordPress {
             parameters.insert(name.to_owned(), Value::from(value));
         }
         let what = format!("{} {}", run.doing, site.name);
-        let script = [LOAD, run.script];
+        let script = [LOAD, run.before, run.script];
         self.php
             .run(Run { what, script: &script, parameters, secrets, limit: run.limit, changes: run.changes })
             .await
@@ -112,10 +134,12 @@ impl WordPress {
 }
 
 /// A script and how it is run.
-struct OnSite<'a> {
+pub(super) struct OnSite<'a> {
     doing: &'static str,
+    /// Functions that the script uses.
+    before: &'a str,
     script: &'a str,
-    parameters: Map<String, Value>,
+    pub(super) parameters: Map<String, Value>,
     secrets: Vec<Secret>,
     /// Only WordPress's base is loaded, nothing of the site's.
     short: bool,
@@ -124,9 +148,18 @@ struct OnSite<'a> {
 }
 
 impl<'a> OnSite<'a> {
-    fn new(doing: &'static str, script: &'a str) -> Self {
+    pub(super) fn new(doing: &'static str, script: &'a str) -> Self {
         let (parameters, secrets) = (Map::new(), Vec::new());
-        Self { doing, script, parameters, secrets, short: true, limit: FACTS_LIMIT, changes: false }
+        Self {
+            doing,
+            before: "",
+            script,
+            parameters,
+            secrets,
+            short: true,
+            limit: FACTS_LIMIT,
+            changes: false,
+        }
     }
 
     fn changing(self, limit: Duration) -> Self {
@@ -240,6 +273,13 @@ impl App for WordPress {
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
+    async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
+        let password = self.secret(&site.database.password).await?;
+        let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;
+        let bytes = there.as_ref().map(|file| file.bytes.as_slice());
+        drift(there.as_ref(), wordpress_settings::render(bytes, site, &password, salt), &password)
+    }
+
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
         let password = self.secret(&request.admin_password).await?;
         let mut run =
@@ -273,6 +313,45 @@ impl App for WordPress {
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
         let run = OnSite::new("emptying the caches of", include_str!("php/wordpress_caches.php"));
         self.on_site::<Value>(site, run).await.map(|_| ())
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
+
+    async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
+        let run = OnSite::new("looking at the packages of", include_str!("php/wordpress_packages.php"));
+        let Packages { packages } = self.on_site(site, OnSite { before: HEADERS, ..run }).await?;
+        Ok(sorted(packages))
+    }
+
+    async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
+        let Packages { packages } = self
+            .php
+            .run(Run {
+                what: format!("looking at the packages of {root}"),
+                script: &[HEADERS, include_str!("php/wordpress_platform_packages.php")],
+                parameters: Map::from_iter([("platform_root".to_owned(), Value::from(root))]),
+                secrets: Vec::new(),
+                limit: FACTS_LIMIT,
+                changes: false,
+            })
+            .await?;
+        Ok(sorted(packages))
+    }
+
+    async fn login_link(
+        &self,
+        site: &AppSite,
+        user: Option<&str>,
+        link: &SecretRef,
+        until: Millis,
+    ) -> PortResult<LoginUser> {
+        wordpress_login::make(self, site, user, link, until).await
+    }
+
+    async fn revoke_login(&self, site: &AppSite, link: &SecretRef) -> PortResult<()> {
+        wordpress_login::revoke(self, site, link).await
     }
 
     fn access_rules(&self) -> Vec<AccessRule> {

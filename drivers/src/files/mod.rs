@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kedge_workflows::ports::{
-    Access, AccessRule, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free, PortResult,
-    SavedFile, Scope, Stat, Usage,
+    Access, AccessRule, AccessWas, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free,
+    PortResult, SavedFile, Scope, Stat, Usage, WrongAccess,
 };
 
 use crate::host::{Command, Finished, Host};
@@ -132,6 +132,14 @@ impl Files for HostFiles {
 
     async fn fix_access(&self, dir: &str, rules: &[AccessRule]) -> PortResult<FixReport> {
         self.fix(dir, rules).await
+    }
+
+    async fn wrong_access(&self, dir: &str, rules: &[AccessRule], limit: usize) -> PortResult<WrongAccess> {
+        self.look_for_wrong(dir, rules, limit).await
+    }
+
+    async fn set_access(&self, dir: &str, entries: &[AccessWas]) -> PortResult<()> {
+        self.set(dir, entries).await
     }
 
     async fn fingerprint(&self, dir: &str, full: bool, hashed: &[String]) -> PortResult<Fingerprint> {

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
     Access, Answer, ConfigTest, Files, Get, PortError, PortResult, RenderedVhost, SavedFile, Scope, Vhost,
-    WebServer,
+    VhostOrigin, WebServer,
 };
 use tokio::sync::{OnceCell, RwLock};
 
@@ -113,6 +113,14 @@ impl WebServer for VhostServer {
     fn render(&self, vhost: &Vhost) -> RenderedVhost {
         let WebServerShared { config, dialect, .. } = &*self.shared;
         rendered(&vhost.site, |revision| dialect.render(config, vhost, revision))
+    }
+
+    fn origin(&self, file: &[u8]) -> VhostOrigin {
+        match origin(file) {
+            Origin::Ours(_) => VhostOrigin::Ours,
+            Origin::Edited => VhostOrigin::Edited,
+            Origin::Foreign => VhostOrigin::Foreign,
+        }
     }
 
     async fn put_vhost(

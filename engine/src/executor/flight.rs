@@ -244,6 +244,7 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
             step: name,
             attempt: self.attempt,
             now,
+            facts: &*self.inner.facts,
             outputs: self.machine.outputs(),
             staged,
             report,

@@ -1,6 +1,7 @@
 //! The application port: what differs between WordPress, Drupal and plain sites. Acts on a site's own directory and database only.
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::{AccessRule, Get, PortResult, SecretRef, VolatileRows};
@@ -26,6 +27,10 @@ pub trait App: Send + Sync {
     /// outside the block are kept when the file is there, made when it is not. The password is resolved inside.
     async fn write_settings(&self, site: &AppSite) -> PortResult<()>;
 
+    /// What [`App::write_settings`] would change, as lines: `- ` what is there, `+ ` what would be. Empty: nothing. No line has a
+    /// secret in it. Changes nothing; a file that it would refuse is told by a line too.
+    async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>>;
+
     /// Installs the application into its empty database.
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()>;
     /// Whether the application finds itself installed in its database, and its versions.
@@ -34,6 +39,28 @@ pub trait App: Send + Sync {
     async fn update_database(&self, site: &AppSite) -> PortResult<UpdateReport>;
     /// Empties caches, so that the first visitor sees the new side.
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()>;
+
+    /// What it can do beside what every application can. What it cannot is `Refused`, with a text that says so.
+    fn abilities(&self) -> Abilities;
+
+    /// What a site's code is made of: the core, what its platform gives it, what is its own; sorted by kind and name. Reads files and
+    /// tables, runs nothing of the site's.
+    async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>>;
+    /// What the platform at this root gives its sites, the core among it; nothing is enabled or a site's own there.
+    async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>>;
+
+    /// Makes a link that logs in as `user` (name, mail address or number; `None`: the first administrator), once, until `until`, and
+    /// for that site and user alone. It is kept in the secret `link` and in nothing else: the site has what tells it, and no more than
+    /// that. Asked again with the same `link`, the one before is good no more. Unknown user: `Refused`.
+    async fn login_link(
+        &self,
+        site: &AppSite,
+        user: Option<&str>,
+        link: &SecretRef,
+        until: Millis,
+    ) -> PortResult<LoginUser>;
+    /// Takes a link back, used or not, and forgets its secret. Absent: fine.
+    async fn revoke_login(&self, site: &AppSite, link: &SecretRef) -> PortResult<()>;
 
     /// The permission policy of a site directory.
     fn access_rules(&self) -> Vec<AccessRule>;
@@ -138,6 +165,66 @@ pub struct UpdateReport {
     pub from: Option<u64>,
     /// Schema version after.
     pub to: Option<u64>,
+}
+
+/// What not every application can. Source: the drivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Abilities {
+    /// Whether it lists packages: [`App::packages`] and [`App::platform_packages`].
+    pub packages: bool,
+    /// Whether it makes login links: [`App::login_link`]. Taking one back is no more than forgetting it where there are none.
+    pub login_links: bool,
+}
+
+impl Abilities {
+    /// All of it.
+    pub const ALL: Self = Self { packages: true, login_links: true };
+}
+
+/// A part of a site's code.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// What kind of part.
+    pub kind: PackageKind,
+    /// Its short name: the directory's or the file's, as the application knows it.
+    pub name: String,
+    /// Version, where it tells one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Version of its database schema: in a site's list the one in its database, in a platform's the one that the code wants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<u64>,
+    /// Whether the site uses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enabled: bool,
+    /// Whether it lives in the site's own directory, and so comes along wherever the site goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own: bool,
+}
+
+/// Kinds of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageKind {
+    /// The application itself.
+    Core,
+    /// An install profile.
+    Profile,
+    /// A module.
+    Module,
+    /// A plugin.
+    Plugin,
+    /// A theme.
+    Theme,
+    /// A library.
+    Library,
+}
+
+/// Whom a login link is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginUser {
+    /// The user's name.
+    pub user: String,
 }
 
 /// One request of a smoke test. Passed when the status is one of `statuses` and the body has all of `contains` and none of

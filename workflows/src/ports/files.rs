@@ -47,6 +47,11 @@ pub trait Files: Send + Sync {
     /// Sets mode and owner below a tree only where they differ from the rules.
     async fn fix_access(&self, dir: &str, rules: &[AccessRule]) -> PortResult<FixReport>;
 
+    /// What [`Files::fix_access`] would change: how many entries, and the first `limit` of those whose names are UTF-8 as they are.
+    async fn wrong_access(&self, dir: &str, rules: &[AccessRule], limit: usize) -> PortResult<WrongAccess>;
+    /// Gives entries the modes and owners that they had. What is gone, or not a file, directory or link, is left out.
+    async fn set_access(&self, dir: &str, entries: &[AccessWas]) -> PortResult<()>;
+
     /// Fingerprint of a tree: path, type, mode, owner, size, mtime, inode, link target; with `full`, contents instead of inode.
     /// `hashed` paths (relative) are hashed by content always.
     async fn fingerprint(&self, dir: &str, full: bool, hashed: &[String]) -> PortResult<Fingerprint>;
@@ -158,4 +163,40 @@ pub struct FixReport {
     pub checked: u64,
     /// Entries changed.
     pub changed: u64,
+}
+
+/// What a look at modes and owners found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongAccess {
+    /// Entries looked at.
+    pub checked: u64,
+    /// Entries that are not as the rules say.
+    pub wrong: u64,
+    /// The first of them.
+    pub entries: Vec<AccessWas>,
+}
+
+/// An entry's mode and owner as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessWas {
+    /// Relative to the tree; `.` is the tree itself.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// What the rules say, in words: `0640 root:www-data`.
+    pub wanted: String,
+}
+
+impl AccessRule {
+    /// What it says of a directory, or of anything else, in words.
+    #[must_use]
+    pub fn told(&self, dir: bool) -> String {
+        let mode = if dir { self.dir_mode } else { self.file_mode };
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "any".to_owned());
+        format!("{mode:04o} {}:{}", name(&self.user), name(&self.group))
+    }
 }

@@ -1,6 +1,7 @@
 //! The secrets port: passwords by reference. A reference may be journaled; a secret never is.
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::PortResult;
@@ -40,7 +41,10 @@ pub trait Secrets: Send + Sync {
     /// The secret of this name, made if it is not there: 32 characters from a cryptographic generator, alphabet without
     /// characters that look alike (Aegir's 57). Durable before it returns.
     async fn ensure(&self, name: &SecretRef) -> PortResult<Secret>;
-    /// The secret of this name.
+    /// Keeps a secret that was made elsewhere, at most 2,000 bytes, in place of the one that is there. It is gone at `until`.
+    /// Durable before it returns.
+    async fn put(&self, name: &SecretRef, secret: &Secret, until: Millis) -> PortResult<()>;
+    /// The secret of this name, unless its time is over.
     async fn get(&self, name: &SecretRef) -> PortResult<Option<Secret>>;
     /// Forgets it. Absent: fine.
     async fn remove(&self, name: &SecretRef) -> PortResult<()>;

@@ -46,6 +46,9 @@ pub trait WebServer: Send + Sync {
         text.lines().find_map(|line| line.strip_prefix("# kedge-revision: ")).map(str::to_owned)
     }
 
+    /// Who wrote a vhost file. Pure: does not touch the host.
+    fn origin(&self, file: &[u8]) -> VhostOrigin;
+
     /// Makes the server take its files: config test first (a failure is `Refused` with the culprit, and nothing is reloaded),
     /// reload, then polls until `revision` is answered for `site` on this host (or, with `None`, until no revision of ours is
     /// answered for it). Concurrent reloads are coalesced.
@@ -53,6 +56,18 @@ pub trait WebServer: Send + Sync {
 
     /// A GET from the host to the server itself, for a host name. Redirects are not followed; the body is bounded (1 MiB).
     async fn get(&self, request: &Get) -> PortResult<Answer>;
+}
+
+/// Who wrote a vhost file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VhostOrigin {
+    /// Kedge, this one or an earlier one, and nobody changed it since.
+    Ours,
+    /// Kedge, and somebody changed it since.
+    Edited,
+    /// Somebody else.
+    Foreign,
 }
 
 /// What a configuration test said.

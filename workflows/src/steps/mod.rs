@@ -5,11 +5,14 @@ pub(crate) mod backup;
 pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
+pub(crate) mod login;
 pub(crate) mod names;
 pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod removal;
 pub(crate) mod restore;
+pub(crate) mod servers;
+pub(crate) mod verify;
 pub(crate) mod vhost;
 
 use kedge_engine::step::StepKinds;
@@ -67,4 +70,19 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<removal::RemoveDir>()
         .with::<removal::DropDatabase>()
         .with::<removal::RemoveBackup>()
+        .with::<verify::LookAtSite>()
+        .with::<verify::TellDrift>()
+        .with::<verify::RepairSettings>()
+        .with::<verify::RepairAccess>()
+        .with::<verify::RepairVhost>()
+        .with::<verify::CheckPages>()
+        .with::<verify::CommitVerify>()
+        .with::<verify::DropKept>()
+        .with::<servers::LookAtPlatform>()
+        .with::<servers::RefreshPlatform>()
+        .with::<servers::LookAtWebServer>()
+        .with::<servers::LookAtDatabaseServer>()
+        .with::<login::MakeLogin>()
+        .with::<login::DecideRevoke>()
+        .with::<login::RevokeLogin>()
 }

@@ -4,11 +4,18 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use crate::place::{Place, Store, app_site, scope};
-use crate::ports::{AppKind, Charset, ConfigTest, DatabaseFacts, FileKind, SchemaFacts, World};
+use crate::comparison::{Row, compare};
+use crate::place::{Names, Place, Store, app_site, scope};
+use crate::ports::{
+    AppKind, Charset, ConfigTest, DatabaseFacts, FileKind, Package, PackageKind, SchemaFacts, World,
+};
+use crate::records::{SITE, SiteRecord};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
+
+/// Packages told in an error or a warning: a person reads them; `kedge platforms compare` shows all.
+const MAX_ROWS: usize = 20;
 
 /// Looks at the old side, the new side, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +59,9 @@ pub(crate) struct Found {
     /// Whether the new side's platform was ready to be shared before anything was done to it.
     #[serde(default)]
     pub(crate) to_prepared: Option<bool>,
+    /// What the new side's platform lacks or has older, of what the site uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Step for Preflight {
@@ -74,14 +84,16 @@ impl Step for Preflight {
             from_version: None,
             to_version: None,
             to_prepared: None,
+            warnings: Vec::new(),
         };
-        let (mut schema_version, mut schema) = (None, None);
+        let (mut schema_version, mut schema, mut packages) = (None, None, Vec::new());
         if let Some((place, store)) = &self.from {
-            let (version, facts) = self.look_at_old(cx, place, store, &mut found).await?;
-            (schema_version, schema) = (version, Some(facts));
+            let (version, facts, made_of) = self.look_at_old(cx, place, store, &mut found).await?;
+            (schema_version, schema, packages) = (version, Some(facts), made_of);
         }
         if let Some(place) = &self.to {
             self.look_at_new(cx, place, schema_version, &mut found).await?;
+            self.compare(cx, place, &packages, &mut found).await?;
         }
         if let Some(server) = &self.to_server {
             look_at_server(cx, server, schema.as_ref(), &mut found).await?;
@@ -107,15 +119,16 @@ impl Step for Preflight {
 }
 
 impl Preflight {
-    /// The side that is there; returns its schema version, and what its database holds.
+    /// The side that is there; returns its schema version, what its database holds, and what its code is made of.
     async fn look_at_old(
         &self,
         cx: &Cx<'_, dyn World>,
         place: &Place,
         store: &Store,
         found: &mut Found,
-    ) -> Result<(Option<u64>, SchemaFacts), StepError> {
+    ) -> Result<(Option<u64>, SchemaFacts, Vec<Package>), StepError> {
         let scope = scope(cx);
+        demand_unchanged(cx, place, store)?;
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         match files.stat(&place.dir).await? {
@@ -135,7 +148,7 @@ impl Preflight {
         found.charset = Some(holds.charset.clone());
         found.account_locked = server.account_locked(&user).await?;
         if place.app == AppKind::Plain || self.may_be_broken {
-            return Ok((None, holds));
+            return Ok((None, holds, Vec::new()));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let site = app_site(cx, place, &place.dir, store, &*server)?;
@@ -144,7 +157,48 @@ impl Preflight {
             return Err(StepError::fatal(format!("{} is not installed in its database", place.site)));
         }
         found.from_version = Some(facts.version);
-        Ok((facts.schema_version, holds))
+        let packages = match (&self.to, app.abilities().packages) {
+            (None, _) => Vec::new(),
+            (Some(_), true) => app.packages(&site).await?,
+            (Some(_), false) => {
+                cx.log("this application's packages cannot be listed, and are not compared");
+                Vec::new()
+            }
+        };
+        Ok((facts.schema_version, holds, packages))
+    }
+
+    /// What the site uses against what the new platform gives, as both are now: an older schema stops the task, the rest is a warning.
+    /// The core is judged by `look_at_new`.
+    async fn compare(
+        &self,
+        cx: &Cx<'_, dyn World>,
+        place: &Place,
+        packages: &[Package],
+        found: &mut Found,
+    ) -> Result<(), StepError> {
+        let packages: Vec<Package> =
+            packages.iter().filter(|package| package.kind != PackageKind::Core).cloned().collect();
+        if packages.iter().all(|package| package.own) {
+            return Ok(());
+        }
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope(cx))?;
+        let table = compare(&packages, &app.platform_packages(&place.root).await?);
+        let errors = told(table.errors());
+        if !errors.is_empty() {
+            let (platform, errors) = (&place.platform, errors.join("; "));
+            return Err(StepError::fatal(format!(
+                "the site cannot move to {platform}, there is no way back down: {errors}"
+            )));
+        }
+        found.warnings = told(table.warnings());
+        if self.warnings_stop && !found.warnings.is_empty() {
+            return Err(StepError::fatal(format!(
+                "{}; if that is meant, ask again with acknowledge_warnings",
+                found.warnings.join("; ")
+            )));
+        }
+        Ok(())
     }
 
     async fn look_at_new(
@@ -216,6 +270,10 @@ impl Preflight {
     }
 }
 
+fn told<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
+    rows.take(MAX_ROWS).map(Row::told).collect()
+}
+
 async fn look_at_server(
     cx: &Cx<'_, dyn World>,
     name: &str,
@@ -258,7 +316,29 @@ fn demand_taken(name: &str, facts: &DatabaseFacts, schema: &SchemaFacts) -> Resu
     Ok(())
 }
 
-async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Result<(), StepError> {
+/// Whether the site still is where it was when the plan was made: another task may have moved it while this one waited for its lock.
+pub(super) fn demand_unchanged(
+    cx: &Cx<'_, dyn World>,
+    place: &Place,
+    store: &Store,
+) -> Result<(), StepError> {
+    let record: Option<SiteRecord> = cx.record(SITE, place.site.as_str())?;
+    let same = record.is_some_and(|now| {
+        let names = matches!(&store.names, Names::Known { schema, user } if *schema == now.schema && *user == now.user);
+        names
+            && (&now.platform, &now.dir, &now.aliases) == (&place.platform, &place.dir, &place.aliases)
+            && (&now.database_server, &now.password) == (&store.server, &store.password)
+    });
+    if same {
+        return Ok(());
+    }
+    Err(StepError::fatal(format!(
+        "another task has changed {} while this one waited for it; look at the site and ask again",
+        place.site
+    )))
+}
+
+pub(super) async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Result<(), StepError> {
     match cx.ports.web_server(web_server, &scope(cx))?.test().await? {
         ConfigTest::Valid => Ok(()),
         ConfigTest::Invalid { culprit, message } => {

@@ -29,6 +29,7 @@ fn record_of(
         cloned_from: None,
         task: cx.task.to_string(),
         changed_at: cx.now,
+        verified_at: None,
     })
 }
 

@@ -325,7 +325,7 @@ impl Step for CheckHidden {
 }
 
 /// Whether an answer passes a check; the error says what is wrong with it.
-fn judge(check: &SmokeCheck, status: u16, body: &[u8]) -> Result<(), String> {
+pub(super) fn judge(check: &SmokeCheck, status: u16, body: &[u8]) -> Result<(), String> {
     let path = &check.get.path;
     if !check.statuses.contains(&status) {
         return Err(format!("{path} answers {status}, expected {:?}", check.statuses));

@@ -2,22 +2,28 @@
 //! lines, its content rows with URLs and serialised values; it works on the fake disk and the fake database servers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 
 use super::database_sql::{FakeTable, FakeTables};
+use super::world::digest;
 use super::{FakeDatabase, FakeDisk, FakeFiles, Faults, Page};
 use crate::names::SiteName;
 use crate::ports::{
-    Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, Get, InstallRequest, PlatformFacts,
-    PortError, PortResult, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, Get, InstallRequest, LoginUser,
+    Package, PackageKind, PlatformFacts, PortError, PortResult, SavedFile, Secret, SecretRef, Secrets,
+    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 
 const DISPATCHER: &[u8] = b"<?php // kedge: picks the site by its host name\n";
 const SETTINGS: &str = "wp-config.php";
 const BEGIN: &str = "# BEGIN kedge\n";
 const END: &str = "# END kedge\n";
+/// Where the row of a login link is.
+const LOGIN_KEY: u64 = 1 << 40;
 
 /// An application in memory. Clones share it.
 #[derive(Clone)]
@@ -28,6 +34,8 @@ pub struct FakeApp {
     databases: Arc<BTreeMap<String, FakeDatabase>>,
     secrets: Arc<dyn Secrets>,
     failure: Arc<Mutex<Option<String>>>,
+    /// Login links made.
+    links: Arc<AtomicUsize>,
 }
 
 /// A platform's code: version and the schema version that it wants.
@@ -46,7 +54,8 @@ impl FakeApp {
         secrets: Arc<dyn Secrets>,
     ) -> Self {
         let files = FakeFiles::new(disk.clone(), faults.clone());
-        Self { faults, disk, files, databases: Arc::new(databases), secrets, failure: Arc::default() }
+        let (databases, failure, links) = (Arc::new(databases), Arc::default(), Arc::default());
+        Self { faults, disk, files, databases, secrets, failure, links }
     }
 
     /// The same application on another disk with other database servers.
@@ -59,7 +68,9 @@ impl FakeApp {
         secrets: Arc<dyn Secrets>,
     ) -> Self {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { failure: Arc::new(Mutex::new(failure)), ..Self::new(faults, disk, databases, secrets) }
+        let links = Arc::new(AtomicUsize::new(self.links.load(Ordering::Relaxed)));
+        let fork = Self::new(faults, disk, databases, secrets);
+        Self { failure: Arc::new(Mutex::new(failure)), links, ..fork }
     }
 
     /// Puts a platform on the disk.
@@ -147,6 +158,59 @@ impl FakeApp {
         Ok(values(&file.bytes))
     }
 
+    /// A platform's modules: files `<root>/modules/<name>` with version and schema.
+    async fn modules(&self, root: &str) -> PortResult<Vec<Package>> {
+        let mut packages = Vec::new();
+        for name in self.files.list(&format!("{root}/modules")).await? {
+            let text = self.disk.bytes(&format!("{root}/modules/{name}")).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let (version, schema) = text.split_once(' ').unwrap_or((&text, ""));
+            packages.push(Package {
+                kind: PackageKind::Module,
+                version: Some(version.to_owned()),
+                schema_version: schema.parse().ok(),
+                enabled: false,
+                own: false,
+                name,
+            });
+        }
+        Ok(packages)
+    }
+
+    /// Plugins and themes below a `wp-content`.
+    async fn below(&self, content: &str) -> PortResult<Vec<Package>> {
+        let mut packages = Vec::new();
+        for (kind, dir) in [(PackageKind::Plugin, "plugins"), (PackageKind::Theme, "themes")] {
+            for name in self.files.list(&format!("{content}/{dir}")).await? {
+                let package =
+                    Package { kind, name, version: None, schema_version: None, enabled: false, own: false };
+                packages.push(package);
+            }
+        }
+        Ok(packages)
+    }
+
+    /// The settings file that shall be there, given the one that is.
+    async fn settings_text(&self, site: &AppSite, there: Option<&SavedFile>) -> PortResult<String> {
+        let secret = self.secrets.get(&site.database.password).await?;
+        let secret = secret.ok_or_else(|| refused("the password of the database is not known".to_owned()))?;
+        let rest = match there {
+            None => format!("salt=made for {}\n", site.name),
+            Some(file) => {
+                let text = String::from_utf8_lossy(&file.bytes).into_owned();
+                text.split_once(END).map_or(text.clone(), |(_, rest)| rest.to_owned())
+            }
+        };
+        let AppSite { name, platform_root, live_dir, database, .. } = site;
+        Ok(format!(
+            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl=http://{name}\nroot={platform_root}\ndir={live_dir}\n{END}{rest}",
+            database.server,
+            database.name,
+            database.user,
+            secret.expose()
+        ))
+    }
+
     /// Works on the database that the settings name, with the access that they name.
     fn as_site<R>(
         &self,
@@ -162,6 +226,22 @@ impl FakeApp {
 
 fn refused(what: String) -> PortError {
     PortError::Refused(what)
+}
+
+fn core(code: Code) -> Package {
+    Package {
+        kind: PackageKind::Core,
+        name: "wordpress".to_owned(),
+        version: Some(code.version),
+        schema_version: Some(code.schema),
+        enabled: false,
+        own: false,
+    }
+}
+
+/// The row that tells a login link.
+fn login_row(link: &SecretRef) -> String {
+    format!("_transient_kedge_{}", link.0)
 }
 
 fn values(bytes: &[u8]) -> BTreeMap<String, String> {
@@ -224,6 +304,8 @@ fn install(
         ("upload_path", &path),
         ("widget_text", &widget),
         ("db_version", &schema.to_string()),
+        ("template", "plain"),
+        ("active_plugins", "hello.php"),
     ] {
         set_option(tables, name, value);
     }
@@ -288,31 +370,34 @@ impl App for FakeApp {
     }
 
     async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
-        let secret = self.secrets.get(&site.database.password).await?;
-        let secret = secret.ok_or_else(|| refused("the password of the database is not known".to_owned()))?;
         self.faults.before("app.write_settings", &site.dir)?;
         let path = format!("{}/{SETTINGS}", site.dir);
         let there = self.files.read(&path).await?;
-        let rest = match &there {
-            None => format!("salt=made for {}\n", site.name),
-            Some(file) => {
-                let text = String::from_utf8_lossy(&file.bytes).into_owned();
-                text.split_once(END).map_or(text.clone(), |(_, rest)| rest.to_owned())
-            }
-        };
-        let AppSite { name, platform_root, live_dir, database, .. } = site;
-        let text = format!(
-            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl=http://{name}\nroot={platform_root}\ndir={live_dir}\n{END}{rest}",
-            database.server,
-            database.name,
-            database.user,
-            secret.expose()
-        );
+        let text = self.settings_text(site, there.as_ref()).await?;
         let access =
             Access { mode: 0o440, user: Some("root".to_owned()), group: Some("www-data".to_owned()) };
         let expected = there.as_ref().map(|file| file.sha256.as_str());
         self.files.put(&path, text.as_bytes(), &access, expected).await?;
         self.faults.after("app.write_settings", &site.dir)
+    }
+
+    async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
+        self.faults.before("app.settings_drift", &site.dir)?;
+        let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;
+        let new = self.settings_text(site, there.as_ref()).await?;
+        let Some(there) = there else { return Ok(vec!["- (there is no settings file)".to_owned()]) };
+        let old = String::from_utf8_lossy(&there.bytes).into_owned();
+        let plain = |line: &&str| !line.starts_with("password=");
+        let only = |of: &str, other: &str, sign: &str| {
+            let of: Vec<&str> = of.lines().filter(plain).collect();
+            let differs = of.into_iter().filter(|line| !other.lines().any(|there| there == *line));
+            differs.map(|line| format!("{sign} {line}")).collect::<Vec<_>>()
+        };
+        let mut lines = [only(&old, &new, "-"), only(&new, &old, "+")].concat();
+        if lines.is_empty() && old != new {
+            lines.push("- password ***".to_owned());
+        }
+        Ok(lines)
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {
@@ -368,6 +453,82 @@ impl App for FakeApp {
             }
         })?;
         self.faults.after("app.clear_caches", site.name.as_str())
+    }
+
+    fn abilities(&self) -> Abilities {
+        Abilities::ALL
+    }
+
+    async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
+        self.faults.before("app.packages", site.name.as_str())?;
+        let code = self.code(&site.platform_root).await?;
+        let settings = self.settings(site).await?;
+        let (schema, used, modules) = self.as_site(&settings, |tables| {
+            let used = [option(tables, "template"), option(tables, "active_plugins")];
+            let modules = option(tables, "modules").unwrap_or_default();
+            (schema_of(tables), used.into_iter().flatten().collect::<Vec<_>>(), modules)
+        })?;
+        let core = Package { schema_version: schema, enabled: true, ..core(code) };
+        let mut packages = vec![core];
+        // Modules are the platform's; the site has their schema versions.
+        for package in self.modules(&site.platform_root).await? {
+            let schema =
+                modules.split(' ').find_map(|module| module.strip_prefix(&format!("{}=", package.name)));
+            let schema_version = schema.and_then(|schema| schema.parse().ok());
+            packages.push(Package { enabled: schema.is_some(), schema_version, ..package });
+        }
+        for mut package in self.below(&format!("{}/wp-content", site.dir)).await? {
+            package.enabled = used.contains(&package.name);
+            package.own = true;
+            packages.push(package);
+        }
+        Ok(packages)
+    }
+
+    async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
+        self.faults.before("app.platform_packages", root)?;
+        let mut packages = vec![core(self.code(root).await?)];
+        packages.extend(self.modules(root).await?);
+        packages.extend(self.below(&format!("{root}/wp-content")).await?);
+        Ok(packages)
+    }
+
+    async fn login_link(
+        &self,
+        site: &AppSite,
+        user: Option<&str>,
+        link: &SecretRef,
+        until: Millis,
+    ) -> PortResult<LoginUser> {
+        let settings = self.settings(site).await?;
+        self.faults.before("app.login_link", site.name.as_str())?;
+        let number = self.links.fetch_add(1, Ordering::Relaxed);
+        let url = format!("http://{}/wp-login.php?kedge_login={number}", site.name);
+        let user = self.as_site(&settings, |tables| {
+            let mut users = tables.get("wp_users")?.rows.values();
+            let is = |field: &Option<String>| user.is_none() || field.as_deref() == user;
+            let found = users.find(|row| is(&row[0]) || is(&row[2]))?[0].clone()?;
+            // Behind all others: such a row is passing, and leaves the table's counter as it is.
+            let row = [login_row(link), format!("{found} {}", digest(&url))].map(Some).to_vec();
+            tables.get_mut("wp_options")?.rows.insert(LOGIN_KEY, row);
+            Some(found)
+        })?;
+        let user = user.ok_or_else(|| refused(format!("{} has no such user", site.name)))?;
+        self.faults.after("app.login_link", site.name.as_str())?;
+        self.secrets.put(link, &Secret::new(url), until).await?;
+        Ok(LoginUser { user })
+    }
+
+    async fn revoke_login(&self, site: &AppSite, link: &SecretRef) -> PortResult<()> {
+        let settings = self.settings(site).await?;
+        self.faults.before("app.revoke_login", site.name.as_str())?;
+        self.as_site(&settings, |tables| {
+            if let Some(options) = tables.get_mut("wp_options") {
+                options.rows.retain(|_, row| row[0].as_ref() != Some(&login_row(link)));
+            }
+        })?;
+        self.faults.after("app.revoke_login", site.name.as_str())?;
+        self.secrets.remove(link).await
     }
 
     fn access_rules(&self) -> Vec<AccessRule> {

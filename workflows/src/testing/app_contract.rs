@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
     Access, App, AppDatabase, AppSite, CopyOptions, Database, DatabaseFingerprint, Files, InstallRequest,
-    Login, Mark, PortError, SecretRef, Secrets,
+    Login, Mark, Package, PackageKind, PortError, SecretRef, Secrets,
 };
 
 /// What the suite needs, all on one host.
@@ -40,6 +40,8 @@ pub async fn app_contract(bench: &dyn AppBench) {
     let [old, new] = bench.platforms();
     let first = Side::make(bench, &old, "kc_app_1").await;
     a_site_is_installed(bench, &first).await;
+    packages_are_told(bench, &first).await;
+    a_login_link_is_made_and_taken_back(bench, &first).await;
     settings_keep_what_is_not_ours(bench, &first).await;
     first.publish(bench).await;
     let second = Side::make(bench, &new, "kc_app_2").await;
@@ -245,6 +247,14 @@ async fn a_site_is_installed(bench: &dyn AppBench, side: &Side) {
         database: AppDatabase { password: request("other").admin_password, ..site.database.clone() },
         ..site.clone()
     };
+    assert_eq!(app.settings_drift(site).await, Ok(Vec::new()), "as they should be");
+    let drift = app.settings_drift(&wrong).await.expect("drift");
+    assert!(!drift.is_empty(), "another password");
+    let secrets = [&site.database.password, &wrong.database.password];
+    for secret in secrets {
+        let secret = bench.secrets().get(secret).await.expect("asked").expect("there");
+        assert!(!drift.concat().contains(secret.expose()), "a secret is in the drift");
+    }
     app.write_settings(&wrong).await.expect("written");
     let error = app.site_facts(site).await.expect_err("the password is wrong");
     let secret = bench.secrets().get(&wrong.database.password).await.expect("asked").expect("there");
@@ -254,6 +264,75 @@ async fn a_site_is_installed(bench: &dyn AppBench, side: &Side) {
     for admin in ["chief", "other"] {
         bench.secrets().remove(&request(admin).admin_password).await.expect("removed");
     }
+}
+
+async fn packages_are_told(bench: &dyn AppBench, side: &Side) {
+    let (app, site) = (bench.app(), &side.site);
+    let (facts, platform) = (
+        app.site_facts(site).await.expect("facts"),
+        app.platform_facts(&site.platform_root).await.expect("facts"),
+    );
+    if !app.abilities().packages {
+        assert_refused(app.packages(site).await, "packages of a site");
+        assert_refused(app.platform_packages(&site.platform_root).await, "packages of a platform");
+        return;
+    }
+    let own = app.packages(site).await.expect("packages");
+    let given = app.platform_packages(&site.platform_root).await.expect("packages");
+    for list in [&own, &given] {
+        let names: Vec<_> = list.iter().map(|package| (package.kind, package.name.as_str())).collect();
+        assert!(names.is_sorted() && names.windows(2).all(|two| two[0] != two[1]), "{names:?}");
+        let cores = list.iter().filter(|package| package.kind == PackageKind::Core);
+        assert_eq!(cores.count(), 1, "{list:?}");
+    }
+    let (core, wants) = (&own[0], &given[0]);
+    assert_eq!((core.kind, wants.kind, &core.name), (PackageKind::Core, PackageKind::Core, &wants.name));
+    assert!(core.enabled && !core.own, "{core:?}");
+    assert_eq!((core.version.as_ref(), core.schema_version), (Some(&facts.version), facts.schema_version));
+    assert_eq!(
+        (wants.version.as_ref(), wants.schema_version),
+        (Some(&platform.version), platform.schema_version)
+    );
+    assert!(given.iter().all(|package| !package.enabled && !package.own), "{given:?}");
+    let theme = |package: &&Package| package.kind == PackageKind::Theme && package.enabled;
+    assert!(own.iter().any(|package| theme(&package)), "a site that shows pages has a theme: {own:?}");
+}
+
+async fn a_login_link_is_made_and_taken_back(bench: &dyn AppBench, side: &Side) {
+    let (app, secrets, database, site) = (bench.app(), bench.secrets(), bench.database(), &side.site);
+    let print = DatabaseFingerprint {
+        schema: side.login.user.clone(),
+        user: Some(side.login.user.clone()),
+        volatile: app.volatile_rows(),
+        full: true,
+    };
+    let before = database.fingerprint(&print).await.expect("fingerprint");
+    let link = SecretRef("contract/login".to_owned());
+    if !app.abilities().login_links {
+        assert_refused(app.login_link(site, None, &link, u64::MAX).await, "a login link");
+        app.revoke_login(site, &link).await.expect("there is none to take back");
+        assert!(secrets.get(&link).await.expect("asked").is_none());
+        return;
+    }
+    let made = app.login_link(site, None, &link, u64::MAX).await.expect("a link");
+    assert_eq!(made.user, "chief", "the first administrator");
+    let url = secrets.get(&link).await.expect("asked").expect("kept");
+    assert!(url.expose().starts_with(&format!("http://{}/", site.name)), "the link is to somewhere else");
+    for user in ["chief", &request("chief").admin_email] {
+        let again = app.login_link(site, Some(user), &link, u64::MAX).await;
+        assert_eq!(again.map(|made| made.user), Ok("chief".to_owned()), "{user}");
+    }
+    let second = secrets.get(&link).await.expect("asked").expect("kept");
+    assert!(second != url, "the first one would be good still");
+    let error =
+        assert_refused(app.login_link(site, Some("nobody"), &link, u64::MAX).await, "an unknown user");
+    assert!(!error.contains(second.expose()), "a link is in an error");
+    for _ in 0..2 {
+        app.revoke_login(site, &link).await.expect("taken back, also twice");
+        assert!(secrets.get(&link).await.expect("asked").is_none());
+    }
+    let after = database.fingerprint(&print).await.expect("fingerprint");
+    assert_eq!(after, before, "a link changes nothing that counts");
 }
 
 async fn settings_keep_what_is_not_ours(bench: &dyn AppBench, side: &Side) {

@@ -12,8 +12,8 @@ use super::file_nodes::{
 };
 use super::tar::{tar_archive, tar_members};
 use crate::ports::{
-    Access, AccessRule, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free, PortError,
-    PortResult, SavedFile, Stat, Usage,
+    Access, AccessRule, AccessWas, ByteStream, CopyOptions, CopyReport, Files, Fingerprint, FixReport, Free,
+    PortError, PortResult, SavedFile, Stat, Usage, WrongAccess,
 };
 
 /// The fake: a disk, and the faults of the world it is in.
@@ -295,6 +295,44 @@ impl Files for FakeFiles {
         })?;
         self.faults.after("files.fix_access", dir)?;
         Ok(report)
+    }
+
+    async fn wrong_access(&self, dir: &str, rules: &[AccessRule], limit: usize) -> PortResult<WrongAccess> {
+        self.look("files.wrong_access", dir, |_| Ok(()))?;
+        // On a copy of the disk: what would change is what is wrong.
+        let copy = self.disk.fork();
+        let mut report = WrongAccess::default();
+        for (at, node) in self.disk.snapshot(dir) {
+            report.checked += 1;
+            let rule = rules.iter().rev().find(|rule| covered(std::slice::from_ref(&rule.path), &at));
+            let Some(rule) = rule.filter(|rule| fix(&mut copy.lock(), dir, &at, rule)) else { continue };
+            report.wrong += 1;
+            if report.entries.len() < limit {
+                let path = if at.is_empty() { ".".to_owned() } else { at };
+                let wanted = rule.told(node.body == Body::Dir);
+                report.entries.push(AccessWas {
+                    path,
+                    mode: node.mode,
+                    uid: node.uid,
+                    gid: node.gid,
+                    wanted,
+                });
+            }
+        }
+        Ok(report)
+    }
+
+    async fn set_access(&self, dir: &str, entries: &[AccessWas]) -> PortResult<()> {
+        checked(dir)?;
+        self.faults.before("files.set_access", dir)?;
+        self.act_on_each("files.set_access", dir, entries.to_vec(), |disk, entry| {
+            let path = if entry.path == "." { dir.to_owned() } else { place(dir, &entry.path) };
+            if let Some(node) = disk.nodes.get_mut(&path) {
+                (node.mode, node.uid, node.gid) = (entry.mode, entry.uid, entry.gid);
+            }
+            Ok(())
+        })?;
+        self.faults.after("files.set_access", dir)
     }
 
     async fn fingerprint(&self, dir: &str, full: bool, hashed: &[String]) -> PortResult<Fingerprint> {

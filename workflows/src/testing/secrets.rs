@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kedge_engine::task::Millis;
 
 use super::Faults;
 use crate::ports::{PortError, PortResult, Secret, SecretRef, Secrets};
@@ -54,14 +55,19 @@ fn letters(number: usize) -> String {
     number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
 }
 
+fn checked(name: &SecretRef) -> PortResult<()> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte);
+    if name.0.is_empty() || name.0.len() > 200 || !name.0.bytes().all(plain) {
+        return Err(PortError::Refused(format!("{:?} is not the name of a secret", name.0)));
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Secrets for FakeSecrets {
     async fn ensure(&self, name: &SecretRef) -> PortResult<Secret> {
         self.faults.before("secrets.ensure", &name.0)?;
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte);
-        if name.0.is_empty() || name.0.len() > 200 || !name.0.bytes().all(plain) {
-            return Err(PortError::Refused(format!("{:?} is not the name of a secret", name.0)));
-        }
+        checked(name)?;
         let make = || {
             let number = self.made.fetch_add(1, Ordering::Relaxed);
             Secret::new(format!("fakesecret{:a>22}", letters(number)))
@@ -69,6 +75,19 @@ impl Secrets for FakeSecrets {
         let secret = self.lock().entry(name.clone()).or_insert_with(make).clone();
         self.faults.after("secrets.ensure", &name.0)?;
         Ok(secret)
+    }
+
+    async fn put(&self, name: &SecretRef, secret: &Secret, until: Millis) -> PortResult<()> {
+        self.faults.before("secrets.put", &name.0)?;
+        checked(name)?;
+        let mut secrets = self.lock();
+        secrets.remove(name);
+        // Here it is always the beginning of time: what is over by then is over at once.
+        if until > 0 {
+            secrets.insert(name.clone(), secret.clone());
+        }
+        drop(secrets);
+        self.faults.after("secrets.put", &name.0)
     }
 
     async fn get(&self, name: &SecretRef) -> PortResult<Option<Secret>> {

@@ -6,7 +6,7 @@
     reason = "a suite fails by panicking, also where it is not compiled as a test"
 )]
 
-use crate::ports::{PortError, SecretRef, Secrets};
+use crate::ports::{PortError, Secret, SecretRef, Secrets};
 
 /// Characters of a secret: letters and digits without those that look alike.
 pub const SECRET_ALPHABET: &str = "abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
@@ -31,6 +31,16 @@ pub async fn secrets_contract(secrets: &dyn Secrets) {
     }
     assert!(secrets.get(&b).await.expect("a look") == Some(second), "another one stays");
     secrets.remove(&b).await.expect("it is forgotten");
+
+    let link = name("login/a");
+    for text in ["https://a.test/?x=1", "another"] {
+        secrets.put(&link, &Secret::new(text), u64::MAX).await.expect("kept");
+        assert!(secrets.get(&link).await.expect("a look") == Some(Secret::new(text)));
+    }
+    assert!(secrets.ensure(&link).await.expect("there") == Secret::new("another"), "it is not made anew");
+    secrets.put(&link, &Secret::new("late"), 0).await.expect("kept, for no time at all");
+    assert!(secrets.get(&link).await.expect("a look").is_none(), "its time is over");
+    secrets.remove(&link).await.expect("it is forgotten");
 
     let longest = "x".repeat(200);
     for good in ["a", "a/b/c", "0", "a-b_c.d", &longest] {

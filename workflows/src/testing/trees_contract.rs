@@ -174,6 +174,17 @@ pub(super) async fn access_is_fixed_where_it_is_wrong(files: &dyn Files, dir: &s
     ];
     let tree = format!("{dir}/tree");
     let right = files.stat(&format!("{tree}/files/right")).await.expect("a stat");
+    let before = files.fingerprint(&tree, false, &[]).await.expect("a fingerprint");
+    let wrong = files.wrong_access(&tree, &rules, 10).await.expect("a look");
+    assert_eq!((wrong.checked, wrong.wrong, wrong.entries.len()), (8, 3, 3));
+    let told = wrong.entries.iter().find(|entry| entry.path == "files/wrong mode").expect("it is named");
+    assert_eq!((told.mode, told.uid, told.gid, told.wanted.as_str()), (0o4777, 0, 33, "0660 root:www-data"));
+    assert_eq!(files.wrong_access(&tree, &rules, 1).await.expect("a look").entries.len(), 1);
+    for _ in 0..2 {
+        files.fix_access(&tree, &rules).await.expect("a fix");
+        files.set_access(&tree, &wrong.entries).await.expect("put back, also twice");
+        assert_eq!(files.fingerprint(&tree, false, &[]).await.expect("a fingerprint"), before);
+    }
     let report = files.fix_access(&tree, &rules).await.expect("a fix");
     assert_eq!((report.checked, report.changed), (8, 3));
     let report = files.fix_access(&tree, &rules).await.expect("a fix");

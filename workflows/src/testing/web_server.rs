@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 use super::Faults;
 use crate::names::SiteName;
 use crate::ports::{
-    Answer, ConfigTest, Get, PortError, PortResult, RenderedVhost, SavedFile, Vhost, VhostMode, WebServer,
+    Answer, ConfigTest, Get, PortError, PortResult, RenderedVhost, SavedFile, Vhost, VhostMode, VhostOrigin,
+    WebServer,
 };
 
 /// Where every vhost of ours answers its revision.
@@ -322,6 +323,14 @@ impl WebServer for FakeWebServer {
 
     fn render(&self, vhost: &Vhost) -> RenderedVhost {
         render(vhost)
+    }
+
+    fn origin(&self, file: &[u8]) -> VhostOrigin {
+        match Loaded::parse(file) {
+            Some(Loaded::Ours { vhost, .. }) if render(&vhost).sha256 == hash(file) => VhostOrigin::Ours,
+            Some(Loaded::Ours { .. }) => VhostOrigin::Edited,
+            Some(Loaded::Foreign { .. }) | None => VhostOrigin::Foreign,
+        }
     }
 
     async fn put_vhost(

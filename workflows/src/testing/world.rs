@@ -111,6 +111,15 @@ impl FakeWorld {
         &self.hosts[host].disk
     }
 
+    /// A web server.
+    ///
+    /// # Panics
+    /// When there is no such server.
+    #[must_use]
+    pub fn web(&self, name: &str) -> &FakeWebServer {
+        &self.web_servers[name].1
+    }
+
     /// A database server.
     ///
     /// # Panics
@@ -215,7 +224,7 @@ impl FakeWorld {
 }
 
 /// How a state tells of something long or secret.
-fn digest(text: &str) -> String {
+pub(super) fn digest(text: &str) -> String {
     hex::encode(&Sha256::digest(text)[..8])
 }
 

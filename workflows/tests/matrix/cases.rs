@@ -69,8 +69,10 @@ fn trouble(step: &str, call: Call, attempts: u32, trouble: Trouble) -> StepTroub
 
 /// The last step before which everything can be taken back, told to fail: so everything is.
 pub(crate) fn rollback(quiet: &End) -> Case {
-    let mut pivots = quiet.view.steps.iter().filter(|step| step.class == Class::Pivot);
-    let pivot = pivots.next_back().expect("a workflow decides somewhere");
+    let steps = &quiet.view.steps;
+    let pivot = steps.iter().rfind(|step| step.class == Class::Pivot);
+    // Without a decision, everything can be taken back up to the very end.
+    let pivot = pivot.or(steps.last()).expect("a plan has steps");
     let error = StepError::fatal("no decision");
     Case { steps: vec![trouble(&pivot.name, Call::Run, u32::MAX, Trouble::Before(error))], ..Case::default() }
 }

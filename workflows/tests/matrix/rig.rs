@@ -185,6 +185,18 @@ impl Rig {
         }
     }
 
+    /// Asks for a task and lets nothing else happen.
+    fn ask_only(&self, ask: &Ask) -> TaskId {
+        let Ask::Task { workflow, params } = ask.clone() else { panic!("only tasks are asked for in pairs") };
+        let engine = self.engine.clone();
+        let mut submission = submission(workflow, params);
+        submission.dedupe.clear();
+        match self.runtime.block_on(async move { engine.submit(submission).await }) {
+            Some(Ok(Submitted::Created(view) | Submitted::Duplicate(view))) => view.id,
+            other => panic!("the task is not accepted: {other:?}"),
+        }
+    }
+
     /// The task that was accepted, although nobody was told.
     fn newest(&self, since: Millis) -> Option<TaskId> {
         let filter = kedge_engine::service::TaskFilter { since: Some(since), limit: 1, ..Default::default() };
@@ -233,6 +245,15 @@ impl Rig {
         let name = |key: &[u8]| String::from_utf8_lossy(&key[2..]).into_owned();
         rows.iter().map(|(key, value)| (name(key), serde_json::from_slice(value).unwrap())).collect()
     }
+}
+
+/// Two tasks, asked for one after the other before either has begun.
+pub(crate) fn both(base: &Base, asks: [&Ask; 2]) -> (Rig, [TaskView; 2]) {
+    let rig = Rig::new(base, &Case::default());
+    let ids = asks.map(|ask| rig.ask_only(ask));
+    rig.runtime.run(MAX_POLLS, || false);
+    let views = ids.map(|id| rig.view(&id));
+    (rig, views)
 }
 
 /// Plays a case to its end. `watch` looks at the world between any two things that happen.

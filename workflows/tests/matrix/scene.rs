@@ -22,6 +22,8 @@ pub(crate) struct Scene {
 
 const EXAMPLE: &str = "as in its example";
 const SHOP: &str = "shop.example.test";
+pub(crate) const BENT: &str = "bent.example.test";
+pub(crate) const EDITED: &str = "edited.example.test";
 const BACKUP: &str = "shop.example.test-20261122.100000_abcdef.tar.zst";
 
 /// Other ways of using a workflow: its name, what is special, the parameters.
@@ -92,6 +94,19 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+/// Other ways of using `verify`.
+fn looks() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        ("verify", "of a bent site", json!({ "site": BENT })),
+        ("verify", "of a site whose vhost was edited, over it", json!({ "site": EDITED, "overwrite": true })),
+        ("verify", "of a site whose vhost was edited", json!({ "site": EDITED })),
+        ("verify", "of a disabled site", json!({ "site": "closed.example.test" })),
+        ("verify", "only looking", json!({ "site": BENT, "check_only": true })),
+        ("verify", "of a platform", json!({ "platform": "wordpress-68" })),
+        ("verify", "of a server", json!({ "server": "db1" })),
+    ]
+}
+
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
 pub(crate) fn usual() -> Base {
     let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1")];
@@ -131,7 +146,27 @@ pub(crate) fn usual() -> Base {
     let made = backups.names().into_iter().rfind(|name| name.starts_with(SHOP)).expect("the shop's backup");
     backups.copy(&made, BACKUP);
     change(&base.world);
+    base = install(&base, BENT, &["www.bent.example.test"]);
+    base = install(&base, EDITED, &[]);
+    bend(&base.world);
     base
+}
+
+/// One site gets wrong settings, modes and owners, and has no vhost any more; another one's vhost gets a line of somebody's own.
+fn bend(world: &FakeWorld) {
+    let (disk, settings) = (world.disk("host1"), format!("/srv/platforms/61/sites/{BENT}/wp-config.php"));
+    let text = String::from_utf8(disk.bytes(&settings).expect("settings")).unwrap();
+    disk.write(
+        &settings,
+        text.replace(&format!("url=http://{BENT}"), "url=http://wrong.example.test") + "own=line\n",
+    );
+    disk.write(&format!("/srv/platforms/61/sites/{BENT}/wp-content/uploads/a.txt"), b"a".to_vec());
+    let web = world.web("web1");
+    web.write(&format!("/etc/web1/{BENT}.conf"), None, None);
+    let path = format!("/etc/web1/{EDITED}.conf");
+    let vhost = String::from_utf8(web.files()[&path].bytes.clone()).unwrap();
+    web.write(&path, Some(format!("# mine\n{vhost}").as_bytes()), None);
+    web.set_stopped(false);
 }
 
 /// What visitors have done since the backup.
@@ -175,7 +210,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let origin = whole(&Rig::new(&base, &Case::default()));
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
-    for (workflow, what, params) in examples.chain(variations()) {
+    for (workflow, what, params) in examples.chain(variations()).chain(looks()) {
         let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 5 } else { 20 });
         let ask = Ask::Task { workflow, params };
         let (after, view) = quietly(&base, &ask);

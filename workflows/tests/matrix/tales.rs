@@ -7,8 +7,8 @@ use kedge_workflows::testing::FakeWorld;
 use serde_json::{Value, json};
 
 use crate::judge::whole;
-use crate::rig::{Ask, Base, Case, End, play};
-use crate::scene::usual;
+use crate::rig::{Ask, Base, Case, End, both, play, quietly};
+use crate::scene::{BENT, EDITED, usual};
 
 fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> Option<String>) -> End {
     play(base, &Ask::Task { workflow: "migrate", params }, &Case::default(), watch)
@@ -112,4 +112,126 @@ fn a_rename_reaches_names_content_and_events() {
         "{:?}",
         end.view.result
     );
+}
+
+fn verify(base: &Base, params: Value) -> End {
+    let end = play(base, &Ask::Task { workflow: "verify", params }, &Case::default(), &|_| None);
+    assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+    end
+}
+
+fn drift(end: &End) -> String {
+    end.view.result["drift"]
+        .as_array()
+        .expect("drift")
+        .iter()
+        .map(|line| format!("{}\n", line.as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_verify_tells_what_differs_and_puts_only_that_right() {
+    let base = usual();
+    let before = base.world.state();
+    let look = verify(&base, json!({ "site": BENT, "check_only": true }));
+    assert_eq!(look.rig.world.state(), before, "a look changes nothing");
+    let told = drift(&look);
+    for line in [
+        "settings: - url=http://wrong.example.test",
+        "settings: + url=http://bent.example.test",
+        "vhost: - (there is none)",
+        "access: wp-content/uploads/a.txt is 0644 0:0, should be 0664 www-data:www-data",
+    ] {
+        assert!(told.contains(line), "{line} is missing in {told}");
+    }
+    let mended = verify(&base, json!({ "site": BENT }));
+    assert_eq!(drift(&mended), told);
+    let (path, world) = (format!("/srv/platforms/61/sites/{BENT}/wp-config.php"), &mended.rig.world);
+    let settings = String::from_utf8(world.disk("host1").bytes(&path).unwrap()).unwrap();
+    assert!(
+        settings.contains("url=http://bent.example.test") && settings.ends_with("own=line\n"),
+        "{settings}"
+    );
+    assert_eq!((status(world, "web1", BENT), status(world, "web1", "www.bent.example.test")), (200, 200));
+    let (is, was) = (world.state(), &before);
+    let salt = |state: &kedge_workflows::testing::WorldState| {
+        state[&format!("disk host1 {path}")].contains("salt=made for")
+    };
+    assert!(salt(&is) && salt(was), "salts stay");
+    let (after, _) = quietly(&base, &Ask::Task { workflow: "verify", params: json!({ "site": BENT }) });
+    let again = verify(&after, json!({ "site": BENT, "check_only": true }));
+    assert_eq!(drift(&again), "", "nothing is left to do");
+    let record = whole(&mended.rig)[&format!("record site/{BENT}")].clone();
+    assert!(record.contains("verified_at"), "{record}");
+}
+
+#[test]
+fn what_a_person_wrote_into_a_vhost_is_told_and_left_unless_it_is_to_go() {
+    let base = usual();
+    let path = format!("/etc/web1/{EDITED}.conf");
+    let theirs = base.world.web("web1").files()[&path].sha256.clone();
+    let left = verify(&base, json!({ "site": EDITED }));
+    let told = drift(&left);
+    assert!(told.contains("vhost: - # mine") && told.contains("changed by hand"), "{told}");
+    assert_eq!(left.rig.world.web("web1").files()[&path].sha256, theirs);
+    let gone = verify(&base, json!({ "site": EDITED, "overwrite": true }));
+    assert!(drift(&gone).contains("vhost: - # mine"));
+    assert!(!String::from_utf8_lossy(&gone.rig.world.web("web1").files()[&path].bytes).contains("# mine"));
+}
+
+#[test]
+fn a_task_that_waited_does_not_write_what_it_knew_over_what_another_did() {
+    let restore = Ask::Task {
+        workflow: "restore",
+        params: json!({ "site": "shop.example.test", "backup": "shop.example.test-20261122.100000_abcdef.tar.zst" }),
+    };
+    let disable = Ask::Task { workflow: "disable", params: json!({ "site": "shop.example.test" }) };
+    let base = usual();
+    let (rig, [restored, disabled]) = both(&base, [&restore, &disable]);
+    assert_eq!((restored.state, disabled.state), (TaskState::Succeeded, TaskState::RolledBack));
+    let told = disabled.error.expect("an error").detail;
+    assert!(told.contains("another task has changed shop.example.test"), "{told}");
+    let record = whole(&rig)["record site/shop.example.test"].clone();
+    assert!(record.contains(restored.id.as_str()) && record.contains("enabled"), "{record}");
+}
+
+/// A migrate to the newer platform, of a site that uses these modules, where the new platform has others.
+fn with_modules(used: &str, given: &[(&str, &str)], acknowledge: bool) -> End {
+    let base = usual();
+    let disk = base.world.disk("host1");
+    for module in used.split(' ').filter_map(|module| module.split('=').next()) {
+        disk.write(&format!("/srv/platforms/61/modules/{module}"), "2.0 7".as_bytes().to_vec());
+    }
+    for (module, text) in given {
+        disk.write(&format!("/srv/platforms/68/modules/{module}"), text.as_bytes().to_vec());
+    }
+    let schema = kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
+    let set = base.world.database_server("db1").with_tables(&schema, |tables| {
+        tables.get_mut("wp_options").unwrap().insert(&["modules", used]);
+    });
+    set.expect("the shop's schema");
+    let open = |world: &FakeWorld| {
+        (status(world, "web1", "shop.example.test") == 0).then(|| "the site was gone".to_owned())
+    };
+    let params = json!({ "site": "shop.example.test", "target_platform": "wordpress-68", "acknowledge_warnings": acknowledge });
+    migrate(&base, params, &open)
+}
+
+#[test]
+fn a_platform_with_an_older_schema_of_a_module_is_refused_whatever_is_acknowledged() {
+    let end = with_modules("forms=9", &[("forms", "3.0 8")], true);
+    assert_eq!(end.view.state, TaskState::RolledBack);
+    let told = end.view.error.unwrap().detail;
+    assert!(told.contains("module forms: schema 9 in the database, the platform's is 8"), "{told}");
+    assert_eq!(with_modules("forms=8", &[("forms", "3.0 8")], false).view.state, TaskState::Succeeded);
+}
+
+#[test]
+fn a_module_that_the_platform_lacks_has_to_be_acknowledged() {
+    let end = with_modules("forms=9 maps=1", &[("forms", "2.0 9")], false);
+    let told = end.view.error.expect("refused").detail;
+    assert!(told.contains("module maps: missing on the platform; if that is meant"), "{told}");
+    let end = with_modules("forms=9 maps=1", &[("forms", "2.0 9")], true);
+    assert_eq!(end.view.state, TaskState::Succeeded);
+    assert_eq!(end.view.result["warnings"], json!(["module maps: missing on the platform"]));
 }

@@ -254,3 +254,59 @@ pub(super) async fn no_secret_is_an_argument(bench: &Bench) {
     bench.sh_ok("rm -f /tmp/kedge-runs /tmp/kedge-seen", &[], b"").await;
     site.remove(bench).await;
 }
+
+pub(super) async fn a_login_link_lets_in_once(bench: &Bench) {
+    let [root, _] = bench.platforms();
+    let (site, other) =
+        (Site::install(bench, &root, "entered").await, Site::install(bench, &root, "strange").await);
+    let (app, link) = (bench.app(), SecretRef("tests/link".into()));
+    let ask = async |until: u64| {
+        app.login_link(&site.site, Some("chief"), &link, until).await.unwrap();
+        let url = bench.secrets.get(&link).await.unwrap().unwrap();
+        url.expose().strip_prefix("http://entered.example.test").unwrap().to_owned()
+    };
+    let script = r#"
+link=$(cat)
+look() { curl -sS -o /tmp/kedge-page -w '%{http_code} ' -H "Host: $2" "http://127.0.0.1:8099$1"; grep -c '<form method="post">' /tmp/kedge-page || true; }
+enter() { curl -sS -b "$jar" -c "$jar" -o /dev/null -w '%{http_code} %{redirect_url}\n' -X POST -H "Host: $2" "http://127.0.0.1:8099$1"; }
+look "$link" "$2"
+look "$link" "$2"
+enter "$link" "$2"
+get /wp-admin/ "$2" | grep -o 'wp-admin-bar-logout' | head -1
+enter "$link" "$2"
+look "$link" "$2"
+rm -f /tmp/kedge-page
+"#;
+    let host = site.site.name.as_str();
+    let good = ask(u64::MAX / 2).await;
+    let seen = visit(bench, &root, script, host, &good).await;
+    let admin = "302 http://entered.example.test/wp-admin/";
+    assert_eq!(
+        seen.lines().collect::<Vec<_>>(),
+        ["200 1", "200 1", admin, "wp-admin-bar-logout", "403 ", "403 0"]
+    );
+    let refused = ["403 0", "403 0", "403 ", "403 ", "403 0"];
+    // Over, taken back, of another token, and of another site that has a copy of the row.
+    let over = ask(1_000_000).await;
+    assert_eq!(visit(bench, &root, script, host, &over).await.lines().collect::<Vec<_>>(), refused);
+    let gone = ask(u64::MAX / 2).await;
+    app.revoke_login(&site.site, &link).await.unwrap();
+    assert_eq!(visit(bench, &root, script, host, &gone).await.lines().collect::<Vec<_>>(), refused);
+    let real = ask(u64::MAX / 2).await;
+    let forged = format!("{}{}", &real[..real.len() - 64], "0".repeat(64));
+    assert_eq!(visit(bench, &root, script, host, &forged).await.lines().collect::<Vec<_>>(), refused);
+    let copy = format!(
+        "INSERT INTO {1}.wp_options (option_name, option_value) SELECT option_name, option_value FROM {0}.wp_options WHERE option_name LIKE '%kedge\\_login%'; SELECT COUNT(*) FROM {1}.wp_options WHERE option_name LIKE '%kedge\\_login%'",
+        site.site.database.name, other.site.database.name
+    );
+    assert_eq!(bench.sh_ok("mariadb -N", &[], copy.as_bytes()).await, "2\n");
+    let strange = visit(bench, &root, script, other.site.name.as_str(), &real).await;
+    assert_eq!(strange.lines().collect::<Vec<_>>(), refused);
+    // The hash is there, the link is not.
+    let rows = "SELECT option_value FROM kt_entered.wp_options WHERE option_name LIKE '%kedge\\_login%'";
+    let rows = bench.sh_ok("mariadb -N", &[], rows.as_bytes()).await;
+    let token = real.rsplit('.').next().unwrap();
+    assert!(rows.lines().count() == 2 && !rows.contains(token), "{rows}");
+    site.remove(bench).await;
+    other.remove(bench).await;
+}

@@ -1,0 +1,484 @@
+//! The steps of a verify of a site: look what is not as it should be, put right what is wrong and nothing else, and put the old bytes
+//! back when the site does not answer with the new ones.
+
+use kedge_engine::context::Cx;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Retriable, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::preflight::demand_unchanged;
+use super::vhost::judge;
+use crate::place::{Place, Store, app_site, scope};
+use crate::ports::{Access, AccessWas, Get, SavedFile, VhostMode, VhostOrigin, World};
+use crate::records::{SITE, SiteRecord, SiteState};
+
+/// Half an hour: looking at every inode of a large site.
+const WALK_LIMIT_MS: u64 = 1_800_000;
+/// Most entries whose wrong modes and owners are noted, to be put back by an undo: some hundred bytes each, in the journal.
+const MAX_ACCESS: usize = 2000;
+/// Most lines of drift in a task's result, and most characters of each: a person reads them.
+const MAX_TOLD: usize = 60;
+const MAX_LINE: usize = 300;
+/// Entries with wrong modes or owners that are named.
+const MAX_NAMED: usize = 10;
+
+/// The mode that a site's vhost should have.
+fn mode(state: SiteState) -> VhostMode {
+    match state {
+        SiteState::Enabled => VhostMode::Live,
+        SiteState::Disabled => VhostMode::Disabled,
+    }
+}
+
+/// Looks at everything of a site that Kedge writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LookAtSite {
+    /// Its files and vhost.
+    pub(crate) place: Place,
+    /// Its database.
+    pub(crate) store: Store,
+    /// Whether visitors should be served.
+    pub(crate) state: SiteState,
+}
+
+/// What is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SiteDrift {
+    /// Of the settings, in lines without secrets.
+    pub(crate) settings: Vec<String>,
+    /// Settings files that are missing, by their place in the application's list.
+    pub(crate) settings_missing: Vec<bool>,
+    /// Of the vhost, in lines.
+    pub(crate) vhost: Vec<String>,
+    /// Who wrote the vhost; `None`: there is none.
+    pub(crate) vhost_by: Option<VhostOrigin>,
+    /// Entries looked at.
+    pub(crate) checked: u64,
+    /// Entries with a wrong mode or owner.
+    pub(crate) wrong: u64,
+    /// The first of them, as they are.
+    pub(crate) access: Vec<AccessWas>,
+}
+
+impl SiteDrift {
+    /// Whether the vhost would be written: never over what somebody else wrote, unless that is asked for.
+    fn writes_vhost(&self, overwrite: bool) -> bool {
+        let theirs = matches!(self.vhost_by, Some(VhostOrigin::Edited | VhostOrigin::Foreign));
+        !self.vhost.is_empty() && (!theirs || overwrite)
+    }
+
+    /// In lines, for people.
+    fn told(&self, overwrite: bool) -> Vec<String> {
+        let mut lines: Vec<String> = self.settings.iter().map(|line| format!("settings: {line}")).collect();
+        lines.extend(self.vhost.iter().map(|line| format!("vhost: {line}")));
+        match &self.vhost_by {
+            Some(VhostOrigin::Edited | VhostOrigin::Foreign) if !overwrite => {
+                let hint = "was changed by hand, and is left as it is; verify with overwrite replaces it";
+                lines.push(format!("vhost: ! {hint}"));
+            }
+            _ => {}
+        }
+        for entry in self.access.iter().take(MAX_NAMED) {
+            let AccessWas { path, mode, uid, gid, wanted } = entry;
+            lines.push(format!("access: {path} is {mode:04o} {uid}:{gid}, should be {wanted}"));
+        }
+        let more = self.wrong.saturating_sub(self.access.len().min(MAX_NAMED) as u64);
+        if more > 0 {
+            lines.push(format!("access: and {more} more of {} entries", self.checked));
+        }
+        let all = lines.len();
+        lines.truncate(MAX_TOLD);
+        if all > MAX_TOLD {
+            lines.push(format!("and {} lines more", all - MAX_TOLD));
+        }
+        lines.into_iter().map(|line| line.chars().take(MAX_LINE).collect()).collect()
+    }
+}
+
+impl Step for LookAtSite {
+    type Ports = dyn World;
+    type Output = SiteDrift;
+    type Mode = Query;
+    const KIND: &'static str = "look_at_site";
+
+    fn title(&self) -> String {
+        format!("look what is not as it should be at {}", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<SiteDrift, StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        demand_unchanged(cx, place, &self.store)?;
+        let files = cx.ports.files(&place.web_server, &scope)?;
+        if files.stat(&place.dir).await?.is_none() {
+            return Err(StepError::fatal(format!(
+                "the site's directory {} is missing; restore a backup, or delete the site with force",
+                place.dir
+            )));
+        }
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        let server = cx.ports.database(&self.store.server, &scope)?;
+        let site = app_site(cx, place, &place.dir, &self.store, &*server)?;
+        let settings = app.settings_drift(&site).await?;
+        let mut settings_missing = Vec::new();
+        for name in app.settings_files() {
+            settings_missing.push(files.stat(&format!("{}/{name}", place.dir)).await?.is_none());
+        }
+        let web = cx.ports.web_server(&place.web_server, &scope)?;
+        let (there, wanted) = (web.vhost(&place.site).await?, web.render(&place.vhost(mode(self.state))));
+        let vhost = vhost_drift(there.as_ref(), &wanted.text);
+        let vhost_by = there.as_ref().map(|file| web.origin(&file.bytes));
+        let access = files.wrong_access(&place.dir, &app.access_rules(), MAX_ACCESS).await?;
+        let (checked, wrong, access) = (access.checked, access.wrong, access.entries);
+        Ok(SiteDrift { settings, settings_missing, vhost, vhost_by, checked, wrong, access })
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(WALK_LIMIT_MS)
+    }
+}
+
+fn vhost_drift(there: Option<&SavedFile>, wanted: &str) -> Vec<String> {
+    let Some(file) = there else { return vec!["- (there is none)".to_owned()] };
+    if file.bytes == wanted.as_bytes() {
+        return Vec::new();
+    }
+    let text = String::from_utf8_lossy(&file.bytes);
+    let only = |of: &str, other: &str, sign: char| {
+        let other: Vec<&str> = other.lines().collect();
+        let differs = of.lines().filter(|line| !other.contains(line));
+        differs.take(MAX_TOLD).map(|line| format!("{sign} {}", line.trim())).collect::<Vec<_>>()
+    };
+    let mut lines = [only(&text, wanted, '-'), only(wanted, &text, '+')].concat();
+    if lines.is_empty() {
+        lines.push("! the lines are in another order".to_owned());
+    }
+    lines
+}
+
+/// Tells what was found: the diff that a person reads, in the task's result.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TellDrift {
+    /// The site.
+    pub(crate) place: Place,
+    /// What was found.
+    pub(crate) drift: Ref<SiteDrift>,
+    /// Whether a vhost that was changed by hand will be replaced.
+    pub(crate) overwrite: bool,
+}
+
+/// What a task reports of a look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// What is not as it should be, in lines: `-` what is there, `+` what should be.
+    pub(crate) drift: Vec<String>,
+}
+
+impl Step for TellDrift {
+    type Ports = dyn World;
+    type Output = Told;
+    type Mode = Query;
+    const KIND: &'static str = "tell_drift";
+
+    fn title(&self) -> String {
+        format!("tell what differs at {}", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Told, StepError> {
+        let drift = cx.output(&self.drift)?.told(self.overwrite);
+        drift.iter().for_each(|line| cx.log(line.clone()));
+        Ok(Told { drift })
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+/// Writes the settings anew where they differ. The file as it was is kept beside, until the site answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RepairSettings {
+    /// The site.
+    pub(crate) place: Place,
+    /// Its database.
+    pub(crate) store: Store,
+    /// What was found.
+    pub(crate) drift: Ref<SiteDrift>,
+}
+
+/// A file at another path.
+fn at(path: String, saved: &SavedFile) -> SavedFile {
+    SavedFile { path, ..saved.clone() }
+}
+
+impl Step for RepairSettings {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "repair_settings";
+
+    fn title(&self) -> String {
+        "write the settings anew, if they are wrong; salts and own lines stay".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        if cx.output(&self.drift)?.settings.is_empty() {
+            return Ok(());
+        }
+        let files = cx.ports.files(&place.web_server, &scope)?;
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        let stage = place.stage(cx.task.as_str());
+        // Only root looks into it: settings have passwords.
+        let access = Access { mode: 0o700, user: Some("root".to_owned()), group: Some("root".to_owned()) };
+        files.make_dir(&stage, &access, false).await?;
+        for (number, name) in app.settings_files().iter().enumerate() {
+            let kept = format!("{stage}/{number}");
+            // Kept by an attempt before: what is there now may be ours already.
+            if files.stat(&kept).await?.is_none()
+                && let Some(saved) = files.read(&format!("{}/{name}", place.dir)).await?
+            {
+                files.restore(&kept, Some(&at(kept.clone(), &saved)), &[]).await?;
+            }
+        }
+        let server = cx.ports.database(&self.store.server, &scope)?;
+        let site = app_site(cx, place, &place.dir, &self.store, &*server)?;
+        Ok(app.write_settings(&site).await?)
+    }
+}
+
+impl Compensate for RepairSettings {
+    fn undo_title(&self) -> String {
+        "put the settings back as they were".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        let Some(drift) = cx.maybe(&self.drift)? else { return Ok(()) };
+        if drift.settings.is_empty() {
+            return Ok(());
+        }
+        let files = cx.ports.files(&place.web_server, &scope)?;
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        let stage = place.stage(cx.task.as_str());
+        for (number, name) in app.settings_files().iter().enumerate() {
+            let live = format!("{}/{name}", place.dir);
+            // The site is locked: what is there is what this task wrote, or the old file still.
+            let ours: Vec<String> = files.read(&live).await?.map(|file| file.sha256).into_iter().collect();
+            if let Some(kept) = files.read(&format!("{stage}/{number}")).await? {
+                files.restore(&live, Some(&at(live.clone(), &kept)), &ours).await?;
+            } else if drift.settings_missing.get(number) == Some(&true) {
+                files.restore(&live, None, &ours).await?;
+            }
+        }
+        Ok(files.remove_tree(&stage, &place.sites_dir()).await?)
+    }
+}
+
+/// Sets modes and owners of a live site where they are wrong.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RepairAccess {
+    /// The site.
+    pub(crate) place: Place,
+    /// What was found.
+    pub(crate) drift: Ref<SiteDrift>,
+}
+
+impl Step for RepairAccess {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "repair_access";
+
+    fn title(&self) -> String {
+        "set modes and owners where they are wrong, and nowhere else".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        if cx.output(&self.drift)?.wrong == 0 {
+            return Ok(());
+        }
+        let rules = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?.access_rules();
+        let report = cx.ports.files(&place.web_server, &scope)?.fix_access(&place.dir, &rules).await?;
+        cx.log(format!("{} of {} entries changed", report.changed, report.checked));
+        Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(WALK_LIMIT_MS)
+    }
+}
+
+impl Compensate for RepairAccess {
+    fn undo_title(&self) -> String {
+        format!("give the first {MAX_ACCESS} of them their old modes and owners back")
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(drift) = cx.maybe(&self.drift)? else { return Ok(()) };
+        if drift.access.is_empty() {
+            return Ok(());
+        }
+        let files = cx.ports.files(&self.place.web_server, &scope(cx))?;
+        Ok(files.set_access(&self.place.dir, &drift.access).await?)
+    }
+}
+
+/// Writes the vhost anew where it differs, unless somebody else wrote it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct RepairVhost {
+    /// The site.
+    pub(crate) place: Place,
+    /// Whether visitors should be served.
+    pub(crate) state: SiteState,
+    /// What was found.
+    pub(crate) drift: Ref<SiteDrift>,
+    /// The vhost as it was.
+    pub(crate) saved: Ref<Option<SavedFile>>,
+    /// Whether one that was changed by hand is replaced.
+    pub(crate) overwrite: bool,
+}
+
+impl Step for RepairVhost {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "repair_vhost";
+
+    fn title(&self) -> String {
+        format!("write the vhost of {} anew, if it is wrong", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (place, saved) = (&self.place, cx.output(&self.saved)?);
+        let web = cx.ports.web_server(&place.web_server, &scope(cx))?;
+        let vhost = place.vhost(mode(self.state));
+        let drift = cx.output(&self.drift)?;
+        let revision = if drift.writes_vhost(self.overwrite) {
+            let mut before = saved.as_ref().map(|saved| saved.sha256.as_str());
+            if drift.vhost_by == Some(VhostOrigin::Edited) {
+                // Nothing of ours replaces what a person wrote; this person asked for it. The server takes both changes at once.
+                let theirs = before.take().map(str::to_owned).into_iter().chain([web.render(&vhost).sha256]);
+                let theirs: Vec<String> = theirs.collect();
+                web.restore_vhost(&place.site, None, &theirs).await?;
+            }
+            Some(web.put_vhost(&place.site, &vhost, before).await?.revision)
+        } else {
+            saved.and_then(|saved| web.revision_in(&saved.bytes))
+        };
+        // In any case: what the server runs with may be older than what is on disk.
+        Ok(web.reload(&place.site, revision.as_deref()).await?)
+    }
+}
+
+impl Compensate for RepairVhost {
+    fn undo_title(&self) -> String {
+        "put the vhost back as it was".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (Some(drift), Some(saved)) = (cx.maybe(&self.drift)?, cx.maybe(&self.saved)?) else {
+            return Ok(());
+        };
+        if !drift.writes_vhost(self.overwrite) {
+            return Ok(());
+        }
+        let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
+        let ours = [web.render(&self.place.vhost(mode(self.state))).sha256];
+        web.restore_vhost(&self.place.site, saved.as_ref(), &ours).await?;
+        let revision = saved.and_then(|saved| web.revision_in(&saved.bytes));
+        Ok(web.reload(&self.place.site, revision.as_deref()).await?)
+    }
+}
+
+/// Asks the site for its pages, as visitors do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CheckPages {
+    /// The site.
+    pub(crate) place: Place,
+    /// Whether visitors should be served.
+    pub(crate) state: SiteState,
+}
+
+impl Step for CheckPages {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Query;
+    const KIND: &'static str = "check_pages";
+
+    fn title(&self) -> String {
+        format!("ask {} for its pages", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        let web = cx.ports.web_server(&place.web_server, &scope)?;
+        if self.state == SiteState::Disabled {
+            let front = Get { host: place.site.clone(), path: "/".to_owned(), bypass: None };
+            return match web.get(&front).await?.status {
+                503 => Ok(()),
+                status => Err(StepError::retryable(format!(
+                    "visitors of {} get {status} where the site is disabled",
+                    place.site
+                ))),
+            };
+        }
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        for check in app.smoke_checks(&place.site) {
+            let answer = web.get(&check.get).await?;
+            judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;
+            cx.log(format!("{} answers {}", check.get.path, answer.status));
+        }
+        Ok(())
+    }
+}
+
+/// Notes that the site is as it should be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitVerify {
+    /// The site.
+    pub(crate) record: SiteRecord,
+}
+
+impl Step for CommitVerify {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_verify";
+
+    fn title(&self) -> String {
+        format!("note that {} is as it should be", self.record.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let record = SiteRecord { verified_at: Some(cx.now), ..self.record.clone() };
+        cx.put_record(SITE, self.record.name.as_str(), &record)
+    }
+}
+
+/// Removes what was kept in case the site would not answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct DropKept {
+    /// The site.
+    pub(crate) place: Place,
+}
+
+impl Step for DropKept {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "drop_kept";
+
+    fn title(&self) -> String {
+        "remove the old settings that were kept beside".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let files = cx.ports.files(&self.place.web_server, &scope(cx))?;
+        Ok(files.remove_tree(&self.place.stage(cx.task.as_str()), &self.place.sites_dir()).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+}
