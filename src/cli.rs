@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Tasks(TasksArgs),
     /// Show a task.
     Show(IdArgs),
+    /// Show the link of a login task, while it is good.
+    LoginLink(IdArgs),
     /// Watch a task until it ends.
     Watch(IdArgs),
     /// Ask for rollback; refused after the point of no return.
@@ -43,8 +45,8 @@ pub(crate) enum Command {
     Resolve(ResolveArgs),
     /// List sites.
     Sites,
-    /// List platforms.
-    Platforms,
+    /// List platforms, or compare two.
+    Platforms(PlatformsArgs),
     /// List backups.
     Backups,
     /// Who may ask: tokens, of the configuration and made here.
@@ -123,6 +125,33 @@ pub(crate) struct CompletionsArgs {
     /// The shell.
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// Arguments of `platforms`.
+#[derive(Debug, Args)]
+pub(crate) struct PlatformsArgs {
+    /// What to do with them; they are listed by default.
+    #[command(subcommand)]
+    pub(crate) command: Option<PlatformsCommand>,
+}
+
+/// Commands on platforms.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlatformsCommand {
+    /// Compare what a site is made of, or all that a platform gives, with what another platform gives.
+    Compare(CompareArgs),
+}
+
+/// Arguments of `platforms compare`.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The platform that the site is on.
+    pub(crate) from: String,
+    /// The platform that it may move to.
+    pub(crate) to: String,
+    /// The site; without one, all that the platform gives counts as used.
+    #[arg(long)]
+    pub(crate) site: Option<String>,
 }
 
 /// Where the configuration is.

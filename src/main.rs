@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod custody;
+mod desk;
 mod drill;
 mod facts;
 mod hooks;
@@ -24,7 +25,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
-use cli::{Cli, Command, HooksCommand, JournalCommand};
+use cli::{Cli, Command, HooksCommand, JournalCommand, PlatformsCommand};
 use client::{Api, ApiError, Out};
 
 fn main() -> ExitCode {
@@ -62,6 +63,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Task(args) => client::task(&Api::from_env()?, out, args).await,
         Command::Tasks(args) => client::tasks(&Api::from_env()?, out, args).await,
         Command::Show(args) => client::show(&Api::from_env()?, out, &args.id).await,
+        Command::LoginLink(args) => client::login_link(&Api::from_env()?, out, &args.id).await,
         Command::Watch(args) => client::watch(&Api::from_env()?, out, &args.id).await,
         Command::Cancel(args) => {
             client::verb(&Api::from_env()?, out, &args.task, "cancel", &json!({ "reason": args.reason }))
@@ -74,7 +76,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let fields = ["name", "platform", "database_server", "schema", "state"];
             client::records(&Api::from_env()?, out, "sites", &fields).await
         }
-        Command::Platforms => {
+        Command::Platforms(cli::PlatformsArgs { command: Some(PlatformsCommand::Compare(args)) }) => {
+            client::compare(&Api::from_env()?, out, args).await
+        }
+        Command::Platforms(_) => {
             client::records(&Api::from_env()?, out, "platforms", &["name", "app", "web_server", "root"]).await
         }
         Command::Backups => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use futures::future::join;
 use kedge_drivers::secrets::FileSecrets;
 use kedge_engine::executor::{Engine, Limits, Parts, Recovery, Sweep};
 use kedge_engine::journal::Journal;
@@ -28,6 +29,7 @@ use crate::again;
 use crate::between::Between;
 use crate::config::{self, Config};
 use crate::custody::HostCustody;
+use crate::desk::LiveDesk;
 use crate::facts::KnownFacts;
 use crate::logs::MaskedLogs;
 use crate::runtime::{SystemClock, SystemRandom, TokioSpawner};
@@ -55,6 +57,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         inbox: Arc::new(service.engine.inbox()),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
+        desk: Arc::new(LiveDesk::new(service.world.clone(), service.facts.clone())),
     };
     let access =
         Access { tokens: config.tokens.clone(), hooks: config.hooks.clone(), chats: config.chats.clone() };
@@ -92,6 +95,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         tokio::spawn(stop.clone().run_until_cancelled_owned(inbox.clone().tend(Arc::new(SystemClock))));
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
+    let upkeep = join(upkeep, upkeep::forget_secrets(service.world.secret_files().clone()));
     let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
     let ended = until_stopped(file, &app, &service).await?;
     stop.cancel();
@@ -102,7 +106,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         tracing::warn!("steps are still in flight; they are taken up at the next start");
     }
     delivering.await.context("the deliverer ended badly")?;
-    upkeep.await.context("the upkeep of the journal ended badly")?;
+    upkeep.await.context("the upkeep of the journal and the secrets ended badly")?;
     tracing::info!("kedge has stopped");
     match ended {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
@@ -205,6 +209,8 @@ pub(crate) struct Service {
     pub(crate) engine: Engine<dyn World>,
     pub(crate) endpoints: Endpoints,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) world: Arc<LiveWorld>,
+    pub(crate) facts: Arc<KnownFacts>,
 }
 
 impl Service {
@@ -228,6 +234,7 @@ impl Service {
             config: config.clone(),
             journal: Journal::new(store.clone()),
         };
+        let facts = Arc::new(KnownFacts::new(config.clone(), store.clone()));
         let engine = Engine::new(Parts {
             store: store.clone(),
             clock: clock.clone(),
@@ -236,13 +243,13 @@ impl Service {
             logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), config.secrets.clone())),
             custody: Arc::new(custody),
             composer: Arc::new(EndpointComposer::new(endpoints.clone(), links, clock)),
-            facts: Arc::new(KnownFacts::new(config.clone(), store.clone())),
+            facts: facts.clone(),
             kinds: between.kinds(kedge_workflows::step_kinds()),
             workflows: kedge_workflows::workflows(),
-            ports: world,
+            ports: world.clone(),
             limits: Limits::default(),
         });
-        Ok(Self { engine, endpoints, store })
+        Ok(Self { engine, endpoints, store, world, facts })
     }
 }
 

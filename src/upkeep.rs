@@ -1,8 +1,10 @@
-//! Upkeep of the journal beside the service: what is old is packed, what nothing needs is forgotten, blobs that nothing names are
-//! removed. Decides nothing: the engine knows what may go.
+//! Upkeep beside the service: what is old in the journal is packed, what nothing needs is forgotten, blobs that nothing names and secrets
+//! whose time is over are removed. Decides nothing: the engine knows what may go.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_drivers::secrets::FileSecrets;
 use kedge_engine::executor::{Engine, Retention, Sweep};
 use kedge_engine::ports::Clock as _;
 use kedge_workflows::ports::World;
@@ -13,6 +15,8 @@ use crate::runtime::SystemClock;
 const EVERY: Duration = Duration::from_secs(3600);
 /// Tasks packed or forgotten at one look: a bound for a journal that has never been looked through; the others come with the next ones.
 const AT_ONCE: usize = 5000;
+/// Pause between two looks for secrets whose time is over: they cannot be read any more by then.
+const SECRETS_EVERY: Duration = Duration::from_secs(300);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// How old a finished task may become, in days since it was accepted.
@@ -63,5 +67,17 @@ pub(crate) async fn run(engine: Engine<dyn World>, ages: Ages, sweep: Sweep) {
             }
         }
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Removes secrets whose time is over, now and every few minutes, for as long as the service runs.
+pub(crate) async fn forget_secrets(secrets: Arc<FileSecrets>) {
+    loop {
+        match secrets.sweep().await {
+            Ok(0) => {}
+            Ok(secrets) => tracing::info!(secrets, "secrets whose time was over are gone"),
+            Err(error) => tracing::warn!(%error, "secrets whose time is over were not removed"),
+        }
+        tokio::time::sleep(SECRETS_EVERY).await;
     }
 }

@@ -78,6 +78,11 @@ impl LiveWorld {
         &self.hosts
     }
 
+    /// The secrets, as they are kept here.
+    pub(crate) fn secret_files(&self) -> &Arc<FileSecrets> {
+        &self.secrets
+    }
+
     fn host_of(&self, web_server: &str) -> PortResult<(&Arc<dyn Host>, &crate::config::WebServer)> {
         let server =
             self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use kedge_engine::ports::Clock as _;
 use kedge_engine::store::Batch;
 use kedge_engine::task::TaskId;
-use kedge_webhooks::{Access, App, Hook, HookSpec, HttpConfig, Metrics, Ports, Provider, Secret, Server};
+use kedge_webhooks::{
+    Access, App, EmptyDesk, Hook, HookSpec, HttpConfig, Metrics, Ports, Provider, Secret, Server,
+};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -123,6 +125,7 @@ async fn server(service: &Service) -> Server {
         inbox: Arc::new(service.engine.inbox()),
         clock: service.base.clone(),
         random: service.base.clone(),
+        desk: Arc::new(EmptyDesk),
     };
     let access = Access { hooks: vec![hook], ..Access::default() };
     let app = App::new(ports, access, service.endpoints.clone(), &http, Metrics::default()).expect("an app");

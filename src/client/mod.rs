@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
+use crate::cli::{CompareArgs, ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
 pub(crate) use render::Style;
@@ -87,9 +87,22 @@ pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCod
     headers.extend(args.if_plan.as_deref().map(|hash| ("if-plan", hash)));
     let task = api.post("/v1/tasks", &body, &headers).await?;
     if args.wait {
-        return Ok(exit_of(&live::watch(api, out, task).await?));
+        let task = live::watch(api, out, task).await?;
+        if task["state"] == "succeeded" && task["workflow"] == "login" {
+            return login_link(api, out, task["id"].as_str().unwrap_or_default()).await;
+        }
+        return Ok(exit_of(&task));
     }
     out.value(&task, render::task)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `kedge login-link`: prints the link that a login task made.
+pub(crate) async fn login_link(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
+    let task = api.find(id).await?;
+    let id = task["id"].as_str().unwrap_or_default();
+    let link = api.get(&format!("/v1/tasks/{id}/login")).await?;
+    out.value(&link, |link, _| vec![link["url"].as_str().unwrap_or_default().to_owned()])?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -171,6 +184,35 @@ pub(crate) async fn verb(api: &Api, out: Out, args: &VerbArgs, verb: &str, body:
 pub(crate) async fn resolve(api: &Api, out: Out, args: &ResolveArgs) -> Result<ExitCode> {
     let body = json!({ "step": args.step, "verb": args.verb.word(), "reason": args.reason });
     verb(api, out, &args.task, "resolve", &body).await
+}
+
+/// `kedge platforms compare`: the table, and exit code 1 when the move would be refused.
+pub(crate) async fn compare(api: &Api, out: Out, args: &CompareArgs) -> Result<ExitCode> {
+    let query = args.site.as_ref().map(|site| {
+        let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("site", site).finish();
+        format!("?{query}")
+    });
+    let path = format!("/v1/platforms/{}/compare/{}{}", args.from, args.to, query.unwrap_or_default());
+    let table = api.get(&path).await?;
+    out.value(&table, |table, _| {
+        let fields = [
+            "kind",
+            "name",
+            "enabled",
+            "site_version",
+            "target_version",
+            "site_schema",
+            "target_schema",
+            "verdict",
+        ];
+        let rows =
+            table["rows"].as_array().into_iter().flatten().map(|row| cells(row, &fields)).collect::<Vec<_>>();
+        let heads = ["kind", "name", "used", "here", "there", "schema here", "schema there", "a move means"];
+        let mut lines = render::table(&heads, &rows);
+        lines.push(format!("{} errors, {} warnings", table["errors"], table["warnings"]));
+        lines
+    })?;
+    Ok(ExitCode::from(u8::from(table["errors"].as_u64().is_some_and(|errors| errors > 0))))
 }
 
 /// `kedge sites`, `platforms`, `backups`.

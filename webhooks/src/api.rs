@@ -33,6 +33,9 @@ impl Links {
         for (name, below) in [("self", ""), ("events", "/events"), ("graph", "/graph")] {
             links.insert(name.to_owned(), format!("{own}{below}").into());
         }
+        if task.workflow == "login" {
+            links.insert("login".to_owned(), format!("{own}/login").into());
+        }
         if task.undo_until.is_some() {
             links.insert("undo".to_owned(), format!("{own}/undo").into());
         }

@@ -27,9 +27,10 @@ use crate::audit::{Audit, Entry};
 use crate::auth::{Token, authenticate};
 use crate::body::Body;
 use crate::chat::Chat;
-use crate::chat::follow::Desk;
+use crate::chat::follow;
 use crate::config::Mistake;
 use crate::deliver::{Patience, Sender};
+use crate::desk::Desk;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::handlers;
 use crate::hook::Hook;
@@ -67,6 +68,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Chance, for request ids.
     pub random: Arc<dyn Random>,
+    /// What the engine does not know.
+    pub desk: Arc<dyn Desk>,
 }
 
 /// Who may come in. Can be replaced while serving.
@@ -102,7 +105,7 @@ pub(crate) struct Inner {
     token_limit: Option<Limiter>,
     hook_limit: Option<Limiter>,
     /// What all chats share.
-    pub(crate) desk: Desk,
+    pub(crate) desk: follow::Desk,
     /// Where Mattermost's buttons post to.
     pub(crate) chat_url: Option<String>,
     access: RwLock<Arc<Access>>,
@@ -189,7 +192,7 @@ impl App {
             .as_ref()
             .map(|base| format!("{}/v1/chat/mattermost", base.as_str().trim_end_matches('/')));
         let inner = Inner {
-            desk: Desk::new(&*ports.random),
+            desk: follow::Desk::new(&*ports.random),
             chat_url,
             openapi: openapi::document(
                 &ports.tasks.workflows(),
@@ -340,6 +343,7 @@ impl App {
             Route::Events(id) => handlers::events::events(cx, &id),
             Route::Graph(id) => handlers::tasks::graph(cx, &id),
             Route::Log(id, step) => handlers::tasks::log(cx, &id, &step),
+            Route::Login(id) => handlers::login::show(cx, &id).await,
             Route::Cancel(id) => handlers::verbs::cancel(cx, &id, body).await,
             Route::Retry(id) => handlers::verbs::retry(cx, &id, body).await,
             Route::Undo(id) => handlers::verbs::undo(cx, &id, body).await,
@@ -347,6 +351,7 @@ impl App {
             Route::Workflows => handlers::resources::workflows(cx),
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),
             Route::Records(family) => handlers::resources::records(cx, family),
+            Route::Compare(from, to) => handlers::compare::platforms(cx, &from, &to).await,
             Route::Locks => handlers::resources::locks(cx),
             Route::Endpoints => handlers::endpoints::list(cx),
             Route::MakeEndpoint => handlers::endpoints::make(cx, body).await,

@@ -548,6 +548,36 @@ impl Clock for FakeClock {
     }
 }
 
+/// The link of task 1; the others have none.
+pub(crate) const LINK: &str = "http://shop.a.test/index.php?kedge_login=0123";
+
+pub(crate) struct FakeDesk;
+
+impl crate::Desk for FakeDesk {
+    fn login_link(&self, task: &TaskId) -> BoxFuture<'_, Result<Option<String>, String>> {
+        let link = (*task == task_id(1)).then(|| LINK.to_owned());
+        std::future::ready(Ok(link)).boxed()
+    }
+
+    fn compare(
+        &self,
+        from: &str,
+        to: &str,
+        site: Option<&str>,
+    ) -> BoxFuture<'_, Result<Value, crate::DeskError>> {
+        let answer = match to {
+            "nowhere" => Err(crate::DeskError::Unknown("there is no such platform".to_owned())),
+            "other" => Err(crate::DeskError::Refused("another application".to_owned())),
+            "away" => Err(crate::DeskError::Failed("the host is away".to_owned())),
+            _ => Ok(json!({ "from": from, "to": to, "site": site, "errors": 0, "warnings": 1, "rows": [{
+                "kind": "module", "name": "views", "enabled": true, "site_version": "3.2", "target_version": null,
+                "site_schema": 7300, "target_schema": null, "verdict": "missing",
+            }] })),
+        };
+        std::future::ready(answer).boxed()
+    }
+}
+
 /// Counts up; rolls the middle.
 #[derive(Default)]
 pub(crate) struct FakeRandom(AtomicU64);

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod chat;
+pub(crate) mod compare;
 pub(crate) mod create;
 pub(crate) mod deliveries;
 pub(crate) mod endpoints;
@@ -9,6 +10,7 @@ pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod hooks;
 pub(crate) mod inbox;
+pub(crate) mod login;
 pub(crate) mod resources;
 pub(crate) mod submit;
 pub(crate) mod tasks;

@@ -171,6 +171,8 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part("text/plain", "text")],
         &[],
     )]),
+    Operation::get("/v1/tasks/{id}/login", "login", "tasks", "The link of a login task, while it is good")
+        .gives(&[(200, "The link: whoever has it logs in", &[Part(JSON, "LoginLink")], &[])]),
     Operation::post("/v1/tasks/{id}/cancel", "cancel", "tasks", "Ask for rollback; refused after the pivot")
         .with(&["if_match"])
         .maybe_taking("Reason")
@@ -256,6 +258,15 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "PlatformPage")],
         &["Link"],
     )]),
+    Operation::get(
+        "/v1/platforms/{from}/compare/{to}",
+        "compare",
+        "resources",
+        "What a move between two platforms means for a site's code, looked up now",
+    )
+    .with(&["site"])
+    .gives(&[(200, "The table, what blocks a move first", &[Part(JSON, "Comparison")], &[])])
+    .refuses(&[409, 503]),
     Operation::get("/v1/backups", "backups", "resources", "The backups").with(LIST).gives(&[(
         200,
         "A page of backups",
@@ -433,6 +444,8 @@ pub(super) fn parameters() -> Value {
         "path.step": path("step", "A step's name", word()),
         "path.hook": path("hook", "A hook's name", word()),
         "path.platform": path("platform", "A chat platform", json!({ "type": "string", "enum": ["slack", "mattermost", "discord"] })),
+        "path.from": path("from", "The platform that the site is on", word()),
+        "path.to": path("to", "The platform that it may move to", word()),
         "path.message": path("message", "A message's id", json!({ "type": "string", "pattern": "^in_[0-9a-f]{32}$" })),
         "hook": query("hook", "To this hook", json!({ "type": "string" })),
         "message_status": query("status", "With this end", json!({ "type": "string", "enum": ["accepted", "duplicate", "ignored", "invalid", "refused", "rejected"] })),

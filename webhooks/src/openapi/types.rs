@@ -120,7 +120,7 @@ fn tasks() -> Value {
         "TaskPage": page("tasks", &of("TaskLine")),
         "TaskOrPlan": { "anyOf": [of("Task"), of("Plan")] },
         "Links": { "type": "object", "required": ["self", "events", "graph"], "properties": {
-            "self": text(), "events": text(), "graph": text(), "undo": text(),
+            "self": text(), "events": text(), "graph": text(), "login": text(), "undo": text(),
         } },
         "Actor": object(json!({ "name": text(), "via": text() })),
         "Step": object(json!({
@@ -229,6 +229,19 @@ fn resources() -> Value {
         "SitePage": page("sites", &of("Record")),
         "PlatformPage": page("platforms", &of("Record")),
         "BackupPage": page("backups", &of("Record")),
+        "LoginLink": object(json!({
+            "url": { "type": "string", "description": "Logs in once: as secret as a password." },
+            "result": { "description": "Whom it logs in, and until when.", "type": ["object", "null"], "additionalProperties": true },
+        })),
+        "Comparison": object(json!({
+            "from": text(), "to": text(), "site": or_null(text()), "errors": whole(), "warnings": whole(), "rows": list(&of("ComparisonRow")),
+        })),
+        "ComparisonRow": object(json!({
+            "kind": { "type": "string", "enum": ["core", "profile", "module", "plugin", "theme", "library"] },
+            "name": text(), "enabled": { "type": "boolean" }, "site_version": or_null(text()), "target_version": or_null(text()),
+            "site_schema": or_null(whole()), "target_schema": or_null(whole()),
+            "verdict": { "type": "string", "enum": ["older_schema", "missing", "downgrade", "upgrade", "same", "comes_along"] },
+        })),
         "Lock": object(json!({
             "resource": text(), "shared": { "type": "boolean" }, "holders": list(&task_id()), "waiting": list(&task_id()),
         })),

@@ -23,7 +23,7 @@ async fn tokens_are_made_used_and_revoked() {
     let (_, list) = ask(h.get("/v1/tokens")).await;
     let names: Vec<&str> =
         list["tokens"].as_array().unwrap().iter().map(|token| token["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["ci", "admin", "bot"]);
+    assert_eq!(names, ["ci", "admin", "looker", "bot"]);
     let (_, shown) = ask(h.get("/v1/tokens/bot")).await;
     assert_eq!((shown.get("secret"), &shown["expires_at"]), (None, &json!("2026-11-23T00:00:00.000Z")));
     for (name, want) in [("bot", 409), ("ci", 409)] {

@@ -5,12 +5,14 @@ mod api;
 mod bad_input;
 mod bounds;
 mod chat;
+mod compare;
 mod deliveries;
 mod docs;
 mod endpoints;
 mod fuzz;
 mod hooks;
 mod inbox;
+mod login;
 mod logs;
 mod receivers;
 mod streams;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use kedge_engine::testing::memory_store::MemoryStore;
 
-use crate::testing::{FakeClock, FakeOutbox, FakeRandom, FakeTasks, SECRET};
+use crate::testing::{FakeClock, FakeDesk, FakeOutbox, FakeRandom, FakeTasks, SECRET};
 use crate::{
     Access, App, Endpoint, EndpointSpec, Endpoints, Hook, HookSpec, HttpConfig, Metrics, Ports, Secret,
     Server, Token, TokenSpec,
@@ -39,6 +41,7 @@ use crate::{
 const NOW: u64 = 1_795_363_200_000;
 const CI: &str = "ci-token-secret";
 const ADMIN: &str = "admin-token-secret";
+const LOOKER: &str = "looker-token-secret";
 const GITHUB: &str = "It's a Secret to Everybody";
 /// Longest time a test waits for something that has to happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -67,6 +70,7 @@ async fn start_with(config: HttpConfig) -> Harness {
         inbox: tasks.inbox.clone(),
         clock: clock.clone(),
         random: Arc::new(FakeRandom::default()),
+        desk: Arc::new(FakeDesk),
     };
     let config = HttpConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
     let endpoints = Endpoints::new(vec![endpoint("ci", "https://ci.test/hook", &[])]).unwrap();
@@ -125,6 +129,7 @@ fn access() -> Access {
         tokens: vec![
             token("ci", CI, &["task:*:create", "task:*:read"], &["*.a.test"]),
             token("admin", ADMIN, &["task:*:*", "admin"], &["*"]),
+            token("looker", LOOKER, &["task:*:read"], &["*"]),
         ],
         hooks: vec![Hook::new(hook).unwrap(), Hook::new(push).unwrap()],
         chats: Vec::new(),
