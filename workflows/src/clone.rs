@@ -184,6 +184,8 @@ impl Copy<'_> {
             rename: renames.next(),
             also: renames.collect(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
+            // The original stays up.
+            fenced: false,
         };
         let rows = plan.step("copy_database", copy, &[user]);
         let settings = WriteSettings { to: self.to.clone(), store: new.clone() };

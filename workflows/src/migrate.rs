@@ -288,6 +288,7 @@ impl Move<'_> {
             rename: renames.next(),
             also: renames.collect(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
+            fenced: true,
         };
         let copied = plan.step("copy_database", copy, &[fenced]);
         let settings = WriteSettings { to: self.to.clone(), store: new.clone() };

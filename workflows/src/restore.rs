@@ -271,6 +271,7 @@ impl Restoring<'_> {
             rename: None,
             also: Vec::new(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
+            fenced: true,
         };
         Box::new(plan.step("copy_database", copy, &[fenced]))
     }

@@ -17,6 +17,7 @@ mod sql_unqualify;
 mod tests;
 mod tools;
 mod transfer;
+mod within;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +26,8 @@ use async_trait::async_trait;
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{
     ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
-    ImportReport, Login, Mark, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef, Secrets,
+    ImportReport, Login, Mark, PlainTable, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef,
+    Secrets,
 };
 
 use self::client::Client;
@@ -156,8 +158,22 @@ impl Database for Mysql {
         accounts::set_locked(&self.client, user, locked).await
     }
 
-    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream> {
-        transfer::dump(&self.client, name).await
+    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>> {
+        within::plain_tables(&self.client, name, telltales).await
+    }
+
+    async fn copy_rows(
+        &self,
+        from: &DatabaseName,
+        to: &DatabaseName,
+        mark: &Mark,
+        tables: &[String],
+    ) -> PortResult<u64> {
+        within::copy_rows(&self.client, from, to, mark, tables).await
+    }
+
+    async fn dump_without_rows(&self, name: &DatabaseName, tables: &[String]) -> PortResult<ByteStream> {
+        transfer::dump(&self.client, name, tables).await
     }
 
     async fn import(

@@ -7,6 +7,7 @@ use super::client::{Client, Row, Select};
 use super::marks::{self, MARK_TABLE};
 use super::quote;
 use super::tools::Flavour;
+use super::within;
 
 /// Most objects dropped by one statement: keeps statements short.
 const DROP_BATCH: usize = 100;
@@ -118,6 +119,7 @@ pub(super) async fn drop(client: &Client, name: &DatabaseName, mark: &Mark) -> P
     let flavour = client.tools().await?.server.flavour;
     let mut sql = String::new();
     if there {
+        within::stop_copies(client, name).await?;
         sql = format!("DROP DATABASE IF EXISTS {};\n", quote::identifier(name.as_str())?);
     }
     sql += &marks::forget(flavour, name)?;
@@ -129,6 +131,7 @@ pub(super) async fn empty(client: &Client, name: &DatabaseName, mark: &Mark) -> 
     if !owned(client, name, mark).await? {
         return Err(PortError::Refused(format!("schema {name} does not exist")));
     }
+    within::stop_copies(client, name).await?;
     let objects = objects(client, name).await?;
     let schema = quote::identifier(name.as_str())?;
     let mut sql = format!("SET SESSION foreign_key_checks=0;\nUSE {schema};\n");
@@ -312,7 +315,7 @@ pub(super) fn field(row: &Row, i: usize) -> &str {
     row.get(i).and_then(Option::as_deref).unwrap_or("")
 }
 
-fn number(row: &Row, i: usize) -> PortResult<u64> {
+pub(super) fn number(row: &Row, i: usize) -> PortResult<u64> {
     let text = field(row, i);
     text.parse().map_err(|_| {
         PortError::Refused(format!("the database server answered {text:?} where a number was expected"))

@@ -16,6 +16,7 @@ use super::quote;
 use super::schema::{self, field};
 use super::sql_filter::SqlFilter;
 use super::tools::Flavour;
+use super::within::WITHOUT_ROWS;
 use crate::host::Input;
 
 /// Options of every dump.
@@ -40,8 +41,12 @@ const OPTIONS: [&str; 11] = [
 /// Error: the event's time is in the past, and it was not to be preserved: nothing was changed.
 const TIME_HAS_PASSED: u32 = 1589;
 
-/// A dump of a schema as SQL.
-pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<ByteStream> {
+/// A dump of a schema as SQL, without the rows of these tables.
+pub(super) async fn dump(
+    client: &Client,
+    name: &DatabaseName,
+    without_rows: &[String],
+) -> PortResult<ByteStream> {
     let what = format!("dumping schema {name}");
     let tools = client.tools().await?;
     schema::open_tables(client, name).await?;
@@ -64,6 +69,7 @@ pub(super) async fn dump(client: &Client, name: &DatabaseName) -> PortResult<Byt
     if tools.server.flavour == Flavour::Mysql {
         options.push(format!("--ignore-table={name}.{MARK_TABLE}"));
     }
+    options.extend(without_rows.iter().map(|table| format!("{WITHOUT_ROWS}={name}.{table}")));
     options.extend(["--".to_owned(), name.to_string()]);
     let output = client.host().stream(client.dump_command(options).await?).await?;
     let output = output.map({

@@ -49,9 +49,26 @@ pub trait Database: Send + Sync {
     /// Locks or unlocks all accounts of a user. Locking also ends its open sessions and returns when none is left.
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()>;
 
-    /// A consistent dump of a schema as SQL: tables, views, triggers, routines, events; no database name, no DEFINER of others,
+    /// Tables of a schema whose rows [`Database::copy_rows`] can copy as they are: nothing in them holds any of `telltales` (in any
+    /// case), and nothing has to be computed or set off on the way. May leave out any; nobody may write to the schema from here on.
+    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>>;
+    /// Copies the rows of tables into empty ones of the same definition in another schema of this server, which carries this mark: how
+    /// many. An attempt that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
+    async fn copy_rows(
+        &self,
+        from: &DatabaseName,
+        to: &DatabaseName,
+        mark: &Mark,
+        tables: &[String],
+    ) -> PortResult<u64>;
+
+    /// [`Database::dump_without_rows`] with all rows.
+    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream> {
+        self.dump_without_rows(name, &[]).await
+    }
+    /// A consistent dump of a schema as SQL, without the rows of `tables`: tables, views, triggers, routines, events; no database name, no DEFINER of others,
     /// no GTID. The stream ends with an error if the client failed or the trailer is missing.
-    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream>;
+    async fn dump_without_rows(&self, name: &DatabaseName, tables: &[String]) -> PortResult<ByteStream>;
     /// Feeds SQL into an empty schema that carries this mark, logged in as the site's own user (made by `create_user`): so views,
     /// triggers, routines and events are defined by that user, and SQL out of a backup reaches nothing but this schema. Definers
     /// named in the SQL are left out. Events come in switched off, marked for [`Database::start_events`]: they would run here and
@@ -151,6 +168,15 @@ pub struct SchemaFacts {
     pub triggers: u64,
     /// Tables of engines without transactions: a dump of a live site has them as they are when it comes to them, not as of its snapshot.
     pub not_in_the_snapshot: Vec<String>,
+}
+
+/// A table whose rows can be copied as they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainTable {
+    /// Its name.
+    pub name: String,
+    /// Bytes of data and indexes, as the server estimates.
+    pub bytes: u64,
 }
 
 /// What an import did.

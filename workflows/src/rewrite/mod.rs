@@ -33,6 +33,7 @@ mod sql;
 mod sql_skip;
 mod sql_state;
 mod stream;
+mod telltales;
 mod text;
 mod value;
 
@@ -59,6 +60,7 @@ pub const MAX_VALUE_BYTES: usize = 64 << 20;
 pub struct Rewrite {
     patterns: Vec<Pattern>,
     anchors: Anchors,
+    telltales: Vec<String>,
     skipped_tables: Vec<String>,
     value_limit: usize,
 }
@@ -80,7 +82,8 @@ impl Rewrite {
         let hosts: Vec<&str> = pairs.iter().filter(|pair| pair.is_host()).map(Pair::from).collect();
         let patterns: Vec<Pattern> = pairs.iter().map(|pair| Pattern::new(pair, &hosts)).collect();
         let anchors = Anchors::new(&patterns);
-        Ok(Self { patterns, anchors, skipped_tables: Vec::new(), value_limit: MAX_VALUE_BYTES })
+        let telltales = telltales::telltales(&pairs);
+        Ok(Self { patterns, anchors, telltales, skipped_tables: Vec::new(), value_limit: MAX_VALUE_BYTES })
     }
 
     /// Leaves tables alone whose name ends so (applications prefix theirs): logs such as `watchdog` hold most of the old names of a
@@ -96,6 +99,12 @@ impl Rewrite {
     pub fn value_limit(mut self, bytes: usize) -> Self {
         self.value_limit = bytes;
         self
+    }
+
+    /// Texts one of which, in upper or lower case, is in every value that would change. Empty: no value would.
+    #[must_use]
+    pub fn telltales(&self) -> &[String] {
+        &self.telltales
     }
 
     /// Rewrites one value: what a column holds, without quotes or SQL escapes.

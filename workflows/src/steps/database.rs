@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 use super::preflight::Found;
 use crate::names::SiteName;
 use crate::place::{Store, mark, scope};
-use crate::ports::{ByteStream, Charset, EventsReport, World};
+use crate::ports::{ByteStream, Charset, Database, EventsReport, PlainTable, PortError, World};
 use crate::rewrite::{Pair, Rewrite, SqlRewriter, rewrite_stream};
 
 /// An hour: the longest that a dump and import of a site may take.
 const COPY_LIMIT_MS: u64 = 3_600_000;
+/// A table of this size, in bytes, is copied by itself: more than a command costs.
+const LARGE_TABLE: u64 = 4 * 1024 * 1024;
+/// Tables copied at once: more only fight for the same disk.
+const COPIES_AT_ONCE: usize = 2;
 /// Bytes between two reports of progress.
 const PROGRESS_EVERY: u64 = 1024 * 1024;
 
@@ -110,6 +114,9 @@ impl Compensate for CreateUser {
 pub(crate) struct Copied {
     /// Bytes of SQL.
     pub(crate) sql_bytes: u64,
+    /// Rows that the server copied by itself, without SQL text.
+    #[serde(default)]
+    pub(crate) rows_copied: u64,
     /// Tables in the new schema.
     pub(crate) tables: u64,
     /// Values in which a host name or path was rewritten.
@@ -134,19 +141,22 @@ pub(crate) struct CopyDatabase {
     pub(crate) also: Vec<(SiteName, SiteName)>,
     /// Paths that change.
     pub(crate) moves: Vec<(String, String)>,
+    /// Nobody writes to the old database: rows in which nothing changes need no SQL text where both are on one server.
+    #[serde(default)]
+    pub(crate) fenced: bool,
 }
 
-/// The rewrite of a dump: host names, and paths.
-pub(super) fn rewriter<'n>(
+/// What is rewritten: host names, and paths.
+pub(super) fn rewrite<'n>(
     names: impl IntoIterator<Item = &'n (SiteName, SiteName)>,
     moves: &[(String, String)],
-) -> Result<SqlRewriter, StepError> {
+) -> Result<Arc<Rewrite>, StepError> {
     let bad = |error: crate::rewrite::BadPair| StepError::fatal(format!("the rewrite: {error}"));
     let mut pairs: Vec<Pair> = names.into_iter().map(|(from, to)| Pair::host(from, to)).collect();
     for (from, to) in moves {
         pairs.push(Pair::path(from, to).map_err(bad)?);
     }
-    Ok(SqlRewriter::new(Arc::new(Rewrite::new(pairs).map_err(bad)?)))
+    Ok(Arc::new(Rewrite::new(pairs).map_err(bad)?))
 }
 
 /// Imports a dump of `total` bytes into a side's schema, rewritten on its way, from the start, whatever an earlier attempt left.
@@ -154,14 +164,14 @@ pub(super) async fn import_rewritten(
     cx: &Cx<'_, dyn World>,
     (site, store): (&SiteName, &Store),
     dump: impl Future<Output = Result<ByteStream, StepError>>,
-    rewriter: SqlRewriter,
+    rewrite: Arc<Rewrite>,
     total: u64,
 ) -> Result<Copied, StepError> {
     let target = cx.ports.database(&store.server, &scope(cx))?;
     let (schema, user) = store.known(cx)?;
     let mark = mark(cx, site);
     target.empty_schema(&schema, &mark).await?;
-    let (sql, report) = rewrite_stream(dump.await?, rewriter);
+    let (sql, report) = rewrite_stream(dump.await?, SqlRewriter::new(rewrite));
     let imported = target.import(&schema, &mark, &store.login(user), counted(cx, sql, total)).await?;
     let report =
         report.report().ok_or_else(|| StepError::retryable("the import ended before the dump did"))?;
@@ -170,6 +180,7 @@ pub(super) async fn import_rewritten(
     }
     Ok(Copied {
         sql_bytes: imported.bytes,
+        rows_copied: 0,
         tables: imported.tables,
         values_rewritten: report.values_changed,
         values_left_alone: report.left_alone,
@@ -194,10 +205,19 @@ impl Step for CopyDatabase {
         let source = cx.ports.database(&self.from.server, &scope)?;
         let (from, _) = self.from.known(cx)?;
         let total = source.schema_facts(&from).await?.bytes;
-        let rewriter = rewriter(self.rename.iter().chain(&self.also), &self.moves)?;
+        let rewrite = rewrite(self.rename.iter().chain(&self.also), &self.moves)?;
+        let plain = if self.fenced && self.from.server == self.to.server {
+            source.plain_tables(&from, rewrite.telltales()).await?
+        } else {
+            Vec::new()
+        };
+        let names: Vec<String> = plain.iter().map(|table| table.name.clone()).collect();
+        let left = total.saturating_sub(plain.iter().map(|table| table.bytes).sum());
         // The dump is opened when the schema is empty: what is open and not read ties up the server.
-        let dump = async { Ok(source.dump(&from).await?) };
-        import_rewritten(cx, (&self.site, &self.to), dump, rewriter, total).await
+        let dump = async { Ok(source.dump_without_rows(&from, &names).await?) };
+        let copied = import_rewritten(cx, (&self.site, &self.to), dump, rewrite, left).await?;
+        let rows_copied = self.copy_rows(cx, &*source, plain).await?;
+        Ok(Copied { rows_copied, ..copied })
     }
 
     fn policy(&self) -> Policy {
@@ -210,6 +230,42 @@ impl Step for CopyDatabase {
 
     fn reports(&self) -> bool {
         true
+    }
+}
+
+impl CopyDatabase {
+    /// Large tables one by one, the small ones together.
+    async fn copy_rows(
+        &self,
+        cx: &Cx<'_, dyn World>,
+        server: &dyn Database,
+        tables: Vec<PlainTable>,
+    ) -> Result<u64, StepError> {
+        let ((from, _), (to, _)) = (self.from.known(cx)?, self.to.known(cx)?);
+        let total = tables.iter().map(|table| table.bytes).sum();
+        let (mut large, small): (Vec<_>, Vec<_>) =
+            tables.into_iter().partition(|table| table.bytes >= LARGE_TABLE);
+        large.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+        let mut jobs: Vec<Vec<PlainTable>> = large.into_iter().map(|table| vec![table]).collect();
+        jobs.extend((!small.is_empty()).then_some(small));
+        let mark = mark(cx, &self.site);
+        let copies = jobs.into_iter().map(|job| {
+            let (from, to, mark) = (&from, &to, &mark);
+            async move {
+                let bytes: u64 = job.iter().map(|table| table.bytes).sum();
+                let names: Vec<String> = job.into_iter().map(|table| table.name).collect();
+                Ok::<_, PortError>((server.copy_rows(from, to, mark, &names).await?, bytes))
+            }
+        });
+        let mut copies = futures::stream::iter(copies).buffer_unordered(COPIES_AT_ONCE);
+        let (mut rows, mut done) = (0, 0);
+        while let Some(copied) = copies.next().await {
+            let (more, bytes) = copied?;
+            rows += more;
+            done += bytes;
+            cx.progress(done, Some(total), "bytes");
+        }
+        Ok(rows)
     }
 }
 

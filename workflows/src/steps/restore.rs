@@ -1,16 +1,18 @@
 //! The steps of a restore: read the archive through, unpack its files into the stage, import its dump into the new database.
 
+use std::sync::Arc;
+
 use kedge_engine::context::Cx;
 use kedge_engine::retry::Policy;
 use kedge_engine::step::{Covered, CoveredBy, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::database::{Copied, import_rewritten, rewriter};
+use super::database::{Copied, import_rewritten, rewrite};
 use super::files::stage_access;
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope};
 use crate::ports::{Contents, World};
-use crate::rewrite::SqlRewriter;
+use crate::rewrite::Rewrite;
 
 /// Two hours: reading, unpacking or importing a large site.
 const LIMIT_MS: u64 = 7_200_000;
@@ -116,14 +118,14 @@ pub(crate) struct ImportBackup {
 }
 
 impl ImportBackup {
-    fn rewriter(&self, contents: &Contents) -> Result<SqlRewriter, StepError> {
-        let Some(origin) = &contents.origin else { return rewriter([], &[]) };
+    fn rewrite(&self, contents: &Contents) -> Result<Arc<Rewrite>, StepError> {
+        let Some(origin) = &contents.origin else { return rewrite([], &[]) };
         let old = SiteName::parse(&origin.site)
             .map_err(|error| StepError::fatal(format!("the backup {} is of {error}", self.name)))?;
         let renamed = (old != self.to.site).then(|| (old, self.to.site.clone()));
         let moves = [(&origin.dir, &self.to.dir), (&origin.root, &self.to.root)];
         let moves = moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone()));
-        rewriter(&renamed, &moves.collect::<Vec<_>>())
+        rewrite(&renamed, &moves.collect::<Vec<_>>())
     }
 }
 
@@ -141,8 +143,8 @@ impl Step for ImportBackup {
         let contents = cx.output(&self.contents)?;
         let backups = cx.ports.backups(&scope(cx));
         let dump = async { Ok(backups.database(&self.name).await?) };
-        let (rewriter, total) = (self.rewriter(&contents)?, contents.info.database_bytes);
-        import_rewritten(cx, (&self.to.site, &self.store), dump, rewriter, total).await
+        let (rewrite, total) = (self.rewrite(&contents)?, contents.info.database_bytes);
+        import_rewritten(cx, (&self.to.site, &self.store), dump, rewrite, total).await
     }
 
     fn policy(&self) -> Policy {

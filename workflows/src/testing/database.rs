@@ -11,11 +11,11 @@ use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::Faults;
-use super::database_sql::{FakeEvent, FakeEvents, FakeTables, Statement, dump, parse};
+use super::database_sql::{FakeEvent, FakeEvents, FakeTable, FakeTables, Statement, dump, parse};
 use crate::names::DatabaseName;
 use crate::ports::{
     ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
-    ImportReport, Login, Mark, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
+    ImportReport, Login, Mark, PlainTable, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
 };
 
 /// Bytes of a chunk of a dump: small, so that tests see chunk borders everywhere.
@@ -362,13 +362,59 @@ impl Database for FakeDatabase {
         })
     }
 
-    async fn dump(&self, name: &DatabaseName) -> PortResult<ByteStream> {
+    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>> {
+        self.query("database.plain_tables", name.as_str(), |server| {
+            let schema = server.schemas.get(name.as_str());
+            let schema = schema.ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            let told = |cell: &str| {
+                let cell = cell.to_ascii_lowercase();
+                telltales.iter().any(|telltale| cell.contains(&telltale.to_ascii_lowercase()))
+            };
+            let is_plain =
+                |table: &FakeTable| !table.rows.values().flatten().flatten().any(|cell| told(cell));
+            let plain = schema.tables.iter().filter(|(_, table)| schema.triggers == 0 && is_plain(table));
+            Ok(plain
+                .map(|(name, table)| PlainTable { name: name.clone(), bytes: 1000 * table.rows.len() as u64 })
+                .collect())
+        })
+    }
+
+    async fn copy_rows(
+        &self,
+        from: &DatabaseName,
+        to: &DatabaseName,
+        mark: &Mark,
+        tables: &[String],
+    ) -> PortResult<u64> {
+        self.effect("database.copy_rows", to.as_str(), |server| {
+            let missing = || refused(format!("schema {from} lacks one of {tables:?}"));
+            let source = server.schemas.get(from.as_str()).ok_or_else(missing)?.tables.clone();
+            let target = server.existing(to, mark)?;
+            let mut rows = 0;
+            for name in tables {
+                let (source, target) =
+                    (source.get(name).ok_or_else(missing)?, target.tables.get_mut(name).ok_or_else(missing)?);
+                if !target.rows.is_empty() || source.columns != target.columns {
+                    return Err(refused(format!("table {name} of schema {to} is no empty copy")));
+                }
+                target.rows.clone_from(&source.rows);
+                rows += source.rows.len() as u64;
+            }
+            Ok(rows)
+        })
+    }
+
+    async fn dump_without_rows(&self, name: &DatabaseName, tables: &[String]) -> PortResult<ByteStream> {
         let sql = self.query("database.dump", name.as_str(), |server| {
             let schema = server
                 .schemas
                 .get(name.as_str())
                 .ok_or_else(|| refused(format!("schema {name} does not exist")))?;
-            Ok(dump(&schema.tables, &schema.events))
+            let mut dumped = schema.tables.clone();
+            for table in tables {
+                dumped.get_mut(table).ok_or_else(|| refused(format!("no table {table}")))?.rows.clear();
+            }
+            Ok(dump(&dumped, &schema.events))
         })?;
         let mut chunks: Vec<PortResult<Bytes>> =
             sql.as_bytes().chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
