@@ -35,6 +35,8 @@ async fn requests_are_logged_without_secrets() {
         .finish();
     // The runtime of this test has one thread, so this holds for the server too.
     let guard = tracing::subscriber::set_default(subscriber);
+    // What other tests have met before on their threads, without a subscriber, is remembered as nobody's interest.
+    tracing::callsite::rebuild_interest_cache();
     let h = start().await;
     h.tasks.add(sample_task(1, "shop.a.test"));
     let path = format!("/v1/tasks/{}?after=query-value", task_id(1));
