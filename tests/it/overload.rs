@@ -17,8 +17,12 @@ use tokio::net::TcpStream;
 const MEMORY_KIB: u64 = 256 * 1024;
 /// Open tasks, and webhooks at once.
 const MANY: usize = 1000;
+/// Tasks on sites of their own, open beside those.
+const SITES: usize = 200;
 /// Requests under way at once where they are not all sent at once.
 const AT_ONCE: usize = 64;
+/// Tasks of one site that may be seen at work, one after the other, while all are looked at.
+const MOST_AT_WORK: usize = 5;
 /// Longest wait for a condition here.
 const LIMIT: Duration = Duration::from_secs(240);
 /// Nobody listens there.
@@ -86,18 +90,17 @@ async fn webhooks_on_one_site(face: &Face) -> Result<BTreeSet<String>> {
     }
     println!("{} of {MANY} webhooks on one site were accepted, {refused} refused", ids.len());
     ensure!(ids.len() + refused == MANY && ids.len() > MANY / 2, "some have no task of their own");
+    // The one at work waits for nobody, though perhaps for its next attempt; while a thousand are looked at, it may become another.
     let mut waiting = 0;
     for id in &ids {
         let task = face.task(id).await?;
-        if task["blocked_on"].is_object() {
-            ensure!(
-                ids.contains(task["blocked_on"]["holder"].as_str().unwrap_or_default()),
-                "waits for whom? {task}"
-            );
+        if let Some(holder) = task["blocked_on"]["holder"].as_str() {
+            ensure!(ids.contains(holder), "waits for whom? {task}");
             waiting += 1;
         }
     }
-    ensure!(waiting == ids.len() - 1, "{waiting} of {} tasks wait", ids.len());
+    let at_work = ids.len() - waiting;
+    ensure!((1..=MOST_AT_WORK).contains(&at_work), "{waiting} of {} tasks wait", ids.len());
     for n in [0, MANY / 2, MANY - 1] {
         let (status, answer) = send(n).await?;
         let id = if status == 202 { id_of(&answer)? } else { id_of(&answer["task"])? };
@@ -106,18 +109,18 @@ async fn webhooks_on_one_site(face: &Face) -> Result<BTreeSet<String>> {
     Ok(ids)
 }
 
-/// A thousand tasks on sites of their own, all open at the same time.
+/// Tasks on sites of their own, all open at the same time.
 async fn many_sites(face: &Face) -> Result<BTreeSet<String>> {
     let submit =
         |n: usize| async move { face.post("/v1/tasks", &install(&format!("s{n}.example.test"))).await };
-    let answers: Vec<_> = stream::iter(0..MANY).map(submit).buffer_unordered(AT_ONCE).collect().await;
+    let answers: Vec<_> = stream::iter(0..SITES).map(submit).buffer_unordered(AT_ONCE).collect().await;
     let mut ids = BTreeSet::new();
     for answer in answers {
         let (status, task) = answer?;
         ensure!(status == 202, "{status} {task}");
         ids.insert(id_of(&task)?);
     }
-    ensure!(ids.len() == MANY, "{} tasks of {MANY}", ids.len());
+    ensure!(ids.len() == SITES, "{} tasks of {SITES}", ids.len());
     Ok(ids)
 }
 
