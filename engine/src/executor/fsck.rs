@@ -9,9 +9,6 @@ use crate::journal::{Journal, keys};
 use crate::store::{ReadError, Store};
 use crate::task::TaskId;
 
-/// Rows read at a time.
-const PAGE: usize = 512;
-
 /// Length of a task's id, with which the keys of open marks and locks end.
 const TASK_ID: usize = 37;
 
@@ -33,12 +30,12 @@ pub struct FsckReport {
 /// # Errors
 /// When the store itself cannot be read.
 pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
-    let journal = Journal::new(store.clone());
+    let journal = Journal::new(store);
     let mut report = FsckReport::default();
     let mut locks = BTreeSet::new();
     let mut open = BTreeSet::new();
     let mut damaged = BTreeSet::new();
-    for_each(&*store, keys::HEADS, |key, _| {
+    journal.each(keys::HEADS, |key, _| {
         let text = String::from_utf8_lossy(&key[keys::HEADS.len()..]).into_owned();
         let Ok(task) = TaskId::try_from(text.clone()) else {
             report.problems.push(format!("{text:?} is the head of no task"));
@@ -70,11 +67,11 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
     })?;
     for (prefix, expected, what) in [(keys::OPEN, &open, "open mark"), (keys::LOCKS, &locks, "lock")] {
         let mut found = BTreeSet::new();
-        for_each(&*store, prefix, |key, _| {
+        journal.each(prefix, |key, _| {
             // What a damaged task should have cannot be told.
             let task = String::from_utf8_lossy(&key[key.len().saturating_sub(TASK_ID)..]).into_owned();
             if TaskId::try_from(task).map_or(true, |task| !damaged.contains(&task)) {
-                found.insert(key.to_vec());
+                found.insert(key);
             }
         })?;
         let name = |key: &Vec<u8>| String::from_utf8_lossy(key).replace('\0', " ");
@@ -86,16 +83,4 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
             .extend(found.difference(expected).map(|key| format!("the {what} {} is left over", name(key))));
     }
     Ok(report)
-}
-
-fn for_each(store: &dyn Store, prefix: &[u8], mut see: impl FnMut(&[u8], &[u8])) -> Result<(), ReadError> {
-    let mut after: Option<Vec<u8>> = None;
-    loop {
-        let page = store.scan(prefix, after.as_deref(), PAGE)?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = Some(last.clone());
-        for (key, value) in &page {
-            see(key, value);
-        }
-    }
 }
