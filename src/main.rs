@@ -28,6 +28,9 @@ use serde_json::json;
 use cli::{Cli, Command, HooksCommand, JournalCommand, PlatformsCommand};
 use client::{Api, ApiError, Out};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

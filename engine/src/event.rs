@@ -198,8 +198,9 @@ pub struct Accepted {
     pub undo_of: Option<TaskId>,
     /// The plan, whole.
     pub plan: Plan,
-    /// The plan's hash as a dry run shows it.
-    pub plan_hash: String,
+    /// The plan's hash as a dry run shows it, where whoever asked had seen one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_hash: Option<String>,
 }
 
 /// Whether a priority is the one that most tasks have, and that journals from before priorities leave out.

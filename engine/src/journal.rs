@@ -4,6 +4,7 @@
 pub mod archive;
 mod blobs;
 pub mod keys;
+mod pack;
 pub mod transfer;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const PAGE: usize = 256;
 /// Most values over which a record is spread. A blob would cost two syncs of its own; this much goes with the group commit, and
 /// most plans fit.
 const MAX_PARTS: usize = 16;
-/// How a value begins that is a record. One that says where the record is begins otherwise.
+/// How a value begins that is a record as it is. One that is packed, or says where the record is, begins otherwise.
 const RECORD: &[u8] = b"{\"v\":";
 
 /// One event as journaled.
@@ -73,6 +74,31 @@ enum Elsewhere {
     Parts(usize),
     /// In a blob.
     Blob(BlobId),
+}
+
+/// Where a record is, from the value under its event's key.
+enum Place {
+    /// It is that value, packed or not.
+    Here,
+    Elsewhere(Elsewhere),
+}
+
+impl Place {
+    fn of(value: &[u8]) -> Result<Self, serde_json::Error> {
+        if value.starts_with(RECORD) || pack::is_packed(value) {
+            return Ok(Self::Here);
+        }
+        serde_json::from_slice(value).map(Self::Elsewhere)
+    }
+
+    /// The blob in which it is.
+    fn blob(value: &[u8]) -> Option<BlobId> {
+        match Self::of(value) {
+            Ok(Self::Elsewhere(Elsewhere::Blob(blob))) => Some(blob),
+            // A key of another form is no event's, and fsck's to tell.
+            Ok(Self::Here | Self::Elsewhere(Elsewhere::Parts(_))) | Err(_) => None,
+        }
+    }
 }
 
 /// A task's head: an index over its events, written with each of them. Never a source of truth, but a guard: a task whose events
@@ -280,26 +306,24 @@ impl Journal {
         Ok(prev)
     }
 
-    /// A record's bytes, wherever they are.
+    /// A record's bytes, wherever they are, unpacked.
     fn bytes(&self, task: &TaskId, sequence: u64, value: Vec<u8>) -> Result<Vec<u8>, JournalError> {
-        if value.starts_with(RECORD) {
-            return Ok(value);
-        }
-        let bad = |error: serde_json::Error| damaged(task, sequence, error.to_string());
-        match serde_json::from_slice(&value).map_err(bad)? {
-            Elsewhere::Parts(count) => {
+        let bad = |why: String| damaged(task, sequence, why);
+        let stored = match Place::of(&value).map_err(|error| bad(error.to_string()))? {
+            Place::Here => value,
+            Place::Elsewhere(Elsewhere::Parts(count)) => {
                 let parts = self.store.scan(&keys::parts(task, sequence), None, MAX_PARTS)?;
                 if parts.len() != count {
-                    let why = format!("{} of its {count} parts are there", parts.len());
-                    return Err(damaged(task, sequence, why));
+                    return Err(bad(format!("{} of its {count} parts are there", parts.len())));
                 }
-                Ok(parts.into_iter().flat_map(|(_, part)| part).collect())
+                parts.into_iter().flat_map(|(_, part)| part).collect()
             }
-            Elsewhere::Blob(blob) => {
+            Place::Elsewhere(Elsewhere::Blob(blob)) => {
                 let bytes = self.store.get_blob(&blob)?;
-                bytes.ok_or_else(|| damaged(task, sequence, format!("its blob {blob:?} is missing")))
+                bytes.ok_or_else(|| bad(format!("its blob {blob:?} is missing")))?
             }
-        }
+        };
+        pack::unpack(stored).map_err(bad)
     }
 }
 
@@ -333,13 +357,14 @@ pub fn record(sequence: u64, epoch: u64, at: Millis, event: Event) -> Record {
     Record { version: FORMAT, sequence, epoch, at, prev: String::new(), event }
 }
 
-/// The bytes of a record as they are stored.
+/// The values of a record as they are stored. Its hash is that of its bytes before they are packed.
 ///
 /// # Errors
 /// When it does not serialise: in words.
 pub fn encode(record: &Record) -> Result<Encoded, String> {
     let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
     let hash = hash(&bytes);
+    let bytes = pack::pack(bytes);
     let elsewhere = |elsewhere: Elsewhere| serde_json::to_vec(&elsewhere).map_err(|error| error.to_string());
     if bytes.len() <= MAX_VALUE {
         return Ok(Encoded { value: bytes, parts: Vec::new(), blob: None, hash });

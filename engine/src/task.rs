@@ -166,8 +166,8 @@ pub struct TaskView {
     pub trace: Option<String>,
     /// Who asked for it.
     pub actor: Actor,
-    /// Hash of the plan.
-    pub plan_hash: String,
+    /// Hash of the plan as a dry run shows it, where whoever asked had seen one.
+    pub plan_hash: Option<String>,
     /// When it was accepted.
     pub created_at: Millis,
     /// When its first step began.

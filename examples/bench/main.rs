@@ -18,6 +18,10 @@ use std::process::ExitCode;
 /// Engine and raw loop take this many turns.
 const TURNS: usize = 5;
 
+/// As the binary's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let folder = std::env::args_os().nth(1).unwrap_or_else(|| ".".into());
     let folder = tempfile::tempdir_in(folder).expect("a folder that can be written");
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
     println!("ratio: of the raw loop's figure, which writes the same bytes in groups without an engine\n");
     println!("{:<54} {:>18} {:>18} {:>6} {:>16}", "", "here", "raw loop", "ratio", "target");
     let runtime = service::runtime();
+
     let met = [engine::run(&runtime, folder.path()), hooks::run(&runtime, folder.path())];
     runtime.shutdown_background();
     if met.into_iter().all(|met| met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -65,7 +65,7 @@ pub(crate) fn sample_task(n: u64, site: &str) -> TaskView {
         priority: 0,
         trace: None,
         actor: Actor { name: "token:ci".to_owned(), via: "http".to_owned() },
-        plan_hash: "ab12".to_owned(),
+        plan_hash: None,
         created_at: 1_795_363_200_000,
         started_at: None,
         finished_at: None,

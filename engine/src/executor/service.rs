@@ -186,7 +186,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             priority: 0,
             trace: None,
             actor: Actor { name: "unknown".to_owned(), via: "journal".to_owned() },
-            plan_hash: String::new(),
+            plan_hash: None,
             created_at: head.created_at,
             started_at: None,
             finished_at: None,

@@ -79,9 +79,11 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
         let task = TaskId::from_bytes(self.random.id());
         let plan = self.plan(&submission.workflow, &submission.params, &origin, &task)?;
-        let plan_hash = self.plan_hash(&submission.workflow, &submission.params, &origin)?;
-        if submission.if_plan.as_ref().is_some_and(|seen| *seen != plan_hash) {
-            return Err(SubmitError::PlanChanged { now: plan_hash });
+        if let Some(seen) = &submission.if_plan {
+            let now = self.plan_hash(&submission.workflow, &submission.params, &origin)?;
+            if *seen != now {
+                return Err(SubmitError::PlanChanged { now });
+            }
         }
         let room = self.admit()?;
         let accepted = Accepted {
@@ -99,7 +101,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 Origin::Undo(machine) => Some(machine.accepted().task.clone()),
             },
             plan,
-            plan_hash,
+            plan_hash: submission.if_plan,
         };
         match self.store_task(accepted, stamps, received).await {
             Ok(driver) => {

@@ -8,7 +8,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use serde::{Deserialize, Serialize};
 
-use super::{AppendError, Elsewhere, Journal, JournalError, RECORD, damaged, keys};
+use super::{AppendError, Journal, JournalError, Place, damaged, keys};
 use crate::store::{Batch, BlobId, CommitError, MAX_BLOB};
 use crate::task::TaskId;
 
@@ -147,11 +147,8 @@ impl Journal {
                 let mut blobs = Vec::new();
                 for (key, value) in rows {
                     // A record names its task: no other one has the same bytes, and so the same blob.
-                    if prefix.starts_with(keys::EVENTS)
-                        && !value.starts_with(RECORD)
-                        && let Ok(Elsewhere::Blob(blob)) = serde_json::from_slice(&value)
-                    {
-                        blobs.push(blob);
+                    if prefix.starts_with(keys::EVENTS) {
+                        blobs.extend(Place::blob(&value));
                     }
                     batch.delete(key);
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Elsewhere, Journal, PAGE, RECORD, decode, keys};
+use super::{Journal, PAGE, Place, decode, keys, pack};
 use crate::event::Event;
 use crate::executor::body_blob;
 use crate::store::{BlobId, ReadError};
@@ -27,13 +27,9 @@ impl Journal {
     pub fn named_blobs(&self) -> Result<BTreeSet<BlobId>, ReadError> {
         let mut named = BTreeSet::new();
         self.each(keys::EVENTS, |_, value| {
-            if !value.starts_with(RECORD) {
-                return match serde_json::from_slice(&value) {
-                    Ok(Elsewhere::Blob(blob)) => named.extend([blob]),
-                    // A large record in parts is a plan or an output, not a fingerprint; and a key of another form is no event's.
-                    Ok(Elsewhere::Parts(_)) | Err(_) => {}
-                };
-            }
+            named.extend(Place::blob(&value));
+            // A large record in parts is a plan or an output, not a fingerprint. What does not unpack is fsck's to tell.
+            let Ok(value) = pack::unpack(value) else { return };
             if value.windows(LISTING.len()).any(|window| window == LISTING)
                 && let Ok(record) = decode(&value)
                 && let Event::FingerprintTaken { listing, .. } = record.event

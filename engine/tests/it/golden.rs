@@ -178,12 +178,10 @@ fn undo() -> (&'static str, TaskState, Vec<Record>) {
 }
 
 fn encoded(record: &Record) -> String {
-    let encoded = journal::encode(record).unwrap();
-    let bytes = if encoded.parts.is_empty() { encoded.value } else { encoded.parts.concat() };
-    String::from_utf8(encoded.blob.unwrap_or(bytes)).unwrap()
+    serde_json::to_string(record).unwrap()
 }
 
-/// One record a line, each exactly as it is stored.
+/// One record a line, each exactly as it is stored, but not packed.
 fn text(records: &[Record]) -> String {
     let lines: Vec<String> = records.iter().map(encoded).collect();
     format!("[\n{}\n]\n", lines.join(",\n"))

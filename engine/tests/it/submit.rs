@@ -136,7 +136,7 @@ fn the_plan_hash_of_a_preview_is_that_of_the_submission() {
         ..submission("plan")
     };
     let task = created(rig.try_submit(submit(&seen.plan_hash, &params)));
-    assert_eq!(rig.view(&task).plan_hash, seen.plan_hash);
+    assert_eq!(rig.view(&task).plan_hash, Some(seen.plan_hash.clone()));
     let other = rig.try_submit(submit(&seen.plan_hash, &json!({ "n": 2 })));
     let Err(SubmitError::PlanChanged { now }) = other else { panic!("{other:?}") };
     assert_eq!(now, rig.engine.preview("plan", &json!({ "n": 2 })).unwrap().plan_hash);

@@ -175,7 +175,7 @@ fn task_fields() -> Value {
         "downtime_ms": or_null(whole()), "blocked_on": or_null(of("BlockedOn")), "incident": or_null(of("Incident")),
         "error": or_null(of("Failure")), "correlation_id": or_null(text()),
         "priority": { "type": "integer", "minimum": -128, "maximum": 127 }, "traceparent": or_null(text()),
-        "actor": of("Actor"), "plan_hash": text(),
+        "actor": of("Actor"), "plan_hash": or_null(text()),
         "created_at": time(), "started_at": or_null(time()), "finished_at": or_null(time()), "undo_until": or_null(time()),
         "sequence": whole(), "links": of("Links"),
     })
