@@ -2,11 +2,14 @@
 
 use jiff::Timestamp;
 use kedge_engine::outbox::{Callback, CallbackStatus, Delivery};
+use kedge_engine::plan::Class;
 use kedge_engine::service::{LockView, PlanView};
 use kedge_engine::step::StepError;
 use kedge_engine::task::{
-    BlockedOn, EventView, Incident, Millis, OutcomeView, StepView, TaskId, TaskState, TaskView,
+    BlockedOn, EventView, Incident, Millis, OutcomeView, Progress, StepStateView, StepView, TaskId,
+    TaskState, TaskView,
 };
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Where links begin: a base such as `https://kedge.example`, or nothing for links relative to the host.
@@ -64,52 +67,114 @@ fn maybe(at: Option<Millis>) -> Value {
 /// A task's body.
 #[must_use]
 pub fn task(view: &TaskView, links: &Links) -> Value {
-    json!({
-        "id": view.id,
-        "workflow": view.workflow,
-        "site": view.site,
-        "state": view.state,
-        "params": view.params,
-        "steps": view.steps.iter().map(step).collect::<Vec<_>>(),
-        "outcome": view.outcome.as_ref().map(outcome),
-        "result": view.result,
-        "downtime_ms": view.downtime_ms,
-        "blocked_on": view.blocked_on.as_ref().map(blocked_on),
-        "incident": view.incident.as_ref().map(incident),
-        "error": view.error,
-        "correlation_id": view.correlation_id,
-        "priority": view.priority,
-        "traceparent": view.trace,
-        "actor": view.actor,
-        "plan_hash": view.plan_hash,
-        "created_at": time(view.created_at),
-        "started_at": maybe(view.started_at),
-        "finished_at": maybe(view.finished_at),
-        "undo_until": maybe(view.undo_until),
-        "sequence": view.sequence,
-        "links": links.task(view),
-    })
+    value(&body(view, links))
 }
 
-fn step(view: &StepView) -> Value {
-    json!({
-        "name": view.name,
-        "title": view.title,
-        "class": view.class,
-        "state": view.state,
-        "attempts": view.attempts,
-        "started_at": maybe(view.started_at),
-        "finished_at": maybe(view.finished_at),
-        "progress": view.progress,
-        "error": view.error.as_ref().map(error),
-        "undo": {
-            "title": view.undo.title,
-            "attempts": view.undo.attempts,
-            "error": view.undo.error.as_ref().map(error),
-            "finished_at": maybe(view.undo.finished_at),
+/// A task's body, to be written as it is: a list of forty steps need not be built as values first.
+pub(crate) fn body<'a>(view: &'a TaskView, links: &Links) -> TaskBody<'a> {
+    TaskBody {
+        id: &view.id,
+        workflow: &view.workflow,
+        site: view.site.as_deref(),
+        state: view.state,
+        params: &view.params,
+        steps: Some(view.steps.iter().map(step).collect()),
+        outcome: view.outcome.as_ref().map(outcome),
+        result: &view.result,
+        downtime_ms: view.downtime_ms,
+        blocked_on: view.blocked_on.as_ref().map(blocked_on),
+        incident: view.incident.as_ref().map(incident),
+        error: value(&view.error),
+        correlation_id: view.correlation_id.as_deref(),
+        priority: view.priority,
+        traceparent: view.trace.as_deref(),
+        actor: value(&view.actor),
+        plan_hash: view.plan_hash.as_deref(),
+        created_at: time(view.created_at),
+        started_at: view.started_at.map(time),
+        finished_at: view.finished_at.map(time),
+        undo_until: view.undo_until.map(time),
+        sequence: view.sequence,
+        links: links.task(view),
+    }
+}
+
+#[expect(clippy::expect_used, reason = "our own views: text keys, no maps of anything else")]
+fn value(body: &impl Serialize) -> Value {
+    serde_json::to_value(body).expect("a view is JSON")
+}
+
+/// See the contract.
+#[derive(Serialize)]
+pub(crate) struct TaskBody<'a> {
+    id: &'a TaskId,
+    workflow: &'a str,
+    site: Option<&'a str>,
+    state: TaskState,
+    params: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps: Option<Vec<StepBody<'a>>>,
+    outcome: Option<Value>,
+    result: &'a Value,
+    downtime_ms: Option<u64>,
+    blocked_on: Option<Value>,
+    incident: Option<Value>,
+    error: Value,
+    correlation_id: Option<&'a str>,
+    priority: i8,
+    traceparent: Option<&'a str>,
+    actor: Value,
+    plan_hash: Option<&'a str>,
+    created_at: String,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    undo_until: Option<String>,
+    sequence: u64,
+    links: Value,
+}
+
+#[derive(Serialize)]
+struct StepBody<'a> {
+    name: &'a str,
+    title: &'a str,
+    class: Class,
+    state: StepStateView,
+    attempts: u32,
+    started_at: Option<String>,
+    finished_at: Option<String>,
+    progress: Option<&'a Progress>,
+    error: Option<Value>,
+    undo: UndoBody<'a>,
+    after: &'a [String],
+}
+
+#[derive(Serialize)]
+struct UndoBody<'a> {
+    title: &'a str,
+    attempts: u32,
+    error: Option<Value>,
+    finished_at: Option<String>,
+}
+
+fn step(view: &StepView) -> StepBody<'_> {
+    StepBody {
+        name: &view.name,
+        title: &view.title,
+        class: view.class,
+        state: view.state,
+        attempts: view.attempts,
+        started_at: view.started_at.map(time),
+        finished_at: view.finished_at.map(time),
+        progress: view.progress.as_ref(),
+        error: view.error.as_ref().map(error),
+        undo: UndoBody {
+            title: &view.undo.title,
+            attempts: view.undo.attempts,
+            error: view.undo.error.as_ref().map(error),
+            finished_at: view.undo.finished_at.map(time),
         },
-        "after": view.after,
-    })
+        after: &view.after,
+    }
 }
 
 fn error(error: &StepError) -> Value {
@@ -147,11 +212,7 @@ fn incident(view: &Incident) -> Value {
 /// A task in a list: without its steps.
 #[must_use]
 pub fn task_line(view: &TaskView, links: &Links) -> Value {
-    let mut value = task(view, links);
-    if let Value::Object(map) = &mut value {
-        map.remove("steps");
-    }
-    value
+    value(&TaskBody { steps: None, ..body(view, links) })
 }
 
 /// An event.

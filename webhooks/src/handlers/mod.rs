@@ -28,6 +28,7 @@ use hyper::body::Body as HttpBody;
 use kedge_engine::service::Tasks;
 use kedge_engine::store::{CommitError, ReadError};
 use kedge_engine::task::{Millis, TaskId, TaskView};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -48,8 +49,9 @@ pub(crate) const MAX_LIMIT: usize = 200;
 pub(crate) const MAX_SCANNED: usize = 1000;
 
 /// An answer in JSON.
-pub(crate) fn json(status: StatusCode, body: &Value) -> Response<Body> {
-    text(status, "application/json", body.to_string())
+#[expect(clippy::expect_used, reason = "our own bodies: text keys, no maps of anything else")]
+pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
+    text(status, "application/json", serde_json::to_string(body).expect("a body is JSON"))
 }
 
 /// An answer of some kind.
@@ -62,7 +64,7 @@ pub(crate) fn text(status: StatusCode, kind: &'static str, body: String) -> Resp
 
 /// An answer that is a task.
 pub(crate) fn task(app: &Inner, status: StatusCode, view: &TaskView) -> Response<Body> {
-    let mut response = json(status, &api::task(view, &app.links));
+    let mut response = json(status, &api::body(view, &app.links));
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag(view.sequence));
     headers.insert("task-state", HeaderValue::from_static(view.state.as_str()));
