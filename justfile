@@ -46,7 +46,7 @@ mutants *NAMES:
 matrix:
     KEDGE_MATRIX=whole cargo test --release -p kedge-workflows --test matrix -- --nocapture
 
-# The crash and failure matrix with the real binary on test hosts, nginx and Apache; POINTS: sample:N or all; KEDGE_SEED repeats one
+# The crash and failure matrix with the real binary on test hosts, nginx and Apache; POINTS: sample:N, failures (of each step) or all; KEDGE_SEED repeats one
 drill POINTS="sample:20":
     cargo build --quiet -p kedge
     cargo run --quiet -p kedge-testenv --example prepare

@@ -225,7 +225,7 @@ pub(crate) struct DrillArgs {
     /// A parameter: name=value; the value is JSON where it reads as JSON, else text.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE")]
     pub(crate) params: Vec<String>,
-    /// How many points: all, or sample:N.
+    /// How many points: all, failures (each step fails, nothing is killed), or sample:N.
     #[arg(long, default_value = "sample:20")]
     pub(crate) points: Take,
     /// Chooses the sample, and the moments within commands; a new one by default.

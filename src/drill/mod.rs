@@ -239,6 +239,7 @@ async fn rounds(
         report.all = all.len();
         match args.points {
             Take::All => all.into_iter().filter(|point| point.part() != "second crash").collect(),
+            Take::Failures => all.into_iter().filter(|point| point.part() == "failing step").collect(),
             Take::Sample(count) => sample(all, count, &mut dice),
         }
     } else {

@@ -340,6 +340,8 @@ pub(crate) fn sample(points: Vec<Point>, count: usize, random: &mut StdRng) -> V
 pub(crate) enum Take {
     /// Every one.
     All,
+    /// Each step fails, before and after its effect; nothing is killed.
+    Failures,
     /// So many, chosen by the seed.
     Sample(usize),
 }
@@ -348,11 +350,13 @@ impl FromStr for Take {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if text == "all" {
-            return Ok(Self::All);
+        match text {
+            "all" => return Ok(Self::All),
+            "failures" => return Ok(Self::Failures),
+            _ => {}
         }
         let Some(Ok(count)) = text.strip_prefix("sample:").map(str::parse) else {
-            bail!("write all, or sample:N such as sample:20");
+            bail!("write all, failures, or sample:N such as sample:20");
         };
         ensure!(count > 0, "a sample of 0 points shows nothing");
         Ok(Self::Sample(count))
@@ -385,6 +389,16 @@ mod tests {
             ["", "kill", "kill:write:x:before", "kill:run:a:during", "fail:run:a", "kill:command:run:a:1:5"]
         {
             assert!(text.parse::<Point>().is_err(), "{text:?} was taken");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_said_in_a_word() {
+        let taken: Vec<Take> =
+            ["all", "failures", "sample:7"].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(taken, [Take::All, Take::Failures, Take::Sample(7)]);
+        for text in ["", "fail", "sample", "sample:0", "sample:-1", "7"] {
+            assert!(text.parse::<Take>().is_err(), "{text:?} was taken");
         }
     }
 
