@@ -14,9 +14,6 @@ use support::poller::Poller;
 
 use crate::scene::{LIMIT, NEIGHBOUR, SITE, Scene, as_before, take_back, wanted};
 
-/// Longest wait of a kill that waits for a rollback; the task has ended long before.
-const ROLLBACK: Duration = Duration::from_secs(60);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_dash_nine_at_random_moments_on_nginx() -> Result<()> {
     rounds(Service::Nginx, Transport::Docker).await
@@ -165,15 +162,16 @@ fn broken_code(broken: Broken, params: &Value) -> Option<String> {
 
 /// Whether the task was seen rolling back; `false` when it ended before.
 async fn rollback_begun(scene: &Scene, id: &str) -> Result<bool> {
-    let end = Instant::now() + ROLLBACK;
-    while Instant::now() < end {
-        match scene.face.task(id).await?["state"].as_str() {
+    let end = Instant::now() + LIMIT;
+    loop {
+        let task = scene.face.task(id).await?;
+        match task["state"].as_str() {
             Some("compensating") => return Ok(true),
             Some("queued" | "running" | "waiting") => tokio::time::sleep(Duration::from_millis(20)).await,
             _ => return Ok(false),
         }
+        ensure!(Instant::now() < end, "it neither ends nor rolls back: {task}");
     }
-    anyhow::bail!("{id} neither ends nor rolls back")
 }
 
 /// Looks for Kedge's secrets and the sites' database passwords where they must not be.
