@@ -53,7 +53,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "fuzz",
-        shows: "Requests, signatures, mappings, parameters, configurations and events at random: an answer with words, never a panic.",
+        shows: "Requests, signatures, mappings, parameters, configurations and events at random: an answer with words, never a panic; hostile archives: nothing outside of their directory changes.",
         command: "scripts/fuzz 2",
         figures: &["fuzz: "],
     },

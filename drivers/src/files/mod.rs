@@ -148,4 +148,6 @@ impl Files for HostFiles {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 pub(crate) mod tests;
