@@ -47,32 +47,24 @@ matrix:
     KEDGE_MATRIX=whole cargo test --release -p kedge-workflows --test matrix -- --nocapture
 
 # The crash and failure matrix with the real binary on test hosts, nginx and Apache; POINTS: sample:N, failures (of each step) or all; KEDGE_SEED repeats one
-drill POINTS="sample:20":
-    cargo build --quiet -p kedge
-    cargo run --quiet -p kedge-testenv --example prepare
-    KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS={{POINTS}} cargo test -p kedge-it --test it drill -- --test-threads 1 --nocapture
+drill POINTS="sample:20": _prepared
+    KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS={{POINTS}} cargo test --workspace --test whole drill -- --test-threads 1 --nocapture
 
 # The failure cases on nginx and on Apache over SSH: all of them on both; KEDGE_CASE=9,36: some
-failures:
-    cargo build --quiet -p kedge
-    cargo run --quiet -p kedge-testenv --example prepare
-    KEDGE_DOCKER_TESTS=1 KEDGE_CASES=all cargo test -p kedge-it --test it failure_cases -- --test-threads 1 --nocapture
+failures: _prepared
+    KEDGE_DOCKER_TESTS=1 KEDGE_CASES=all cargo test --workspace --test whole failure_cases -- --test-threads 1 --nocapture
 
 # Everything that takes text of strangers, on random input, for so many minutes; each round prints its seed, KEDGE_SEED repeats one
 fuzz MINUTES="10":
     scripts/fuzz {{MINUTES}}
 
 # Runs the proofs, or those named, and writes PROOFS.md with their figures
-proofs *NAMES:
-    cargo build --quiet -p kedge
-    cargo run --quiet -p kedge-testenv --example prepare
-    cargo run --quiet -p kedge-it --bin kedge-proofs -- {{NAMES}}
+proofs *NAMES: _prepared
+    "${CARGO_TARGET_DIR:-target}/debug/kedge-proofs" {{NAMES}}
 
 # kill -9 at random moments of migrates, renames and rollbacks, so many rounds on each web server; KEDGE_SEED repeats them
-kills ROUNDS="20":
-    cargo build --quiet -p kedge
-    cargo run --quiet -p kedge-testenv --example prepare
-    KEDGE_DOCKER_TESTS=1 KEDGE_ROUNDS={{ROUNDS}} cargo test -p kedge-it --test it kill_dash_nine -- --test-threads 1 --nocapture
+kills ROUNDS="20": _prepared
+    KEDGE_DOCKER_TESTS=1 KEDGE_ROUNDS={{ROUNDS}} cargo test --workspace --test whole kill_dash_nine -- --test-threads 1 --nocapture
 
 # Benchmarks, each beside its raw limit in the same run, with targets; fails when one is missed
 bench:
@@ -84,3 +76,8 @@ bench:
 # A test host to play with; Ctrl-C ends it
 host:
     cargo run -p kedge-testenv --example host
+
+# Everything built at once (a package alone would have its dependencies built anew with other features), and the test hosts' image
+_prepared:
+    cargo build --quiet --workspace --all-targets
+    "${CARGO_TARGET_DIR:-target}/debug/examples/prepare"

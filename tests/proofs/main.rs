@@ -60,25 +60,25 @@ const PROOFS: &[Proof] = &[
     Proof {
         name: "overload",
         shows: "A thousand webhooks at once on one site, a thousand open tasks at a start, hundreds of half-open connections and endless bodies: nothing is lost, and the process stays below 256 MiB.",
-        command: "KEDGE_BIN=target/debug/kedge cargo test -p kedge -p kedge-it --test it overload -- --nocapture",
+        command: "KEDGE_BIN=\"$PWD/target/debug/kedge\" cargo test --workspace --test whole overload -- --nocapture",
         figures: &["webhooks on one site", "endless bodies", "at most "],
     },
     Proof {
         name: "failures",
         shows: "The failure cases of hosting teams on real servers, on nginx over docker exec and on Apache over SSH: a part that a printed seed chooses (`just failures`: all of them on both).",
-        command: "KEDGE_DOCKER_TESTS=1 cargo test -p kedge -p kedge-it --test it failures -- --test-threads 1 --nocapture",
+        command: "KEDGE_DOCKER_TESTS=1 cargo test --workspace --test whole failures -- --test-threads 1 --nocapture",
         figures: &["✓", "✗", "failure cases:", "KEDGE_SEED"],
     },
     Proof {
         name: "kills",
         shows: "kill -9 of the real process at random moments of migrates, renames and rollbacks on real servers; the neighbour answers every request, and no secret is seen.",
-        command: "KEDGE_DOCKER_TESTS=1 cargo test -p kedge -p kedge-it --test it kill_dash_nine -- --test-threads 1 --nocapture",
+        command: "KEDGE_DOCKER_TESTS=1 cargo test --workspace --test whole kill_dash_nine -- --test-threads 1 --nocapture",
         figures: &["KEDGE_SEED", "kills, verified", "neighbour answered", "secrets are in none"],
     },
     Proof {
         name: "drills",
         shows: "The matrix of crashes and failures with the real binary on real servers: a sample for each workflow that can be drilled (`just drill all`: all of it).",
-        command: "KEDGE_DOCKER_TESTS=1 cargo test -p kedge -p kedge-it --test it drill -- --test-threads 1 --nocapture",
+        command: "KEDGE_DOCKER_TESTS=1 cargo test --workspace --test whole drill -- --test-threads 1 --nocapture",
         figures: &["drill of ", "held", "KEDGE_SEED"],
     },
 ];
