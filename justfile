@@ -73,6 +73,12 @@ bench:
     cargo run --release -q -p kedge-workflows --example rewrite_bench
     cargo run --release -q --example bench
 
+# Site tasks beside the same by hand, the way that Aegir takes, on one test host; fails when a ratio is missed. KEDGE_WP_CLI=<phar>: rewrite by hand with it
+bench-tasks:
+    cargo build --release --quiet -p kedge
+    cargo run --quiet -p kedge-testenv --example prepare
+    KEDGE_BIN=target/release/kedge cargo run --quiet -p kedge-it --bin kedge-bench-tasks
+
 # A test host to play with; Ctrl-C ends it
 host:
     cargo run -p kedge-testenv --example host
