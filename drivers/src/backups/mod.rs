@@ -80,7 +80,7 @@ impl Backups for LocalBackups {
     async fn write(&self, request: BackupRequest) -> PortResult<BackupInfo> {
         checked(&request.name)?;
         let BackupRequest { name, compression, database, files, manifest } = request;
-        if compression_of(&name) != Some(compression) {
+        if Packing::of(&name) != Some(Packing::Ours(compression)) {
             return Err(refused(&name, &format!("an archive of this kind ends in {}", compression.suffix())));
         }
         let serde_json::Value::Object(manifest) = manifest else {
@@ -190,7 +190,7 @@ async fn feed(
 /// Refuses what is not the plain name of an archive.
 fn checked(name: &str) -> PortResult<&str> {
     let plain = !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= MAX_NAME;
-    if plain && compression_of(name).is_some() {
+    if plain && Packing::of(name).is_some() {
         return Ok(name);
     }
     Err(PortError::Refused(format!(
@@ -198,10 +198,24 @@ fn checked(name: &str) -> PortResult<&str> {
     )))
 }
 
-fn compression_of(name: &str) -> Option<Compression> {
-    [Compression::Zstd, Compression::Gzip, Compression::None]
-        .into_iter()
-        .find(|kind| name.ends_with(kind.suffix()))
+/// How an archive that is there is packed: more ways than we write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    /// As we write it.
+    Ours(Compression),
+    /// By bzip2: Aegir's other way.
+    Bzip2,
+}
+
+impl Packing {
+    /// By the end of an archive's name.
+    fn of(name: &str) -> Option<Self> {
+        if name.ends_with(".tar.bz2") {
+            return Some(Self::Bzip2);
+        }
+        let all = [Compression::Zstd, Compression::Gzip, Compression::None];
+        all.into_iter().find(|kind| name.ends_with(kind.suffix())).map(Self::Ours)
+    }
 }
 
 /// An archive that is being written.

@@ -3,10 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use kedge_workflows::ports::Compression;
 use sha2::{Digest, Sha256};
+
+use super::Packing;
 
 /// Bytes handed to the disk at once.
 const BUFFER: usize = 256 * 1024;
@@ -109,24 +112,27 @@ impl Write for Packer {
     }
 }
 
-/// Reads what [`Packer`] wrote.
+/// Reads what [`Packer`] or somebody else wrote.
 pub(super) enum Unpacker {
     /// Zstandard.
     Zstd(zstd::Decoder<'static, BufReader<Counted<File>>>),
     /// Gzip.
     Gzip(GzDecoder<BufReader<Counted<File>>>),
+    /// Bzip2, also in several streams one after the other, as its parallel tools write it.
+    Bzip2(MultiBzDecoder<BufReader<Counted<File>>>),
     /// As it is.
     None(BufReader<Counted<File>>),
 }
 
 impl Unpacker {
     /// Reads from a file.
-    pub(super) fn new(file: File, compression: Compression) -> io::Result<Self> {
+    pub(super) fn new(file: File, packing: Packing) -> io::Result<Self> {
         let file = BufReader::with_capacity(BUFFER, Counted::new(file));
-        Ok(match compression {
-            Compression::Zstd => Self::Zstd(zstd::Decoder::with_buffer(file)?),
-            Compression::Gzip => Self::Gzip(GzDecoder::new(file)),
-            Compression::None => Self::None(file),
+        Ok(match packing {
+            Packing::Ours(Compression::Zstd) => Self::Zstd(zstd::Decoder::with_buffer(file)?),
+            Packing::Ours(Compression::Gzip) => Self::Gzip(GzDecoder::new(file)),
+            Packing::Ours(Compression::None) => Self::None(file),
+            Packing::Bzip2 => Self::Bzip2(MultiBzDecoder::new(file)),
         })
     }
 
@@ -136,6 +142,7 @@ impl Unpacker {
         let mut file = match self {
             Self::Zstd(decoder) => decoder.finish(),
             Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Bzip2(decoder) => decoder.into_inner(),
             Self::None(file) => file,
         };
         io::copy(&mut file, &mut io::sink())?;
@@ -149,6 +156,7 @@ impl Read for Unpacker {
         match self {
             Self::Zstd(reader) => reader.read(buffer),
             Self::Gzip(reader) => reader.read(buffer),
+            Self::Bzip2(reader) => reader.read(buffer),
             Self::None(reader) => reader.read(buffer),
         }
     }

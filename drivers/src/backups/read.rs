@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use kedge_workflows::ports::{BackupInfo, PortResult};
+use kedge_workflows::ports::{BackupInfo, Compression, PortResult};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::pack::Unpacker;
-use super::{DATABASE, MANIFEST, compression_of, failed, refused};
+use super::{DATABASE, MANIFEST, Packing, failed, refused};
 
 /// Largest manifest: it lists names of the configuration and some numbers.
 const MAX_MANIFEST: u64 = 1024 * 1024;
@@ -40,8 +40,8 @@ pub(super) fn read(dir: &Path, name: &str) -> PortResult<Option<Seen>> {
         file => file.map_err(|error| failed(&path, &error))?,
     };
     let broken = |error: io::Error| refused(name, &format!("it is damaged: {error}"));
-    let compression = compression_of(name).unwrap_or_default();
-    let mut archive = tar::Archive::new(Unpacker::new(file, compression).map_err(broken)?);
+    let packing = Packing::of(name).unwrap_or(Packing::Ours(Compression::None));
+    let mut archive = tar::Archive::new(Unpacker::new(file, packing).map_err(broken)?);
     let (mut members, mut database, mut manifest) = (0, None, None);
     for member in archive.entries().map_err(broken)? {
         let mut member = member.map_err(broken)?;

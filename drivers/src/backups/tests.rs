@@ -26,7 +26,10 @@ fn bytes_of(bytes: &[u8]) -> ByteStream {
 fn request(name: &str, files: Option<ByteStream>) -> BackupRequest {
     BackupRequest {
         name: name.to_owned(),
-        compression: compression_of(name).expect("an archive's name"),
+        compression: match Packing::of(name) {
+            Some(Packing::Ours(compression)) => compression,
+            Some(Packing::Bzip2) | None => panic!("{name} is nothing that we write"),
+        },
         database: Some(bytes_of(SQL.as_bytes())),
         files,
         manifest: json!({"task": "t1", "site": "a.test"}),
@@ -226,8 +229,12 @@ async fn a_full_disk_is_told_and_cleaned_up() {
 
 /// An archive as Aegir makes it: no manifest, the dump somewhere among the members.
 fn aegir(dump: &[u8]) -> Vec<u8> {
-    let mut archive =
-        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    members_of_aegir(dump, gzip).finish().unwrap()
+}
+
+fn members_of_aegir<W: std::io::Write>(dump: &[u8], into: W) -> W {
+    let mut archive = tar::Builder::new(into);
     let mut add = |path: &str, bytes: &[u8]| {
         let mut header = tar::Header::new_gnu();
         header.set_size(bytes.len() as u64);
@@ -240,7 +247,42 @@ fn aegir(dump: &[u8]) -> Vec<u8> {
     add("./settings.php", b"<?php");
     add("./database.sql", dump);
     add("./files/picture", &[7; 90_000]);
-    archive.into_inner().unwrap().finish().unwrap()
+    archive.into_inner().unwrap()
+}
+
+#[tokio::test]
+async fn archives_of_aegir_are_read_however_they_are_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    let dump = b"CREATE TABLE t (a int);\n-- Dump completed on 2020-01-01  0:00:00\n";
+    let plain = members_of_aegir(dump, Vec::new());
+    let bzip2 = |bytes: &[u8]| {
+        let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    // As pbzip2 writes it: a stream after the other.
+    let (first, second) = plain.split_at(plain.len() / 2);
+    let parallel = [bzip2(first), bzip2(second)].concat();
+    for (name, bytes) in [
+        ("old.test-20200101.000000.tar", plain.clone()),
+        ("old.test-20200101.000000.tar.bz2", bzip2(&plain)),
+        ("old.test-20200102.000000.tar.bz2", parallel),
+    ] {
+        let path = dir.path().join(name);
+        fs::write(&path, &bytes).unwrap();
+        let contents = backups.contents(name).await.unwrap();
+        assert_eq!((contents.database, contents.files, contents.origin), (true, true, None), "{name}");
+        assert_eq!(contents.info.bytes, bytes.len() as u64);
+        let stream = backups.database(name).await.unwrap();
+        let sql: Vec<u8> = stream.map(|piece| piece.unwrap().to_vec()).concat().await;
+        assert_eq!(sql, dump, "{name}");
+        // What is cut away may be nothing but the padding behind the end of a plain archive.
+        for cut in (0..bytes.len().saturating_sub(10_240)).step_by(bytes.len() / 40 + 1) {
+            fs::write(&path, &bytes[..cut]).unwrap();
+            assert!(backups.contents(name).await.is_err(), "{name} cut at {cut} of {}", bytes.len());
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use bytes::Bytes;
-use kedge_workflows::ports::{Contents, Origin, PortResult};
+use kedge_workflows::ports::{Compression, Contents, Origin, PortResult};
 
 use super::pack::Unpacker;
 use super::write::is_ours;
-use super::{DATABASE, Sent, compression_of, failed, read, refused};
+use super::{DATABASE, Packing, Sent, failed, read, refused};
 use crate::tar::{END, Member, Reader, TarError};
 
 /// Bytes read at once.
@@ -100,6 +100,6 @@ fn open(dir: &Path, name: &str) -> PortResult<Unpacker> {
         }
         file => file.map_err(|error| failed(&path, &error))?,
     };
-    let compression = compression_of(name).unwrap_or_default();
-    Unpacker::new(file, compression).map_err(|error| failed(&path, &error))
+    let packing = Packing::of(name).unwrap_or(Packing::Ours(Compression::None));
+    Unpacker::new(file, packing).map_err(|error| failed(&path, &error))
 }
