@@ -163,6 +163,7 @@ impl Check<'_> {
             };
             let mut driver = WebServerConfig::new(&name, raw.kind, raw.vhost_dir, php_fpm);
             driver.listen_port = raw.port;
+            driver.tls_port = raw.tls_port;
             driver.listen_addresses = raw.listen_addresses;
             driver.acme_root = raw.acme_root.unwrap_or(driver.acme_root);
             driver.test_command = raw.test_command;

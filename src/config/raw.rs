@@ -89,6 +89,9 @@ pub(crate) struct WebServer {
     pub(crate) php_fpm: String,
     #[serde(default = "http_port")]
     pub(crate) port: u16,
+    /// The port of HTTPS, for sites with a certificate.
+    #[serde(default = "https_port")]
+    pub(crate) tls_port: u16,
     #[serde(default)]
     pub(crate) listen_addresses: Vec<std::net::IpAddr>,
     pub(crate) acme_root: Option<String>,
@@ -97,6 +100,10 @@ pub(crate) struct WebServer {
     /// Runs the application's code on the command line: what php-fpm runs as.
     #[serde(default = "web_user")]
     pub(crate) user: String,
+}
+
+fn https_port() -> u16 {
+    443
 }
 
 fn http_port() -> u16 {

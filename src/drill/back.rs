@@ -138,7 +138,10 @@ mod tests {
             .filter(|name| inverse(name).is_err())
             .collect();
         for name in refused {
-            assert!(matches!(name, "undelete" | "purge" | "login" | "import" | "migrate_platform"), "{name}");
+            assert!(
+                matches!(name, "undelete" | "purge" | "login" | "import" | "migrate_platform" | "configure"),
+                "{name}"
+            );
         }
         assert_eq!(inverse("migrate").unwrap(), Inverse::Undo);
         assert!(inverse("purge").unwrap_err().to_string().contains("no exact way back"));

@@ -13,6 +13,7 @@ use crate::names::SiteName;
 use crate::params::{parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::SecretRef;
+use crate::reach::aliases_are_free;
 use crate::records::{self, SiteRecord};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
@@ -96,12 +97,7 @@ fn sides(
         let name = &params.new_site;
         return Err(PlanRefusal::Refused(format!("{name} is a name of the site {owner} already")));
     }
-    for (index, alias) in params.aliases.iter().enumerate() {
-        let twice = *alias == params.new_site || params.aliases[..index].contains(alias);
-        if twice || records::owner_of(cx.facts, alias)?.is_some() {
-            return Err(PlanRefusal::param(format!("/aliases/{index}"), "the name is in use already"));
-        }
-    }
+    aliases_are_free(cx.facts, &params.new_site, &params.aliases)?;
     let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
     records::database_server(cx.facts, server, "/target_database_server")?;
     let host = records::host_of(cx.facts, &new.web_server)?;

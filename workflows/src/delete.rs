@@ -178,6 +178,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
     let host = records::host_of(facts, &platform.web_server)?;
     let place = Place {
         aliases: trash.site.aliases.clone(),
+        reach: trash.site.reach.clone(),
         ..Place::on(name, &trash.site.platform, &platform, host)
     };
     let (store, waits) = (Store::of(&trash.site), trash.site.dir.clone());

@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use crate::names::{DatabaseName, SiteName};
 use crate::params::{parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::{InstallRequest, SecretRef};
+use crate::ports::{InstallRequest, Reach, SecretRef};
+use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
 use crate::records;
 use crate::steps::app::{ClearCaches, FillSkeleton, InstallApp, PreparePlatform, WriteSettings};
+use crate::steps::certificate;
 use crate::steps::database::{CreateSchema, CreateUser};
 use crate::steps::files::{FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
@@ -51,6 +53,26 @@ struct Params {
     #[serde(default)]
     #[schemars(length(max = 50))]
     aliases: Vec<SiteName>,
+    /// Add the name with (or without) `www.` to them.
+    #[serde(default)]
+    www: bool,
+    /// The one of its names that visitors of all others are sent to.
+    #[serde(default)]
+    redirect_to: Option<SiteName>,
+    /// Where its certificate comes from; without: plain HTTP only.
+    #[serde(default)]
+    tls: Option<TlsFrom>,
+    /// Its certificate and chain on the web server's host: a PEM file.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    certificate: Option<String>,
+    /// Its private key there: a PEM file, which Kedge never reads.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    key: Option<String>,
+    /// Whether visitors by plain HTTP are sent to HTTPS.
+    #[serde(default)]
+    https_only: Option<bool>,
     /// Whose it is.
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -93,14 +115,25 @@ impl Workflow for Install {
     }
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-        let params: Params = parse(params)?;
+        let mut params: Params = parse(params)?;
+        if params.www {
+            params.aliases = with_www(&params.site, params.aliases);
+        }
         let platform = records::platform(cx.facts, &params.platform, "/platform")?;
         records::database_server(cx.facts, &params.database_server, "/database_server")?;
         names_are_free(cx.facts, &params)?;
         check_email(params.admin_email.as_deref())?;
         let host = records::host_of(cx.facts, &platform.web_server)?;
+        let asked = Asked {
+            tls: params.tls,
+            certificate: params.certificate.as_deref(),
+            key: params.key.as_deref(),
+            https_only: params.https_only,
+            redirect_to: params.redirect_to.as_ref(),
+        };
         let to = Place {
             aliases: params.aliases.clone(),
+            reach: asked.reach(&params.site, &params.aliases, &Reach::default())?,
             ..Place::on(&params.site, &params.platform, &platform, host)
         };
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
@@ -217,10 +250,15 @@ fn open(
     let from_dir = to.stage(cx.task.as_str());
     let published = plan.step("publish", Publish { to: to.clone(), from_dir }, &[ready]);
     let bypass = SecretRef(format!("bypass/{}", cx.task));
+    let certificate = certificate::ensured(plan, to, &published);
+    let ready: Vec<&dyn Named> = match &certificate {
+        Some(certificate) => vec![&published, certificate],
+        None => vec![&published],
+    };
     let mut opened = plan.step(
         "open_hidden",
         OpenHidden { to: to.clone(), over: None, bypass: bypass.clone(), redirect: None, gives: None },
-        &[&published],
+        &ready,
     );
     if params.method == Method::Profile {
         opened =
@@ -257,16 +295,7 @@ fn names_are_free(facts: &dyn Facts, params: &Params) -> Result<(), PlanRefusal>
     if let Some(owner) = records::owner_of(facts, &params.site)? {
         return Err(PlanRefusal::param("/site", format!("it is an alias of the site {owner}")));
     }
-    for (index, alias) in params.aliases.iter().enumerate() {
-        let pointer = format!("/aliases/{index}");
-        if *alias == params.site || params.aliases[..index].contains(alias) {
-            return Err(PlanRefusal::param(pointer, "the name is given twice"));
-        }
-        if let Some(owner) = records::owner_of(facts, alias)? {
-            return Err(PlanRefusal::param(pointer, format!("it is a name of the site {owner} already")));
-        }
-    }
-    Ok(())
+    aliases_are_free(facts, &params.site, &params.aliases)
 }
 
 /// Locks the platform: shared, or for us alone while it is not prepared. Tells whether it is.

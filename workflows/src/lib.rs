@@ -12,6 +12,7 @@ pub mod testing;
 
 mod backup;
 mod clone;
+mod configure;
 mod delete;
 mod install;
 mod login;
@@ -19,6 +20,7 @@ mod migrate;
 mod params;
 mod place;
 mod purge;
+mod reach;
 mod renaming;
 mod restore;
 mod steps;
@@ -46,6 +48,7 @@ pub fn workflows() -> Vec<Box<dyn Workflow>> {
         Box::new(purge::Purge),
         Box::new(login::Login),
         Box::new(verify::Verify),
+        Box::new(configure::Configure),
     ]
 }
 

@@ -18,8 +18,8 @@ use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
-use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::certificate;
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, SyncFiles, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
@@ -27,6 +27,7 @@ use crate::steps::names::ReserveNames;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitMove;
 use crate::steps::vhost::{CheckHidden, Close, Gives, GoLive, OpenHidden, RetireVhost, SaveVhost};
+use crate::{reach, renaming};
 
 /// The workflow.
 pub(crate) struct Migrate;
@@ -140,7 +141,11 @@ fn sides(
         ));
     }
     let host = records::host_of(cx.facts, &new.web_server)?;
-    let to = Place { aliases, ..Place::on(site, platform, &new, host) };
+    let reach = match *site == record.name {
+        true => record.reach.clone(),
+        false => reach::renamed(&record.reach, &record.name, site, &aliases),
+    };
+    let to = Place { aliases, reach, ..Place::on(site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
 
@@ -149,6 +154,9 @@ fn notes(plan: &mut PlanBuilder, from: &Place, to: &Place) {
     plan.note("visitors get a 503 from `close` to `go_live`; the result tells for how long");
     if from.site == to.site {
         return;
+    }
+    if let Some(tls) = to.reach.tls.as_ref().filter(|tls| !tls.self_signed) {
+        plan.note(format!("the certificate {} stays: it has to be valid for {}", tls.certificate, to.site));
     }
     let names = |names: &[SiteName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let new: Vec<SiteName> =
@@ -248,7 +256,9 @@ impl Move<'_> {
         let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &ready);
         let copy = CopyFiles { from: self.from.clone(), to: self.to.clone() };
         let copied = plan.step("copy_files", copy, &[&staged]);
-        let before: [&dyn Named; 3] = [&backed_up, &user, &copied];
+        let certificate = certificate::ensured(plan, &self.to, &found);
+        let mut before: Vec<&dyn Named> = vec![&backed_up, &user, &copied];
+        before.extend(certificate.iter().map(|step| step as &dyn Named));
         let closed = plan.step("close", Close { place: self.from.clone(), saved: saved.clone() }, &before);
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
         let built = self.build(plan, &old, &new, &fenced);

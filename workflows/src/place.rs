@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
-    AppDatabase, AppKind, AppSite, Database, Login, Mark, Scope, SecretRef, Vhost, VhostMode, VhostTarget,
-    World,
+    AppDatabase, AppKind, AppSite, Database, Login, Mark, Reach, Scope, SecretRef, Vhost, VhostMode,
+    VhostTarget, World,
 };
 use crate::records::{PlatformRecord, SiteRecord};
 use crate::steps::names::Reserved;
@@ -32,6 +32,9 @@ pub(crate) struct Place {
     pub(crate) app: AppKind,
     /// The directory when live.
     pub(crate) dir: String,
+    /// How visitors reach it.
+    #[serde(default, skip_serializing_if = "Reach::is_plain")]
+    pub(crate) reach: Reach,
 }
 
 /// A side's database: the names are known, or reserved by a step of this plan.
@@ -72,13 +75,19 @@ impl Place {
             host,
             app: platform.app,
             dir: format!("{}/sites/{site}", platform.root.trim_end_matches('/')),
+            reach: Reach::default(),
         }
     }
 
     /// Where a registered site is.
     pub(crate) fn of(record: &SiteRecord, platform: &PlatformRecord, host: String) -> Self {
         let place = Self::on(&record.name, &record.platform, platform, host);
-        Self { aliases: record.aliases.clone(), dir: record.dir.clone(), ..place }
+        Self {
+            aliases: record.aliases.clone(),
+            dir: record.dir.clone(),
+            reach: record.reach.clone(),
+            ..place
+        }
     }
 
     /// The directory that holds the platform's sites.
@@ -96,6 +105,16 @@ impl Place {
         format!("{}/.kedge-trash-{task}", self.sites_dir())
     }
 
+    /// The name that visitors end up with.
+    pub(crate) fn front(&self) -> &SiteName {
+        self.reach.canonical.as_ref().unwrap_or(&self.site)
+    }
+
+    /// All its names.
+    pub(crate) fn all_names(&self) -> Vec<SiteName> {
+        std::iter::once(&self.site).chain(&self.aliases).cloned().collect()
+    }
+
     /// Its vhost in a mode.
     pub(crate) fn vhost(&self, mode: VhostMode) -> Vhost {
         let target = match mode {
@@ -106,7 +125,8 @@ impl Place {
                 app: self.app,
             }),
         };
-        Vhost { site: self.site.clone(), aliases: self.aliases.clone(), mode, target }
+        let (site, aliases, reach) = (self.site.clone(), self.aliases.clone(), self.reach.clone());
+        Vhost { site, aliases, mode, target, reach }
     }
 }
 
@@ -184,5 +204,6 @@ pub(crate) fn live_site(
             user,
             password: store.password.clone(),
         },
+        reach: place.reach.clone(),
     }
 }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{DatabaseName, SiteName};
-use crate::ports::{AppKind, Mark, SecretRef};
+use crate::ports::{AppKind, Mark, Reach, SecretRef};
 
 /// Where the passwords of new database users are: behind this, the task that makes the user.
 pub const DATABASE_PASSWORDS: &str = "database/";
@@ -53,6 +53,9 @@ pub struct SiteRecord {
     pub password: SecretRef,
     /// `enabled` or `disabled`.
     pub state: SiteState,
+    /// How visitors reach it.
+    #[serde(default, skip_serializing_if = "Reach::is_plain")]
+    pub reach: Reach,
     /// The site that this one was cloned from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned_from: Option<SiteName>,

@@ -7,7 +7,7 @@ use crate::place::Place;
 const WWW: &str = "www.";
 
 /// The name with `www.` before it, or without it when it has that; `None` where that is no name.
-fn twin(name: &SiteName) -> Option<SiteName> {
+pub(crate) fn twin(name: &SiteName) -> Option<SiteName> {
     match name.as_str().strip_prefix(WWW) {
         Some(bare) => SiteName::parse(bare).ok(),
         None => SiteName::parse(&format!("{WWW}{name}")).ok(),

@@ -18,6 +18,7 @@ use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, Contents};
 use crate::records::{self, BackupRecord, SiteRecord, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::certificate;
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, SyncFiles};
 use crate::steps::names::ReserveNames;
@@ -122,7 +123,8 @@ fn sides(params: &Params, record: &SiteRecord, cx: &PlanCx<'_>) -> Result<(Place
         return Err(PlanRefusal::param("/target_platform", "it is a platform of another application"));
     }
     let host = records::host_of(cx.facts, &new.web_server)?;
-    let to = Place { aliases: record.aliases.clone(), ..Place::on(&record.name, platform, &new, host) };
+    let (aliases, reach) = (record.aliases.clone(), record.reach.clone());
+    let to = Place { aliases, reach, ..Place::on(&record.name, platform, &new, host) };
     Ok((from, to))
 }
 
@@ -175,6 +177,8 @@ impl Restoring<'_> {
             None => {}
         }
         before.extend(built.as_ref().map(|built| built as &dyn Named));
+        let certificate = certificate::ensured(plan, &moving.to, &contents);
+        before.extend(certificate.iter().map(|step| step as &dyn Named));
         let closed = plan.step("close", Close { place: moving.from.clone(), saved }, &before);
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
         if built.is_some() {

@@ -1,7 +1,7 @@
 //! `verify`: a site, a platform or a server is looked at; what is wrong is put right, and nothing else is touched. What differs is in the
 //! task's result; with `check_only` that is all that happens.
 
-use kedge_engine::builder::PlanBuilder;
+use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
@@ -12,6 +12,7 @@ use crate::names::SiteName;
 use crate::params::{parse, schema};
 use crate::place::{Place, Store};
 use crate::records::{self, SiteRecord};
+use crate::steps::certificate;
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::servers::{
     LookAtDatabaseServer, LookAtPlatform, LookAtWebServer, PlatformAt, RefreshPlatform,
@@ -78,18 +79,44 @@ impl Workflow for Verify {
 
 fn site(params: &Params, name: &SiteName, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
     let record = records::site(cx.facts, name, "/site")?;
-    let platform = records::platform(cx.facts, &record.platform, "/site")?;
-    let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
-    let (store, state) = (Store::of(&record), record.state);
     let mut plan = PlanBuilder::new(Some(name.as_str()));
     plan.lock(format!("site {name}"), params.check_only);
     plan.note("what differs is found by looking: with check_only a task looks, changes nothing, and tells it in its result");
-    let look = LookAtSite { place: place.clone(), store: store.clone(), state };
+    repair(&mut plan, params, cx, &record.clone(), record)?;
+    Ok(plan.build()?)
+}
+
+/// The plan that makes a site as `record` says, where it was as `was` says: only how it is reached differs.
+pub(crate) fn configured(cx: &PlanCx<'_>, was: &SiteRecord, record: SiteRecord) -> Result<Plan, PlanRefusal> {
+    let mut plan = PlanBuilder::new(Some(record.name.as_str()));
+    plan.lock(format!("site {}", record.name), false);
+    for alias in record.aliases.iter().filter(|alias| !was.aliases.contains(alias)) {
+        // Another task that wants the name waits, and is told.
+        plan.lock(format!("site {alias}"), false);
+    }
+    let params = Params { site: None, platform: None, server: None, check_only: false, overwrite: false };
+    repair(&mut plan, &params, cx, was, record)?;
+    Ok(plan.build()?)
+}
+
+fn repair(
+    plan: &mut PlanBuilder,
+    params: &Params,
+    cx: &PlanCx<'_>,
+    was: &SiteRecord,
+    record: SiteRecord,
+) -> Result<(), PlanRefusal> {
+    let platform = records::platform(cx.facts, &record.platform, "/site")?;
+    let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
+    let (store, state) = (Store::of(&record), record.state);
+    let before = Place::of(was, &platform, place.host.clone());
+    let before = (before != place).then_some(before);
+    let look = LookAtSite { place: place.clone(), store: store.clone(), state, was: before };
     let drift = plan.step("look", look, &[]);
     let tell = TellDrift { place: place.clone(), drift: drift.clone(), overwrite: params.overwrite };
     let told = plan.step("tell", tell, &[]);
     if params.check_only {
-        return Ok(plan.build()?);
+        return Ok(());
     }
     let proof = FingerprintSite {
         places: vec![place.clone()],
@@ -103,12 +130,15 @@ fn site(params: &Params, name: &SiteName, cx: &PlanCx<'_>) -> Result<Plan, PlanR
     let settings = plan.step("repair_settings", repair, &[&told]);
     let repair = RepairAccess { place: place.clone(), drift: drift.clone() };
     let access = plan.step("repair_access", repair, &[&settings]);
+    let mut ready: Vec<&dyn Named> = vec![&access];
+    let certificate = certificate::ensured(plan, &place, &told);
+    ready.extend(certificate.iter().map(|step| step as &dyn Named));
     let repair = RepairVhost { place: place.clone(), state, drift, saved, overwrite: params.overwrite };
-    let vhost = plan.step("repair_vhost", repair, &[&access]);
+    let vhost = plan.step("repair_vhost", repair, &ready);
     let checked = plan.step("check_pages", CheckPages { place: place.clone(), state }, &[&vhost]);
     let committed = plan.step("commit", CommitVerify { record }, &[&checked]);
     plan.step("drop_kept", DropKept { place }, &[&committed]);
-    Ok(plan.build()?)
+    Ok(())
 }
 
 fn platform(params: &Params, name: &str, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {

@@ -315,7 +315,7 @@ fn settings(
         SettingsFormat::Env => ("", Markers { begin: "# BEGIN kedge", end: "# END kedge" }),
         SettingsFormat::Php => ("<?php\n", Markers { begin: "// BEGIN kedge", end: "// END kedge" }),
     };
-    let url = format!("http://{}", site.name);
+    let url = site.url();
     let mut block = format!(
         "{}: written anew whenever Kedge moves the site. Your own settings belong below.\n",
         markers.begin

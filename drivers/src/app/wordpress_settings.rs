@@ -48,7 +48,7 @@ pub(super) fn render(
 }
 
 fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
-    let url = format!("http://{}", site.name);
+    let url = site.url();
     let mut text = format!(
         "{}: written anew whenever Kedge moves the site. Your own settings belong below.\n",
         MARKERS.begin
@@ -99,7 +99,7 @@ pub(super) fn literal(value: &str) -> PortResult<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use kedge_workflows::names::{DatabaseName, SiteName};
-    use kedge_workflows::ports::{AppDatabase, SecretRef};
+    use kedge_workflows::ports::{AppDatabase, Reach, SecretRef};
 
     use super::*;
 
@@ -117,6 +117,7 @@ pub(super) mod tests {
                 user: DatabaseName::parse(schema).unwrap(),
                 password: SecretRef("x".into()),
             },
+            reach: Reach::default(),
         }
     }
 

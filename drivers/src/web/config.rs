@@ -19,6 +19,8 @@ pub struct WebServerConfig {
     pub vhost_dir: String,
     /// The port that visitors come in by (plain HTTP).
     pub listen_port: u16,
+    /// The port that visitors with HTTPS come in by: for sites with a certificate.
+    pub tls_port: u16,
     /// Addresses to listen on. Empty: all IPv4 addresses for nginx, all addresses for Apache. nginx gives a request to the vhosts with the most
     /// specific `listen`, so these must be the ones that the other vhosts of the server use (with `::` where they have `[::]:80`).
     pub listen_addresses: Vec<IpAddr>,
@@ -55,7 +57,7 @@ pub enum PhpFpm {
 }
 
 impl WebServerConfig {
-    /// A configuration with the defaults: port 80, all addresses, challenges under `/var/www/html`, the usual commands,
+    /// A configuration with the defaults: ports 80 and 443, all addresses, challenges under `/var/www/html`, the usual commands,
     /// 30 seconds for a revision.
     #[must_use]
     pub fn new(
@@ -69,6 +71,7 @@ impl WebServerConfig {
             kind,
             vhost_dir: vhost_dir.into(),
             listen_port: 80,
+            tls_port: 443,
             listen_addresses: Vec::new(),
             php_fpm,
             acme_root: "/var/www/html".into(),
@@ -90,6 +93,9 @@ impl WebServerConfig {
         if self.listen_port == 0 {
             return refuse("listen_port must be 1 to 65535".to_owned());
         }
+        if self.tls_port == 0 || self.tls_port == self.listen_port {
+            return refuse("tls_port must be 1 to 65535, and another one than listen_port".to_owned());
+        }
         for (setting, command) in
             [("test_command", &self.test_command), ("reload_command", &self.reload_command)]
         {
@@ -102,7 +108,15 @@ impl WebServerConfig {
 
     /// What vhosts listen on, as `address:port` where an address is given.
     pub(super) fn listen(&self) -> Vec<String> {
-        let port = self.listen_port;
+        self.listen_on(self.listen_port)
+    }
+
+    /// The same for the port of HTTPS.
+    pub(super) fn listen_tls(&self) -> Vec<String> {
+        self.listen_on(self.tls_port)
+    }
+
+    fn listen_on(&self, port: u16) -> Vec<String> {
         if self.listen_addresses.is_empty() {
             return vec![port.to_string()];
         }
@@ -125,7 +139,11 @@ impl WebServerConfig {
 
     /// Where the host itself reaches the server: `address:port`.
     pub(super) fn own_address(&self) -> String {
-        let port = self.listen_port;
+        self.own_address_on(self.listen_port)
+    }
+
+    /// The same at another port of the server.
+    pub(super) fn own_address_on(&self, port: u16) -> String {
         match self.listen_addresses.first() {
             Some(address) if !address.is_unspecified() => bracketed(*address, port),
             Some(IpAddr::V6(_)) => format!("[::1]:{port}"),

@@ -7,6 +7,7 @@ use futures::StreamExt;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{Answer, Get, PortError, PortResult, Scope};
 
+use super::text::REDIRECT_BY;
 use super::vhost::{REVISION_PATH, safe_token};
 use crate::host::{Command, Host};
 
@@ -34,6 +35,25 @@ pub(super) struct Curl<'a> {
     pub(super) address: String,
 }
 
+/// A page as it was answered.
+pub(super) struct Page {
+    /// The answer.
+    pub(super) answer: Answer,
+    /// Whether a vhost of ours sends on to another of the site's names or to HTTPS.
+    redirect: bool,
+}
+
+impl Page {
+    /// Where the visitor is sent on to, if a vhost of ours does: by HTTPS or not, and what to ask there.
+    pub(super) fn sent_on(&self) -> Option<(bool, Get)> {
+        let location = self.answer.location.as_deref().filter(|_| self.redirect)?;
+        let (scheme, rest) = location.split_once("://")?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let path = if path.is_empty() { "/" } else { path }.to_owned();
+        Some((scheme == "https", Get { host: SiteName::parse(host).ok()?, path, bypass: None }))
+    }
+}
+
 /// An answer to a question for the revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Said {
@@ -46,12 +66,12 @@ pub(super) struct Said {
 }
 
 impl Curl<'_> {
-    /// A page.
+    /// A page; `secure`: by HTTPS, whoever signed the certificate.
     ///
     /// # Errors
     /// `Refused` for a bad request or when curl is missing; `Unavailable` when the server does not answer.
-    pub(super) async fn get(&self, get: &Get) -> PortResult<Answer> {
-        let options = page_options(get, &self.address)?;
+    pub(super) async fn get(&self, get: &Get, secure: bool) -> PortResult<Page> {
+        let options = page_options(get, &self.address, secure)?;
         let mut output = self.host.stream(self.command(options, PAGE_SECONDS, 1)).await?;
         let mut response = Response::default();
         while let Some(piece) = output.next().await {
@@ -119,7 +139,7 @@ const COULD_NOT_CONNECT: i32 = 7;
 const PASSING: [i32; 6] = [COULD_NOT_CONNECT, 18, 28, 52, 55, 56];
 
 /// curl's options for a page: headers and body on standard output.
-fn page_options(get: &Get, address: &str) -> PortResult<String> {
+fn page_options(get: &Get, address: &str, secure: bool) -> PortResult<String> {
     let refuse = |why: &str| {
         Err(PortError::Refused(format!("cannot ask http://{} for {:?}: {why}", get.host, get.path)))
     };
@@ -131,7 +151,12 @@ fn page_options(get: &Get, address: &str) -> PortResult<String> {
     }
     let mut options = common_options(address, PAGE_SECONDS);
     options += "include\n";
-    options += &option("url", &format!("http://{}{}", get.host, get.path));
+    let scheme = if secure { "https" } else { "http" };
+    if secure {
+        // The server on this very host is asked whether it serves the site, not who it is.
+        options += "insecure\n";
+    }
+    options += &option("url", &format!("{scheme}://{}{}", get.host, get.path));
     if let Some(token) = &get.bypass {
         if !safe_token(token) {
             return refuse("the bypass token is not 16 to 128 letters, digits, - or _");
@@ -206,7 +231,7 @@ impl Response {
         }
     }
 
-    fn answer(mut self) -> Result<Answer, &'static str> {
+    fn answer(mut self) -> Result<Page, &'static str> {
         let at = self.body_at.ok_or("the answer has no end of its headers")?;
         let mut body = self.bytes.split_off(at);
         body.truncate(MAX_BODY);
@@ -220,12 +245,11 @@ impl Response {
                 name.eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
             })
         };
-        Ok(Answer {
-            status: status.ok_or("the answer has no status")?,
-            location: header("location"),
-            content_type: header("content-type"),
-            body,
-        })
+        let redirect =
+            REDIRECT_BY.split_once(' ').is_some_and(|(name, by)| header(name).as_deref() == Some(by));
+        let status = status.ok_or("the answer has no status")?;
+        let (location, content_type) = (header("location"), header("content-type"));
+        Ok(Page { answer: Answer { status, location, content_type, body }, redirect })
     }
 }
 
@@ -241,7 +265,7 @@ mod tests {
         Get { host: site(), path: path.into(), bypass: bypass.map(str::to_owned) }
     }
 
-    fn answer(text: &str) -> Result<Answer, &'static str> {
+    fn page(text: &str) -> Result<Page, &'static str> {
         let mut response = Response::default();
         for piece in text.as_bytes().chunks(3) {
             response.push(piece);
@@ -249,9 +273,26 @@ mod tests {
         response.answer()
     }
 
+    fn answer(text: &str) -> Result<Answer, &'static str> {
+        page(text).map(|page| page.answer)
+    }
+
+    #[test]
+    fn only_redirects_of_our_own_are_followed() {
+        let sent = |headers: &str| page(&format!("HTTP/1.1 301 x\r\n{headers}\r\n\r\n")).unwrap().sent_on();
+        let get = |path: &str| Get { host: site(), path: path.into(), bypass: None };
+        let ours = "X-Redirect-By: Kedge\r\nLocation: ";
+        assert_eq!(sent(&format!("{ours}https://a.test/b?c=d")), Some((true, get("/b?c=d"))));
+        assert_eq!(sent(&format!("{ours}http://a.test")), Some((false, get("/"))));
+        assert_eq!(sent("Location: https://a.test/b"), None);
+        assert_eq!(sent("X-Redirect-By: WordPress\r\nLocation: https://a.test/b"), None);
+        assert_eq!(sent(&format!("{ours}/b")), None);
+    }
+
     #[test]
     fn options_are_quoted_and_the_host_is_the_name_alone() {
-        let options = page_options(&get("/a?q=\"x\"\\", Some("0123456789abcdef")), "127.0.0.1:8080").unwrap();
+        let options =
+            page_options(&get("/a?q=\"x\"\\", Some("0123456789abcdef")), "127.0.0.1:8080", false).unwrap();
         assert!(options.contains("url = \"http://a.test/a?q=\\\"x\\\"\\\\\"\n"), "{options}");
         assert!(options.contains("connect-to = \"::127.0.0.1:8080\"\n"));
         assert!(options.contains("cookie = \"kedge_bypass=0123456789abcdef\"\n"));
@@ -261,10 +302,13 @@ mod tests {
     #[test]
     fn what_is_no_path_is_refused() {
         for path in ["", "a", "/a b", "/a\nurl = x", "/a#b", &format!("/{}", "a".repeat(MAX_PATH))] {
-            assert!(matches!(page_options(&get(path, None), "x"), Err(PortError::Refused(_))), "{path:?}");
+            assert!(
+                matches!(page_options(&get(path, None), "x", false), Err(PortError::Refused(_))),
+                "{path:?}"
+            );
         }
-        assert!(page_options(&get("/", Some("short")), "x").is_err());
-        assert!(page_options(&get("/", Some("0123456789abcdef\n")), "x").is_err());
+        assert!(page_options(&get("/", Some("short")), "x", false).is_err());
+        assert!(page_options(&get("/", Some("0123456789abcdef\n")), "x", true).is_err());
     }
 
     #[test]
@@ -289,7 +333,7 @@ mod tests {
         while !response.enough() {
             response.push(&[b'x'; 100_000]);
         }
-        assert_eq!(response.answer().unwrap().body.len(), MAX_BODY);
+        assert_eq!(response.answer().unwrap().answer.body.len(), MAX_BODY);
         let mut response = Response::default();
         while !response.enough() {
             response.push(b"header: without end\r\n");

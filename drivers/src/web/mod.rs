@@ -5,6 +5,7 @@
 //! What differs between servers is in a `Dialect`; what visitors may reach is in `rules`.
 
 mod apache;
+mod certificate;
 mod check;
 mod coalesce;
 mod config;

@@ -42,11 +42,12 @@ impl VhostServer {
     /// Whether a file serves names of this vhost, and nothing else, on our port only.
     fn holds_just(&self, path: &str, text: &str, vhost: &Vhost) -> bool {
         let own = |claim: &Claim| matches!(claim, Claim::Name(name) if names(vhost).iter().any(|own| own.as_str() == name));
-        let port = self.shared.config.listen_port;
-        let served = self.shared.dialect.served(path, text);
-        let just = |s: &Served| {
-            own(&s.claim) && s.ports.as_ref().is_none_or(|ports| ports.iter().all(|p| *p == port))
+        let config = &self.shared.config;
+        let ours = |port: &u16| {
+            *port == config.listen_port || (vhost.reach.tls.is_some() && *port == config.tls_port)
         };
+        let served = self.shared.dialect.served(path, text);
+        let just = |s: &Served| own(&s.claim) && s.ports.as_ref().is_none_or(|ports| ports.iter().all(ours));
         !served.is_empty() && served.iter().all(just)
     }
 

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Access, Answer, ConfigTest, Files, Get, PortError, PortResult, RenderedVhost, SavedFile, Scope, Vhost,
-    VhostOrigin, WebServer,
+    Access, Answer, ConfigTest, Files, Get, PortError, PortResult, RenderedVhost, SavedFile, Scope, Tls,
+    Vhost, VhostOrigin, WebServer,
 };
 use tokio::sync::{OnceCell, RwLock};
 
@@ -24,6 +24,8 @@ use crate::host::{Command, Finished, Host};
 
 /// A configuration test may look up names of upstream servers.
 const TEST_LIMIT: Duration = Duration::from_secs(60);
+/// To another name, and to HTTPS.
+const MOST_REDIRECTS: usize = 2;
 /// Most bytes of a configuration dump: some ten thousand vhosts.
 const MAX_DUMP: usize = 64 * 1024 * 1024;
 
@@ -34,7 +36,8 @@ pub struct WebServerShared {
     tools: OnceCell<Tools>,
     /// Reloads of the whole server, one at a time, each for all who wait.
     pub(super) reloads: Coalesce<PortResult<ConfigTest>>,
-    /// Writers of vhost files hold it shared; a test and the reload behind it hold it alone: what is reloaded is what was tested.
+    /// Who puts files back holds it shared; who writes and tests a new one, or tests and reloads, holds it alone: what is reloaded is what
+    /// was tested, and a vhost that the server does not take is met by nobody else's test.
     pub(super) writing: RwLock<()>,
 }
 
@@ -123,6 +126,10 @@ impl WebServer for VhostServer {
         }
     }
 
+    async fn ensure_certificate(&self, names: &[SiteName], tls: &Tls) -> PortResult<()> {
+        self.certificate_for(names, tls).await
+    }
+
     async fn put_vhost(
         &self,
         site: &SiteName,
@@ -138,9 +145,20 @@ impl WebServer for VhostServer {
             self.names_are_free(&path, current.as_ref(), vhost).await?;
         }
         let access = Access { mode: 0o644, user: Some("root".into()), group: Some("root".into()) };
-        let _writing = self.shared.writing.read().await;
+        // Written and tested in one, alone: nobody else's test may meet a vhost that the server does not take.
+        let _alone = self.shared.writing.write().await;
         self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
-        Ok(rendered)
+        match self.test().await? {
+            ConfigTest::Invalid { culprit, message } if culprit.as_deref() == Some(path.as_str()) => {
+                self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
+                Err(PortError::Refused(format!(
+                    "{} does not take the vhost of {site}, {path} is as it was: {message}",
+                    self.what()
+                )))
+            }
+            // A mistake of somebody else: the reload is who refuses it.
+            ConfigTest::Valid | ConfigTest::Invalid { .. } => Ok(rendered),
+        }
     }
 
     async fn restore_vhost(
@@ -166,7 +184,16 @@ impl WebServer for VhostServer {
     }
 
     async fn get(&self, request: &Get) -> PortResult<Answer> {
-        self.curl().get(request).await
+        let config = &self.shared.config;
+        let mut answer = self.curl().get(request, false).await?;
+        // Between a site's own names and ports visitors are sent on; a site is asked as they ask.
+        for _ in 0..MOST_REDIRECTS {
+            let Some((secure, next)) = answer.sent_on() else { break };
+            let port = if secure { config.tls_port } else { config.listen_port };
+            let curl = Curl { address: config.own_address_on(port), ..self.curl() };
+            answer = curl.get(&Get { bypass: request.bypass.clone(), ..next }, secure).await?;
+        }
+        Ok(answer.answer)
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) const RETRY_AFTER: u32 = 120;
 /// How long clients may keep a permanent redirect: else they keep it for ever, also when a rename is undone.
 pub(super) const REDIRECT_CACHE: &str = "max-age=3600";
 
+/// The header of redirects between a site's own names, as `name value`: Kedge's own questions follow them.
+pub(super) const REDIRECT_BY: &str = "X-Redirect-By Kedge";
+
 /// The page of a site in maintenance. Stands between double quotes in every server's language: no double quote, no `$`, no `%`.
 pub(super) const MAINTENANCE_PAGE: &str = "<!doctype html><html lang='en'><head><meta charset='utf-8'>\
 <meta name='viewport' content='width=device-width'><title>Back in a few minutes</title></head>\

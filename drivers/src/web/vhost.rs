@@ -77,6 +77,52 @@ pub(super) fn names(vhost: &Vhost) -> Vec<&SiteName> {
     names
 }
 
+/// A part of a vhost: names that get the same by the same ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part<'a> {
+    /// Its names: never none.
+    pub(super) names: Vec<&'a SiteName>,
+    /// Whether it answers plain HTTP.
+    pub(super) plain: bool,
+    /// Whether it answers HTTPS.
+    pub(super) tls: bool,
+    /// Where visitors are sent; `None`: they get what the vhost's mode says.
+    pub(super) sent_to: Option<SentTo<'a>>,
+}
+
+/// Where a part's visitors are sent, path kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SentTo<'a> {
+    /// To this name, as they came.
+    Name(&'a SiteName),
+    /// To this name by HTTPS.
+    Secure(&'a SiteName),
+    /// To the name that they asked for, by HTTPS.
+    Same,
+}
+
+/// The parts of a vhost, the one that serves the site first. While it is not live, nobody is sent anywhere: all names get the same.
+pub(super) fn parts(vhost: &Vhost) -> Vec<Part<'_>> {
+    let (all, tls) = (names(vhost), vhost.reach.tls.is_some());
+    let whole = Part { names: all.clone(), plain: true, tls, sent_to: None };
+    if vhost.mode != VhostMode::Live || vhost.reach.is_plain() {
+        return vec![whole];
+    }
+    let (only, canonical) = (vhost.reach.https_only(), vhost.reach.canonical.as_ref());
+    let (own, others): (Vec<_>, Vec<_>) =
+        all.iter().partition(|name| canonical.is_none_or(|canonical| canonical == **name));
+    let mut parts = vec![Part { names: own, plain: !only, ..whole.clone() }];
+    if let Some(canonical) = canonical.filter(|_| !others.is_empty()) {
+        let sent_to = Some(if only { SentTo::Secure(canonical) } else { SentTo::Name(canonical) });
+        parts.push(Part { names: others, plain: !only, tls, sent_to });
+    }
+    if only {
+        let sent_to = Some(canonical.map_or(SentTo::Same, SentTo::Secure));
+        parts.push(Part { tls: false, sent_to, ..whole });
+    }
+    parts
+}
+
 /// The target of a mode that serves the site to somebody.
 pub(super) fn served_target(vhost: &Vhost) -> Option<&VhostTarget> {
     match &vhost.mode {
@@ -113,6 +159,14 @@ pub(super) fn validate(site: &SiteName, vhost: &Vhost) -> PortResult<()> {
         | VhostMode::Maintenance { .. }
         | VhostMode::Disabled
         | VhostMode::Redirect { .. } => {}
+    }
+    if let Some(canonical) = vhost.reach.canonical.as_ref().filter(|name| !names(vhost).contains(name)) {
+        return refuse(format!("its visitors would be sent to {canonical}, which is none of its names"));
+    }
+    if let Some(tls) = &vhost.reach.tls {
+        for (name, path) in [("certificate", &tls.certificate), ("key", &tls.key)] {
+            safe_path(path).or_else(|why| refuse(format!("{name} {path:?} {why}")))?;
+        }
     }
     if let Some(target) = &vhost.target {
         for (name, path) in [("platform root", &target.platform_root), ("site directory", &target.site_dir)] {
@@ -154,7 +208,7 @@ pub(super) fn safe_path(path: &str) -> Result<(), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kedge_workflows::ports::AppKind;
+    use kedge_workflows::ports::{AppKind, Reach, Tls};
 
     fn site(name: &str) -> SiteName {
         SiteName::parse(name).unwrap()
@@ -170,6 +224,7 @@ mod tests {
                 site_dir: dir.into(),
                 app: AppKind::Plain,
             }),
+            reach: Reach::default(),
         }
     }
 
@@ -249,6 +304,16 @@ mod tests {
                 .is_err()
         );
         assert!(check(&|v| v.site = site("b.test")).is_err());
+        assert!(check(&|v| v.reach.canonical = Some(site("other.test"))).is_err());
+        assert_eq!(check(&|v| v.reach.canonical = Some(site("a.test"))), Ok(()));
+        let tls = |path: &str| Tls {
+            certificate: "/etc/ssl/a.pem".into(),
+            key: path.into(),
+            self_signed: false,
+            only: true,
+        };
+        assert_eq!(check(&|v| v.reach.tls = Some(tls("/etc/ssl/a.key"))), Ok(()));
+        assert!(check(&|v| v.reach.tls = Some(tls("/etc/ssl/a\"; x"))).is_err());
         let long = format!("{}.test", vec!["a".repeat(60); 4].join("."));
         assert!(validate(&site(&long), &Vhost { site: site(&long), ..live("/srv", "/srv/s") }).is_err());
     }

@@ -45,6 +45,7 @@ pub(crate) fn plan(
     let host = records::host_of(cx.facts, &old.web_server)?;
     let to = Place {
         aliases: trash.site.aliases.clone(),
+        reach: trash.site.reach.clone(),
         ..Place::on(&trash.site.name, &trash.site.platform, &old, host)
     };
     let mut plan = PlanBuilder::new(Some(record.name.as_str()));

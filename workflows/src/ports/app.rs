@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::{AccessRule, Get, PortResult, SecretRef, VolatileRows};
+use super::{AccessRule, Get, PortResult, Reach, SecretRef, VolatileRows};
 use crate::names::{DatabaseName, SiteName};
 
 /// An application, on one host.
@@ -87,7 +87,7 @@ pub enum AppKind {
 /// A site as its application sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppSite {
-    /// Host name: the site's URL is `http://<name>`.
+    /// Host name.
     pub name: SiteName,
     /// Other host names that it answers to.
     #[serde(default)]
@@ -100,6 +100,18 @@ pub struct AppSite {
     pub dir: String,
     /// Its database access.
     pub database: AppDatabase,
+    /// How visitors reach it, which decides its URL.
+    #[serde(default, skip_serializing_if = "Reach::is_plain")]
+    pub reach: Reach,
+}
+
+impl AppSite {
+    /// Its URL, without a slash at the end.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let scheme = if self.reach.https_only() { "https" } else { "http" };
+        format!("{scheme}://{}", self.reach.canonical.as_ref().unwrap_or(&self.name))
+    }
 }
 
 /// How a site reaches its database.

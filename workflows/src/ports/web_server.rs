@@ -22,8 +22,13 @@ pub trait WebServer: Send + Sync {
     /// The bytes this server would write for a vhost, and their revision. Pure: does not touch the host.
     fn render(&self, vhost: &Vhost) -> RenderedVhost;
 
+    /// Brings about that the host has the certificate: a self-signed one is made there, for all names, when it is missing, names others or
+    /// ends within 30 days; the key never leaves the host. One of somebody else has to be there: `Refused` with its path.
+    async fn ensure_certificate(&self, names: &[SiteName], tls: &Tls) -> PortResult<()>;
+
     /// Writes a site's vhost file (temp, fsync, rename; 0644 root). Does not reload. `expected` is what must be there now
-    /// (hash, or `None` for nothing), or the very bytes to be written (a repeated call): otherwise `NotOurs`.
+    /// (hash, or `None` for nothing), or the very bytes to be written (a repeated call): otherwise `NotOurs`. What the server does not take
+    /// is taken back at once, before anybody else tests or reloads: `Refused`, with the server's words.
     async fn put_vhost(
         &self,
         site: &SiteName,
@@ -96,6 +101,51 @@ pub struct Vhost {
     pub mode: VhostMode,
     /// Where the site's code and files are: absent for `Redirect`.
     pub target: Option<VhostTarget>,
+    /// Its certificate, and where its other names lead.
+    #[serde(default, skip_serializing_if = "Reach::is_plain")]
+    pub reach: Reach,
+}
+
+/// How visitors reach a site. The default: every name answers, by plain HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    /// Its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// The one of its names that visitors of all others are sent to while the site is live (301, path kept).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canonical: Option<SiteName>,
+}
+
+impl Reach {
+    /// Whether it is the default.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether visitors are sent to HTTPS.
+    #[must_use]
+    pub fn https_only(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.only)
+    }
+}
+
+/// A certificate on the web server's host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Absolute path of the certificate and its chain, PEM.
+    pub certificate: String,
+    /// Absolute path of its private key. Kedge names it to the server and never reads it.
+    pub key: String,
+    /// Whether Kedge makes both, signed by itself.
+    #[serde(default)]
+    pub self_signed: bool,
+    /// Whether visitors who come by plain HTTP are sent to HTTPS while the site is live.
+    #[serde(default)]
+    pub only: bool,
 }
 
 /// What visitors of a vhost get.

@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod backup;
+pub(crate) mod certificate;
 pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
@@ -85,4 +86,5 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<login::MakeLogin>()
         .with::<login::DecideRevoke>()
         .with::<login::RevokeLogin>()
+        .with::<certificate::EnsureCertificate>()
 }

@@ -26,6 +26,7 @@ fn record_of(
         user,
         password: store.password.clone(),
         state: SiteState::Enabled,
+        reach: place.reach.clone(),
         cloned_from: None,
         task: cx.task.to_string(),
         changed_at: cx.now,
@@ -276,11 +277,9 @@ impl Step for CommitMove {
         if self.old.name != self.to.site {
             cx.delete_record(SITE, self.old.name.as_str());
         }
-        cx.put_record(
-            SITE,
-            self.to.site.as_str(),
-            &record_of(cx, &self.to, &self.store, self.old.client.clone())?,
-        )?;
+        let record = record_of(cx, &self.to, &self.store, self.old.client.clone())?;
+        let record = SiteRecord { cloned_from: self.old.cloned_from.clone(), ..record };
+        cx.put_record(SITE, self.to.site.as_str(), &record)?;
         if let Some(task) = &self.takes_back {
             cx.delete_record(TRASH, task);
         }

@@ -39,6 +39,9 @@ pub(crate) struct LookAtSite {
     pub(crate) store: Store,
     /// Whether visitors should be served.
     pub(crate) state: SiteState,
+    /// How the registry knows it, where that is not how it shall be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) was: Option<Place>,
 }
 
 /// What is not as it should be.
@@ -107,7 +110,7 @@ impl Step for LookAtSite {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<SiteDrift, StepError> {
         let (scope, place) = (scope(cx), &self.place);
-        demand_unchanged(cx, place, &self.store)?;
+        demand_unchanged(cx, self.was.as_ref().unwrap_or(place), &self.store)?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         if files.stat(&place.dir).await?.is_none() {
             return Err(StepError::fatal(format!(
@@ -424,7 +427,7 @@ impl Step for CheckPages {
             };
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
-        for check in app.smoke_checks(&place.site) {
+        for check in app.smoke_checks(place.front()) {
             let answer = web.get(&check.get).await?;
             judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;
             cx.log(format!("{} answers {}", check.get.path, answer.status));

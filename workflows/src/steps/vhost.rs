@@ -306,7 +306,7 @@ impl Step for CheckHidden {
         let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope)?;
         let token = cx.ports.secrets().get(&self.bypass).await?;
         let token = token.ok_or_else(|| StepError::fatal("the token of the hidden vhost is missing"))?;
-        for check in app.smoke_checks(&self.to.site) {
+        for check in app.smoke_checks(self.to.front()) {
             let get = Get { bypass: Some(token.expose().to_owned()), ..check.get.clone() };
             let answer = web.get(&get).await?;
             judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;

@@ -201,13 +201,14 @@ impl FakeApp {
                 text.split_once(END).map_or(text.clone(), |(_, rest)| rest.to_owned())
             }
         };
-        let AppSite { name, platform_root, live_dir, database, .. } = site;
+        let AppSite { platform_root, live_dir, database, .. } = site;
         Ok(format!(
-            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl=http://{name}\nroot={platform_root}\ndir={live_dir}\n{END}{rest}",
+            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl={}\nroot={platform_root}\ndir={live_dir}\n{END}{rest}",
             database.server,
             database.name,
             database.user,
-            secret.expose()
+            secret.expose(),
+            site.url()
         ))
     }
 
@@ -292,7 +293,7 @@ fn install(
             Err(refused("another site is installed in this database".to_owned()))
         };
     }
-    let (url, dir) = (format!("http://{}", site.name), &site.live_dir);
+    let (url, dir) = (site.url(), &site.live_dir);
     let (link, path) = (format!("{url}/about"), format!("{dir}/wp-content/uploads"));
     let widget =
         format!("a:2:{{s:3:\"url\";s:{}:\"{link}\";s:4:\"path\";s:{}:\"{path}\";}}", link.len(), path.len());

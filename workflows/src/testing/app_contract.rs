@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
     Access, App, AppDatabase, AppSite, CopyOptions, Database, DatabaseFingerprint, Files, InstallRequest,
-    Login, Mark, Package, PackageKind, PortError, SecretRef, Secrets,
+    Login, Mark, Package, PackageKind, PortError, Reach, SecretRef, Secrets,
 };
 
 /// What the suite needs, all on one host.
@@ -88,6 +88,7 @@ impl Side {
                 user: login.user.clone(),
                 password: login.password.clone(),
             },
+            reach: Reach::default(),
         };
         let files = bench.files();
         files.make_dir(&format!("{root}/sites"), &access(), false).await.expect("made");

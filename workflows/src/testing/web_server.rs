@@ -1,7 +1,7 @@
 //! A web server in memory: vhost files on its "disk", and the configuration it runs with, which changes by a reload only.
 //! Its language is JSON. Never waits: what a real server would take time for is there or it fails at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::Faults;
 use crate::names::SiteName;
 use crate::ports::{
-    Answer, ConfigTest, Get, PortError, PortResult, RenderedVhost, SavedFile, Vhost, VhostMode, VhostOrigin,
-    WebServer,
+    Answer, ConfigTest, Get, PortError, PortResult, RenderedVhost, SavedFile, Tls, Vhost, VhostMode,
+    VhostOrigin, WebServer,
 };
 
 /// Where every vhost of ours answers its revision.
@@ -42,6 +42,8 @@ struct State {
     loaded: u64,
     /// Stands for the time in file stamps.
     ticks: i64,
+    /// Certificates and keys that are there.
+    certificates: BTreeSet<String>,
 }
 
 /// What a vhost file means.
@@ -231,6 +233,15 @@ impl State {
                 return Err(PortError::Refused(format!("{name} is served by {} already", other.path)));
             }
         }
+        let tls = vhost.reach.tls.as_ref();
+        let missing = tls.and_then(|tls| {
+            [&tls.certificate, &tls.key].into_iter().find(|path| !self.certificates.contains(*path))
+        });
+        if let Some(missing) = missing {
+            return Err(PortError::Refused(format!(
+                "the server does not take {path}: cannot load {missing}"
+            )));
+        }
         let file = self.file(path, rendered.text.as_bytes());
         self.files.insert(path.to_owned(), file);
         self.version += 1;
@@ -333,6 +344,20 @@ impl WebServer for FakeWebServer {
         }
     }
 
+    async fn ensure_certificate(&self, names: &[SiteName], tls: &Tls) -> PortResult<()> {
+        let detail = names.first().map(ToString::to_string).unwrap_or_default();
+        self.act("ensure_certificate", &detail, |state| {
+            for path in [&tls.certificate, &tls.key] {
+                if tls.self_signed {
+                    state.certificates.insert(path.clone());
+                } else if !state.certificates.contains(path) {
+                    return Err(PortError::Refused(format!("{path} is not there")));
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn put_vhost(
         &self,
         site: &SiteName,
@@ -424,7 +449,11 @@ impl FakeWebServer {
             }
             state.serving(&request.host)
         };
-        Some(self.answer(served, request))
+        let sent_on = match &served {
+            Some(Loaded::Ours { vhost, .. }) if request.path != REVISION_PATH => sent_on(vhost, request),
+            Some(Loaded::Ours { .. } | Loaded::Foreign { .. }) | None => None,
+        };
+        Some(sent_on.unwrap_or_else(|| self.answer(served, request)))
     }
 
     fn answer(&self, served: Option<Loaded>, request: &Get) -> Answer {
@@ -451,6 +480,17 @@ impl FakeWebServer {
     }
 }
 
+/// Where a visitor by plain HTTP is sent by a live site.
+fn sent_on(vhost: &Vhost, request: &Get) -> Option<Answer> {
+    let (only, canonical) = (vhost.reach.https_only(), vhost.reach.canonical.as_ref());
+    let name = canonical.unwrap_or(&request.host);
+    if vhost.mode != VhostMode::Live || (!only && *name == request.host) {
+        return None;
+    }
+    let scheme = if only { "https" } else { "http" };
+    Some(Answer { location: Some(format!("{scheme}://{name}{}", request.path)), ..answer(301, "moved") })
+}
+
 fn answer(status: u16, body: &str) -> Answer {
     Answer {
         status,
@@ -467,7 +507,7 @@ mod tests {
 
     use super::super::{Moment, WebServerBench, web_server_contract};
     use super::*;
-    use crate::ports::{AppKind, VhostTarget};
+    use crate::ports::{AppKind, Reach, VhostTarget};
 
     struct Bench {
         server: FakeWebServer,
@@ -515,7 +555,8 @@ mod tests {
         }
 
         async fn visit(&self, host: &SiteName, path: &str) -> Answer {
-            self.server.get(&Get { host: host.clone(), path: path.to_owned(), bypass: None }).await.unwrap()
+            let request = Get { host: host.clone(), path: path.to_owned(), bypass: None };
+            self.server.browse(&request).expect("it runs")
         }
 
         fn reloads(&self) -> usize {
@@ -544,7 +585,13 @@ mod tests {
     fn faults_strike_before_and_after_the_effect() {
         let bench = Bench::new();
         let (server, site) = (bench.server(), SiteName::parse("a.test").unwrap());
-        let vhost = Vhost { site: site.clone(), aliases: vec![], mode: VhostMode::Disabled, target: None };
+        let vhost = Vhost {
+            site: site.clone(),
+            aliases: vec![],
+            mode: VhostMode::Disabled,
+            target: None,
+            reach: Reach::default(),
+        };
         let lost = || PortError::Lost("cut".into());
         bench.server.faults.fail_next(Moment::Before, "web_server.put_vhost", lost());
         assert_eq!(run(server.put_vhost(&site, &vhost, None)), Err(lost()));

@@ -18,7 +18,8 @@ use futures::future::{join, join_all};
 use super::web_server::REVISION_PATH;
 use crate::names::SiteName;
 use crate::ports::{
-    Answer, AppKind, ConfigTest, Get, PortError, SavedFile, Vhost, VhostMode, VhostTarget, WebServer,
+    Answer, AppKind, ConfigTest, Get, PortError, Reach, SavedFile, Tls, Vhost, VhostMode, VhostTarget,
+    WebServer,
 };
 
 /// What the suite needs to prepare on the machine, and what only a bystander sees.
@@ -54,6 +55,8 @@ pub async fn web_server_contract(bench: &dyn WebServerBench) {
         a_change_by_hand_is_nobodys_to_undo(bench).await;
         names_have_one_file(bench).await;
         a_broken_neighbour_stops_reloads_and_nothing_else(bench).await;
+        a_vhost_that_the_server_does_not_take_is_not_left(bench).await;
+        names_and_ports_send_on(bench).await;
         a_revision_is_really_awaited(bench).await;
         many_reloads_become_few(bench).await;
     };
@@ -71,7 +74,7 @@ fn file_of(bench: &dyn WebServerBench, site: &SiteName) -> String {
 }
 
 fn vhost(site: &SiteName, mode: VhostMode, target: Option<&VhostTarget>) -> Vhost {
-    Vhost { site: site.clone(), aliases: Vec::new(), mode, target: target.cloned() }
+    Vhost { site: site.clone(), aliases: Vec::new(), mode, target: target.cloned(), reach: Reach::default() }
 }
 
 async fn get(bench: &dyn WebServerBench, host: &SiteName, path: &str, bypass: Option<&str>) -> Answer {
@@ -361,6 +364,75 @@ async fn a_broken_neighbour_stops_reloads_and_nothing_else(bench: &dyn WebServer
     assert!(text(&get(bench, &site, "/", None).await).contains("as before"));
     bench.write(&file_of(bench, &site), None, None).await;
     server.reload(&site, None).await.expect("reloaded");
+}
+
+fn secure(site: &SiteName, self_signed: bool) -> Tls {
+    let path = |what: &str| format!("/var/tmp/kedge-contract/{site}/{what}.pem");
+    Tls { certificate: path("certificate"), key: path("key"), self_signed, only: false }
+}
+
+async fn a_vhost_that_the_server_does_not_take_is_not_left(bench: &dyn WebServerBench) {
+    let (site, server) = (site("untaken"), bench.server());
+    let target = bench.make_site(&site, "still here").await;
+    let plain = vhost(&site, VhostMode::Live, Some(&target));
+    let revision = publish(bench, &plain).await;
+    let before = saved(bench, &site).await;
+    let tls = secure(&site, false);
+    let names = [site.clone()];
+    refused(server.ensure_certificate(&names, &tls).await, &tls.certificate);
+    // Also where nobody asked first: the server says no, and nobody else's test ever sees it.
+    let reach = Reach { tls: Some(tls), canonical: None };
+    refused(server.put_vhost(&site, &Vhost { reach, ..plain }, Some(&before.sha256)).await, "does not take");
+    assert_eq!(server.test().await, Ok(ConfigTest::Valid));
+    let there = saved(bench, &site).await;
+    assert_eq!((there.sha256, there.bytes), (before.sha256, before.bytes));
+    server.reload(&site, Some(&revision)).await.expect("as before");
+    assert!(text(&get(bench, &site, "/", None).await).contains("still here"));
+    remove(bench, &site).await;
+}
+
+async fn names_and_ports_send_on(bench: &dyn WebServerBench) {
+    let (site, www, server) = (site("reached"), self::site("www-reached"), bench.server());
+    let target = bench.make_site(&site, "the very page").await;
+    let tls = Tls { only: true, ..secure(&site, true) };
+    for _ in 0..2 {
+        server.ensure_certificate(&[site.clone(), www.clone()], &tls).await.expect("made, once");
+    }
+    let live = Vhost { aliases: vec![www.clone()], ..vhost(&site, VhostMode::Live, Some(&target)) };
+    let shown = |answer: &Answer| (answer.status, answer.location.clone());
+    let sent = |to: &str| (301, Some(format!("{to}/a/page?q=1")));
+    for (only, canonical, at_site, at_www) in [
+        (false, None, None, None),
+        (false, Some(&www), Some(format!("http://{www}")), None),
+        (true, None, Some(format!("https://{site}")), Some(format!("https://{www}"))),
+        (true, Some(&site), Some(format!("https://{site}")), Some(format!("https://{site}"))),
+    ] {
+        let tls = Some(Tls { only, ..tls.clone() });
+        let reach = Reach { tls, canonical: canonical.cloned() };
+        publish(bench, &Vhost { reach: reach.clone(), ..live.clone() }).await;
+        for (name, to) in [(&site, &at_site), (&www, &at_www)] {
+            let visit = bench.visit(name, "/a/page?q=1").await;
+            match to {
+                Some(to) => assert_eq!(shown(&visit), sent(to), "{name}, {reach:?}"),
+                None => assert_ne!(visit.status, 301, "{name}, {reach:?}"),
+            }
+            // Whoever asks for the server's own account of a site gets the page, not the way to it.
+            let page = get(bench, name, "/", None).await;
+            assert!(
+                page.status == 200 && text(&page).contains("the very page"),
+                "{name}, {reach:?}: {page:?}"
+            );
+        }
+        // While it is closed nobody is sent anywhere, and who has the token sees the site as it will be.
+        let token = "0123456789-contract-token".to_owned();
+        let closed = VhostMode::Maintenance { bypass: Some(token.clone()) };
+        publish(bench, &Vhost { reach, mode: closed, ..live.clone() }).await;
+        for name in [&site, &www] {
+            assert_eq!(bench.visit(name, "/").await.status, 503, "{name}");
+            assert!(text(&get(bench, name, "/", Some(&token)).await).contains("the very page"));
+        }
+    }
+    remove(bench, &site).await;
 }
 
 async fn a_revision_is_really_awaited(bench: &dyn WebServerBench) {

@@ -81,7 +81,7 @@ fn without_the_allowed(mut state: WorldState, before: &WorldState, end: &End) ->
             state.remove(&format!("time {host} {dir}"));
         }
     }
-    if end.view.workflow == "verify" {
+    if matches!(end.view.workflow.as_str(), "verify" | "configure") {
         state.retain(|key, _| {
             let settings = key.starts_with("inode ") && key.ends_with("/wp-config.php");
             let around =

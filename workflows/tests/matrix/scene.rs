@@ -46,6 +46,12 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             json!({ "site": "new.example.test", "platform": "wordpress-61", "database_server": "db1", "method": "empty" }),
         ),
         (
+            "install",
+            "with a certificate, all names leading to one",
+            json!({ "site": "new.example.test", "platform": "wordpress-61", "database_server": "db1", "www": true,
+                    "redirect_to": "www.new.example.test", "tls": "self_signed", "https_only": true }),
+        ),
+        (
             "backup",
             "for Aegir, without uploads",
             json!({ "site": SHOP, "compression": "gzip", "exclude": ["wp-content/uploads"] }),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_workflows::names::{DatabaseName, SiteName};
 use kedge_workflows::ports::{
-    Access, App, AppDatabase, AppSite, InstallRequest, PortError, SecretRef, Secrets,
+    Access, App, AppDatabase, AppSite, InstallRequest, PortError, Reach, SecretRef, Secrets,
 };
 use kedge_workflows::testing::AppBench;
 
@@ -88,5 +88,6 @@ fn staged(root: &str) -> AppSite {
             user: schema,
             password: SecretRef("tests/plain".into()),
         },
+        reach: Reach::default(),
     }
 }

@@ -2,7 +2,8 @@
 
 use kedge_workflows::names::{DatabaseName, SiteName};
 use kedge_workflows::ports::{
-    Access, AppDatabase, AppSite, DatabaseFingerprint, InstallRequest, Mark, PortError, SecretRef, Secrets,
+    Access, AppDatabase, AppSite, DatabaseFingerprint, InstallRequest, Mark, PortError, Reach, SecretRef,
+    Secrets,
 };
 use kedge_workflows::testing::AppBench;
 
@@ -39,6 +40,7 @@ impl Site {
                 user: schema,
                 password: password.clone(),
             },
+            reach: Reach::default(),
         };
         files.make_dir(&dir, &Access { mode: 0o755, user: None, group: None }, true).await.unwrap();
         app.fill_skeleton(root, &dir).await.unwrap();

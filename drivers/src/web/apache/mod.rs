@@ -14,7 +14,7 @@ pub(super) struct Apache;
 
 impl Dialect for Apache {
     fn render(&self, config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
-        render::virtual_host(config, vhost, revision)
+        render::virtual_hosts(config, vhost, revision)
     }
 
     /// Debian's wrapper sets the environment that its configuration needs; elsewhere the server itself takes the arguments.

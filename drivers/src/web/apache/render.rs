@@ -1,27 +1,52 @@
 //! Apache's words for a vhost. Pure text: never touches a host, never decides what visitors may reach.
 
-use kedge_workflows::ports::{Vhost, VhostMode};
+use kedge_workflows::ports::{Tls, Vhost, VhostMode};
 
 use crate::web::config::{PhpFpm, WebServerConfig};
 use crate::web::rules::{SiteRules, escape};
-use crate::web::text::{DISABLED_PAGE, MAINTENANCE_PAGE, REDIRECT_CACHE, RETRY_AFTER, Text};
-use crate::web::vhost::{ACME_PATH, REVISION_PATH, names, served_target};
+use crate::web::text::{DISABLED_PAGE, MAINTENANCE_PAGE, REDIRECT_BY, REDIRECT_CACHE, RETRY_AFTER, Text};
+use crate::web::vhost::{ACME_PATH, Part, REVISION_PATH, SentTo, parts, served_target};
 
 /// Largest request body in bytes: as much as a media library or an import asks for; PHP's own limit is usually lower.
 const MAX_BODY: u32 = 128 * 1024 * 1024;
 
-/// The `<VirtualHost>` of a vhost that answers `revision`.
-pub(super) fn virtual_host(config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
+/// The `<VirtualHost>`s of a vhost that answers `revision`: TLS is a matter of the whole of one.
+pub(super) fn virtual_hosts(config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
     let mut text = Text::default();
+    for part in parts(vhost) {
+        if part.plain {
+            virtual_host(&mut text, config, vhost, (&part, None), revision);
+        }
+        if part.tls {
+            virtual_host(&mut text, config, vhost, (&part, vhost.reach.tls.as_ref()), revision);
+        }
+    }
+    text.finish()
+}
+
+fn virtual_host(
+    text: &mut Text,
+    config: &WebServerConfig,
+    vhost: &Vhost,
+    (part, tls): (&Part<'_>, Option<&Tls>),
+    revision: &str,
+) {
+    let (port, listen) = match tls {
+        Some(_) => (config.tls_port, config.listen_tls()),
+        None => (config.listen_port, config.listen()),
+    };
     let addresses = match config.listen_addresses.is_empty() {
-        true => format!("*:{}", config.listen_port),
-        false => config.listen().join(" "),
+        true => format!("*:{port}"),
+        false => listen.join(" "),
     };
     text.block(format!("<VirtualHost {addresses}>"), "</VirtualHost>", |t| {
-        let names = names(vhost);
-        t.line(format!("ServerName {}", vhost.site));
-        for alias in names.iter().skip(1) {
-            t.line(format!("ServerAlias {alias}"));
+        let mut names = part.names.iter();
+        names.next().into_iter().for_each(|name| t.line(format!("ServerName {name}")));
+        names.for_each(|alias| t.line(format!("ServerAlias {alias}")));
+        if let Some(tls) = tls {
+            t.line("SSLEngine on");
+            t.line(format!("SSLCertificateFile \"{}\"", tls.certificate));
+            t.line(format!("SSLCertificateKeyFile \"{}\"", tls.key));
         }
         // A header `Proxy:` must not become PHP's HTTP_PROXY (httpoxy).
         t.line("RequestHeader unset Proxy early");
@@ -29,6 +54,18 @@ pub(super) fn virtual_host(config: &WebServerConfig, vhost: &Vhost, revision: &s
         t.line("");
         always_open(t, config, revision);
         t.line("");
+        if let Some(sent_to) = part.sent_to {
+            let scheme = if tls.is_some() { "https" } else { "http" };
+            let to = match sent_to {
+                SentTo::Name(name) => format!("{scheme}://{name}"),
+                SentTo::Secure(name) => format!("https://{name}"),
+                SentTo::Same => "https://%{SERVER_NAME}".to_owned(),
+            };
+            redirect(t, &to);
+            let (name, value) = REDIRECT_BY.split_once(' ').unwrap_or((REDIRECT_BY, ""));
+            t.line(format!(r#"Header always set {name} "{value}" "expr=%{{REQUEST_STATUS}} == 301""#));
+            return;
+        }
         match &vhost.mode {
             VhostMode::Live => site(t, config, vhost),
             VhostMode::Maintenance { bypass } => {
@@ -36,17 +73,18 @@ pub(super) fn virtual_host(config: &WebServerConfig, vhost: &Vhost, revision: &s
                 site(t, config, vhost);
             }
             VhostMode::Disabled => away(t, DISABLED_PAGE, None),
-            VhostMode::Redirect { to } => {
-                // The request line keeps the path as the client wrote it; the query follows by itself.
-                t.line(r#"RewriteCond %{THE_REQUEST} "^\S+\s+(?:[a-zA-Z]+://[^/?\s]*)?(/[^?\s]*)""#);
-                t.line(format!(r#"RewriteRule "^" "http://{to}%1" [R=301,NE,L]"#));
-                t.line(format!(
-                    r#"Header always set Cache-Control "{REDIRECT_CACHE}" "expr=%{{REQUEST_STATUS}} == 301""#
-                ));
-            }
+            VhostMode::Redirect { to } => redirect(t, &format!("http://{to}")),
         }
     });
-    text.finish()
+}
+
+/// Sends visitors on to `to`, a scheme and a name. The request line keeps the path as the client wrote it; the query follows by itself.
+fn redirect(t: &mut Text, to: &str) {
+    t.line(r#"RewriteCond %{THE_REQUEST} "^\S+\s+(?:[a-zA-Z]+://[^/?\s]*)?(/[^?\s]*)""#);
+    t.line(format!(r#"RewriteRule "^" "{to}%1" [R=301,NE,L]"#));
+    t.line(format!(
+        r#"Header always set Cache-Control "{REDIRECT_CACHE}" "expr=%{{REQUEST_STATUS}} == 301""#
+    ));
 }
 
 /// What answers in every mode: rules that end the rewriting before a mode's own.
@@ -94,6 +132,10 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
     t.line(format!("DirectoryIndex {}", rules.index));
     t.line(format!("LimitRequestBody {MAX_BODY}"));
     t.line(format!(r#"SetEnv KEDGE_SITE "{}""#, rules.site));
+    if vhost.reach.https_only() {
+        // Who sees through a closed vhost comes by plain HTTP, and is not to be sent away by the application.
+        t.line("SetEnv HTTPS on");
+    }
     t.line("");
     directory(t, config, &rules.root, "/", rules.front, "None");
     if let Some(mount) = &rules.mount {

@@ -14,7 +14,7 @@ pub(super) struct Nginx;
 
 impl Dialect for Nginx {
     fn render(&self, config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
-        render::server_block(config, vhost, revision)
+        render::server_blocks(config, vhost, revision)
     }
 
     fn programs(&self) -> &'static [&'static str] {

@@ -4,8 +4,8 @@ use kedge_workflows::ports::{Vhost, VhostMode};
 
 use crate::web::config::{PhpFpm, WebServerConfig};
 use crate::web::rules::{SiteRules, escape};
-use crate::web::text::{DISABLED_PAGE, MAINTENANCE_PAGE, REDIRECT_CACHE, RETRY_AFTER, Text};
-use crate::web::vhost::{ACME_PATH, REVISION_PATH, names, served_target};
+use crate::web::text::{DISABLED_PAGE, MAINTENANCE_PAGE, REDIRECT_BY, REDIRECT_CACHE, RETRY_AFTER, Text};
+use crate::web::vhost::{ACME_PATH, Part, REVISION_PATH, SentTo, parts, served_target};
 
 /// Largest request body: as much as a media library or an import asks for; PHP's own limit is usually lower.
 const MAX_BODY: &str = "128m";
@@ -38,20 +38,40 @@ const PHP_PARAMS: [(&str, &str); 21] = [
     ("HTTPS", "$https if_not_empty"),
 ];
 
-/// The server block of a vhost that answers `revision`.
-pub(super) fn server_block(config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
+/// The server blocks of a vhost that answers `revision`.
+pub(super) fn server_blocks(config: &WebServerConfig, vhost: &Vhost, revision: &str) -> String {
     let mut text = Text::default();
+    for part in parts(vhost) {
+        server_block(&mut text, config, vhost, &part, revision);
+    }
+    text.finish()
+}
+
+fn server_block(text: &mut Text, config: &WebServerConfig, vhost: &Vhost, part: &Part<'_>, revision: &str) {
     text.block("server {", "}", |t| {
-        for address in config.listen() {
-            t.line(format!("listen {address};"));
+        if part.plain {
+            config.listen().iter().for_each(|address| t.line(format!("listen {address};")));
         }
-        let names: Vec<&str> = names(vhost).iter().map(|name| name.as_str()).collect();
+        if let Some(tls) = vhost.reach.tls.as_ref().filter(|_| part.tls) {
+            config.listen_tls().iter().for_each(|address| t.line(format!("listen {address} ssl;")));
+            t.line(format!("ssl_certificate \"{}\";", tls.certificate));
+            t.line(format!("ssl_certificate_key \"{}\";", tls.key));
+        }
+        let names: Vec<&str> = part.names.iter().map(|name| name.as_str()).collect();
         t.line(format!("server_name {};", names.join(" ")));
         // Redirects of directories stay right behind a proxy and on any port.
         t.line("absolute_redirect off;");
         t.line("");
         always_open(t, config, revision);
         t.line("");
+        if let Some(sent_to) = part.sent_to {
+            let to = match sent_to {
+                SentTo::Name(name) => format!("$scheme://{name}"),
+                SentTo::Secure(name) => format!("https://{name}"),
+                SentTo::Same => "https://$host".to_owned(),
+            };
+            return redirect(t, &to);
+        }
         match &vhost.mode {
             VhostMode::Live => site(t, config, vhost),
             VhostMode::Maintenance { bypass: Some(token) } => {
@@ -70,7 +90,15 @@ pub(super) fn server_block(config: &WebServerConfig, vhost: &Vhost, revision: &s
             }
         }
     });
-    text.finish()
+}
+
+/// Sends visitors on to `to`, a scheme and a name.
+fn redirect(t: &mut Text, to: &str) {
+    t.block("location / {", "}", |t| {
+        t.line(format!("add_header Cache-Control \"{REDIRECT_CACHE}\" always;"));
+        t.line(format!("add_header {REDIRECT_BY} always;"));
+        t.line(format!("return 301 {to}$request_uri;"));
+    });
 }
 
 /// What answers in every mode.
@@ -121,7 +149,7 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
     t.line(format!("index {};", rules.index));
     t.line(format!("client_max_body_size {MAX_BODY};"));
     t.line("");
-    php_params(t, &rules);
+    php_params(t, &rules, vhost.reach.https_only());
     t.line("");
     for denied in &rules.denied {
         t.line(format!("# Denied: {}", denied.what));
@@ -144,9 +172,11 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
     t.block("location / {", "}", |t| t.line(format!("try_files $uri $uri/ {fallback};")));
 }
 
-fn php_params(t: &mut Text, rules: &SiteRules) {
+fn php_params(t: &mut Text, rules: &SiteRules, https_only: bool) {
     t.line("set $kedge_path_info \"\";");
     for (name, value) in PHP_PARAMS {
+        // Who sees through a closed vhost comes by plain HTTP, and is not to be sent away by the application.
+        let value = if https_only && name == "HTTPS" { "on" } else { value };
         let value = if value.is_empty() { "\"\"" } else { value };
         t.line(format!("fastcgi_param {name} {value};"));
     }

@@ -1,7 +1,7 @@
 //! What visitors of a WordPress site get, request by request, from both servers: the rules by what they do, not by their text.
 
 use kedge_workflows::names::SiteName;
-use kedge_workflows::ports::{AppKind, Vhost, VhostMode, VhostTarget};
+use kedge_workflows::ports::{AppKind, Reach, Vhost, VhostMode, VhostTarget};
 use kedge_workflows::testing::WebServerBench;
 
 use super::real::{Bench, bench};
@@ -43,7 +43,7 @@ async fn publish(bench: &Bench, mode: VhostMode) -> String {
     let site_dir = format!("{ROOT}/sites/{SITE}");
     let target = VhostTarget { platform_root: ROOT.into(), site_dir, app: AppKind::Wordpress };
     let target = (!matches!(mode, VhostMode::Redirect { .. })).then_some(target);
-    let vhost = Vhost { site: site.clone(), aliases: vec![], mode, target };
+    let vhost = Vhost { site: site.clone(), aliases: vec![], mode, target, reach: Reach::default() };
     let server = bench.server();
     let before = server.vhost(&site).await.unwrap().map(|file| file.sha256);
     let rendered = server.put_vhost(&site, &vhost, before.as_deref()).await.unwrap();

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use kedge_testenv::{Exec, HostSpec, Progress, Service, Testenv};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Answer, AppKind, Get, PortError, PortResult, Scope, Vhost, VhostMode, VhostTarget, WebServer,
+    Answer, AppKind, Get, PortError, PortResult, Reach, Scope, Vhost, VhostMode, VhostTarget, WebServer,
 };
 use kedge_workflows::testing::{WebServerBench, web_server_contract};
 
@@ -68,13 +68,18 @@ pub(super) async fn bench(kind: WebServerKind) -> Option<Bench> {
     let env = Testenv::open(&Progress::stderr()).await.expect("a test environment");
     let machine = kedge_testenv::Host::start(&env, &HostSpec::web("web1")).await.expect("a test host");
     let inner = DockerHost::new("web1", machine.container_name(), Custody::new("web-tests"));
-    let (dir, port) = match kind {
-        WebServerKind::Nginx => ("/etc/nginx/sites-enabled", 80),
-        WebServerKind::Apache => ("/etc/apache2/sites-enabled", 8080),
+    let (dir, port, tls_port) = match kind {
+        WebServerKind::Nginx => ("/etc/nginx/sites-enabled", 80, 443),
+        WebServerKind::Apache => ("/etc/apache2/sites-enabled", 8080, 8443),
     };
+    if kind == WebServerKind::Apache {
+        let script = "a2enmod -q ssl && echo 'Listen 8443' >>/etc/apache2/ports.conf && apachectl graceful";
+        machine.run_ok(Exec::new(["sh", "-c", script])).await.expect("Apache with TLS");
+    }
     let php_fpm = PhpFpm::parse("unix:/run/php/php-fpm.sock").expect("a socket");
     let mut config = WebServerConfig::new("web1", kind, dir, php_fpm);
     config.listen_port = port;
+    config.tls_port = tls_port;
     config.revision_limit = Duration::from_secs(20);
     let shared = WebServerShared::new(config).expect("a usable configuration");
     let host = Arc::new(Counting { inner, reloads: AtomicUsize::new(0) });
@@ -203,7 +208,13 @@ async fn survives_its_absence(kind: WebServerKind) {
     let Some(bench) = bench(kind).await else { return };
     let site = SiteName::parse("absent.test").expect("a host name");
     let (server, service) = (bench.handle(), bench.service());
-    let vhost = Vhost { site: site.clone(), aliases: vec![], mode: VhostMode::Disabled, target: None };
+    let vhost = Vhost {
+        site: site.clone(),
+        aliases: vec![],
+        mode: VhostMode::Disabled,
+        target: None,
+        reach: Reach::default(),
+    };
     let rendered = server.put_vhost(&site, &vhost, None).await.expect("written");
     let revision = Some(rendered.revision.as_str());
     for kill in [false, true] {

@@ -1,6 +1,6 @@
 //! The driver's decisions on a machine that is a script: what is run, in which order, and what never is.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream;
 use kedge_workflows::names::SiteName;
-use kedge_workflows::ports::{ConfigTest, Files, Get, PortError, PortResult, Scope, WebServer};
+use kedge_workflows::ports::{
+    Access, ConfigTest, Files, Get, PortError, PortResult, Reach, Scope, Vhost, VhostMode, WebServer,
+};
 use kedge_workflows::testing::{FakeDisk, FakeFiles, Faults};
 
 use crate::host::{Command, Finished, Host, Output, Stdin};
@@ -169,6 +171,39 @@ async fn an_invalid_configuration_is_not_reloaded_and_its_culprit_is_found() {
     );
     refused(server.reload(&site(), Some(REVISION)).await, "(in /etc/vhosts/b.conf): cannot load");
     assert_eq!((host.ran("reload"), host.ran("curl")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_vhost_that_the_server_does_not_take_is_not_left_to_others() {
+    let vhost = Vhost {
+        site: site(),
+        aliases: vec![],
+        mode: VhostMode::Disabled,
+        target: None,
+        reach: Reach::default(),
+    };
+    let taken = Arc::new(AtomicBool::new(true));
+    let takes = taken.clone();
+    let host = Scripted::new(move |words, input| match words {
+        "nginx -t" if !takes.load(Ordering::SeqCst) => {
+            (1, "nginx: [emerg] unknown directive \"x\" in /etc/vhosts/a.test.conf:7\n".into())
+        }
+        words => nginx(words, input),
+    });
+    let (shared, files) = (shared(WebServerKind::Nginx, |_| ()), files());
+    let root = Access { mode: 0o755, user: None, group: None };
+    for dir in ["/etc", "/etc/vhosts"] {
+        files.make_dir(dir, &root, false).await.unwrap();
+    }
+    let server = shared.handle(host.clone(), files.clone(), &scope());
+    let first = server.put_vhost(&site(), &vhost, None).await.unwrap();
+    taken.store(false, Ordering::SeqCst);
+    let second = Vhost { mode: VhostMode::Maintenance { bypass: None }, ..vhost };
+    let refusal = server.put_vhost(&site(), &second, Some(&first.sha256)).await;
+    refused(refusal, "nginx on web1 does not take the vhost of a.test, /etc/vhosts/a.test.conf is as it was");
+    let there = server.vhost(&site()).await.unwrap().unwrap();
+    assert_eq!(there.sha256, first.sha256, "the old vhost is back before anybody else tests");
+    assert_eq!(host.ran("reload"), 0);
 }
 
 #[tokio::test]

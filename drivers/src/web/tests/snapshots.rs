@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kedge_workflows::names::SiteName;
-use kedge_workflows::ports::{AppKind, Vhost, VhostMode, VhostTarget};
+use kedge_workflows::ports::{AppKind, Reach, Tls, Vhost, VhostMode, VhostTarget};
 
 use crate::web::dialect;
 use crate::web::vhost::{Origin, origin, rendered, validate};
@@ -20,7 +20,19 @@ fn vhost(mode: VhostMode, app: Option<AppKind>) -> Vhost {
         app,
     });
     let aliases = ["www.shop.example.test", "shop.example.test", "old.example.test", "www.shop.example.test"];
-    Vhost { site: name("shop.example.test"), aliases: aliases.map(name).to_vec(), mode, target }
+    Vhost {
+        site: name("shop.example.test"),
+        aliases: aliases.map(name).to_vec(),
+        mode,
+        target,
+        reach: Reach::default(),
+    }
+}
+
+fn reached(vhost: Vhost, only: bool, canonical: Option<&str>) -> Vhost {
+    let (certificate, key) = ("/etc/ssl/shop/chain.pem".to_owned(), "/etc/ssl/shop/key.pem".to_owned());
+    let tls = Some(Tls { certificate, key, self_signed: false, only });
+    Vhost { reach: Reach { tls, canonical: canonical.map(name) }, ..vhost }
 }
 
 fn cases() -> Vec<(&'static str, Vhost)> {
@@ -33,6 +45,20 @@ fn cases() -> Vec<(&'static str, Vhost)> {
         ("maintenance-bypass", vhost(VhostMode::Maintenance { bypass }, wordpress)),
         ("maintenance", vhost(VhostMode::Maintenance { bypass: None }, wordpress)),
         ("disabled", vhost(VhostMode::Disabled, wordpress)),
+        (
+            "live-secure",
+            reached(vhost(VhostMode::Live, Some(AppKind::Plain)), false, Some("www.shop.example.test")),
+        ),
+        ("live-only-secure", reached(vhost(VhostMode::Live, wordpress), true, Some("shop.example.test"))),
+        ("live-only-secure-same-name", reached(vhost(VhostMode::Live, Some(AppKind::Plain)), true, None)),
+        (
+            "maintenance-secure",
+            reached(
+                vhost(VhostMode::Maintenance { bypass: None }, wordpress),
+                true,
+                Some("old.example.test"),
+            ),
+        ),
         ("redirect", vhost(VhostMode::Redirect { to: name("new.example.test") }, None)),
     ]
 }

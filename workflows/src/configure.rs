@@ -1,0 +1,98 @@
+//! `configure`: other names of a site, where they lead, its certificate. The site stays where it is; its vhost and settings follow.
+
+use kedge_engine::plan::Plan;
+use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::names::SiteName;
+use crate::params::{parse, schema};
+use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
+use crate::records::{self, SiteRecord};
+use crate::verify;
+
+/// The workflow.
+pub(crate) struct Configure;
+
+/// Parameters of `configure`: what is left out stays as it is.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// The site.
+    site: SiteName,
+    /// All its other host names.
+    #[serde(default)]
+    #[schemars(length(max = 50))]
+    aliases: Option<Vec<SiteName>>,
+    /// Add the name with (or without) `www.` to them.
+    #[serde(default)]
+    www: bool,
+    /// The one of its names that visitors of all others are sent to.
+    #[serde(default)]
+    redirect_to: Option<SiteName>,
+    /// Let every name answer by itself again.
+    #[serde(default)]
+    no_redirect: bool,
+    /// Where its certificate comes from.
+    #[serde(default)]
+    tls: Option<TlsFrom>,
+    /// Its certificate and chain on the web server's host: a PEM file.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    certificate: Option<String>,
+    /// Its private key there: a PEM file, which Kedge never reads.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    key: Option<String>,
+    /// Whether visitors by plain HTTP are sent to HTTPS.
+    #[serde(default)]
+    https_only: Option<bool>,
+}
+
+impl Workflow for Configure {
+    fn name(&self) -> &'static str {
+        "configure"
+    }
+
+    fn title(&self) -> &'static str {
+        "Change a site's other names, where they lead, and its certificate."
+    }
+
+    fn schema(&self) -> Value {
+        schema::<Params>()
+    }
+
+    fn example(&self) -> Value {
+        json!({ "site": "shop.example.test", "www": true, "redirect_to": "www.shop.example.test", "tls": "self_signed", "https_only": true })
+    }
+
+    fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(params)?;
+        let was = records::site(cx.facts, &params.site, "/site")?;
+        let mut aliases = params.aliases.clone().unwrap_or_else(|| was.aliases.clone());
+        if params.www {
+            aliases = with_www(&was.name, aliases);
+        }
+        aliases_are_free(cx.facts, &was.name, &aliases)?;
+        if params.no_redirect && params.redirect_to.is_some() {
+            return Err(PlanRefusal::param("/no_redirect", "it contradicts redirect_to"));
+        }
+        let mut now = was.reach.clone();
+        // An alias that goes is none to be sent to; who asks for another target is told when that is none either.
+        let goes = now.canonical.as_ref().is_some_and(|name| *name != was.name && !aliases.contains(name));
+        if params.no_redirect || goes {
+            now.canonical = None;
+        }
+        let asked = Asked {
+            tls: params.tls,
+            certificate: params.certificate.as_deref(),
+            key: params.key.as_deref(),
+            https_only: params.https_only,
+            redirect_to: params.redirect_to.as_ref(),
+        };
+        let reach = asked.reach(&was.name, &aliases, &now)?;
+        let record = SiteRecord { aliases, reach, changed_at: cx.named_at, ..was.clone() };
+        verify::configured(cx, &was, record)
+    }
+}
