@@ -273,7 +273,9 @@ pub(super) const CASES: &[Case] = &[
         "Clone sends mail / runs cron / hits payment webhooks [paused]",
         "a clone that can be told to be quiet",
     ),
-    open(56, "hash_salt/password/cron key changed by verify [must not]", "`verify`"),
+    case(56, "hash_salt/password/cron key changed by verify [must not]", |scene| {
+        Box::pin(web::put_right(scene))
+    }),
     case(
         57,
         "Custom settings in local.settings.php, wp-config edits, hand-edited vhost [kept or reported as drift, never silently lost]",

@@ -4,8 +4,10 @@ use anyhow::{Result, ensure};
 use kedge_testenv::Service;
 use serde_json::{Value, json};
 
-use super::{done_or_as_before, rolls_back, succeeds, to_the_other_platform, when};
-use crate::scene::{LIMIT, SITE, Scene};
+use super::{
+    database_of, dir_of, done, done_or_as_before, rolls_back, sql, succeeds, to_the_other_platform, when,
+};
+use crate::scene::{LIMIT, SITE, Scene, as_before};
 
 fn broken_file(scene: &Scene) -> &'static str {
     if scene.server == Service::Apache {
@@ -59,6 +61,29 @@ pub(super) async fn hand_edited(scene: &mut Scene) -> Result<()> {
     let ended = rolls_back(scene, &before, &to_the_other_platform(scene), "changed by hand").await;
     scene.shell(&format!("f={file}; cp -a /root/vhost.kept \"$f\"")).await?;
     ended
+}
+
+/// A site whose settings are open to everybody and whose vhost is gone is put right: its salts, passwords, account and scheduled events
+/// stay what they were, and everything is as before the disorder.
+pub(super) async fn put_right(scene: &mut Scene) -> Result<()> {
+    let settings = format!("{}/wp-config.php", dir_of(0, SITE));
+    let database = database_of(scene, 0, SITE).await?;
+    let secrets = async |scene: &Scene| -> Result<String> {
+        let defined = format!(
+            "grep -E \"_KEY'|_SALT'|DB_PASSWORD'\" {settings} | sha256sum; mariadb -N -e \"SELECT SHA2(GROUP_CONCAT(User, Host, authentication_string ORDER BY User, Host), 256) FROM mysql.user WHERE User = '{database}'\""
+        );
+        let events = "SELECT option_name, SHA2(option_value, 256) FROM wp_options WHERE option_name IN ('cron', 'auth_key', 'auth_salt', 'nonce_key', 'nonce_salt') ORDER BY 1";
+        Ok(scene.shell(&defined).await? + "\n" + &sql(scene, &database, events).await?)
+    };
+    // The modes of what was uploaded by hand are put right once: after that nothing but the disorder is wrong.
+    done(scene, "verify", &json!({ "site": SITE })).await?;
+    let before = scene.look().await?;
+    let kept = secrets(scene).await?;
+    ensure!(kept.lines().count() >= 3 && !kept.contains("NULL"), "there is nothing to compare: {kept}");
+    scene.shell(&format!("f={}; chmod 0666 {settings}; rm \"$f\"", own_file(scene))).await?;
+    let task = done(scene, "verify", &json!({ "site": SITE })).await?;
+    ensure!(secrets(scene).await? == kept, "verify has changed a secret: {}", task["result"]);
+    as_before(&before, &scene.look().await?, "after the verify")
 }
 
 /// php-fpm is dead: the new side does not answer rightly, so it is not switched to.
