@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Undo(VerbArgs),
     /// Settle a stuck step.
     Resolve(ResolveArgs),
+    /// Say yes to a task that asks for a second person; not to your own.
+    Approve(ReasonArgs),
+    /// Say no to a task that asks for a second person: it is canceled.
+    Refuse(ReasonArgs),
     /// List sites.
     Sites,
     /// List platforms, or compare two.

@@ -74,6 +74,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Retry(args) => client::verb(&Api::from_env()?, out, args, "retry", &json!({})).await,
         Command::Undo(args) => client::verb(&Api::from_env()?, out, args, "undo", &json!({})).await,
+        Command::Approve(args) => client::decide(&Api::from_env()?, out, args, "approve").await,
+        Command::Refuse(args) => client::decide(&Api::from_env()?, out, args, "refuse").await,
         Command::Resolve(args) => client::resolve(&Api::from_env()?, out, args).await,
         Command::Sites => {
             let fields = ["name", "platform", "database_server", "schema", "state"];

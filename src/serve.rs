@@ -18,8 +18,8 @@ use kedge_engine::store::{Health, Store};
 use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;
 use kedge_webhooks::{
-    Access, App, Deliverer, EndpointComposer, Endpoints, HttpConfig, Master, Metrics, Mistake, Ports, Secret,
-    Server,
+    Access, App, Approvals, Deliverer, EndpointComposer, Endpoints, HttpConfig, Master, Metrics, Mistake,
+    Ports, Secret, Server,
 };
 use kedge_workflows::ports::{SecretRef, Secrets as _, World};
 use tokio::signal::unix::{SignalKind, signal};
@@ -177,7 +177,7 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ende
             }
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, app),
+            _ = hangup.recv() => reload(file, app, &service.approvals),
         }
     }
     tracing::info!("stopping; a second signal ends at once");
@@ -189,7 +189,7 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ende
 }
 
 /// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
-fn reload(file: &Path, app: &App) {
+fn reload(file: &Path, app: &App, approvals: &Approvals) {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
@@ -197,9 +197,12 @@ fn reload(file: &Path, app: &App) {
     let access = Access { tokens: config.tokens, hooks: config.hooks, chats: config.chats };
     let replaced = app.reload(access, config.endpoints);
     match replaced {
-        Ok(()) => tracing::info!(
-            "tokens, hooks and endpoints are reloaded; hosts, servers and platforms need a restart"
-        ),
+        Ok(()) => {
+            approvals.replace(config.approvals);
+            tracing::info!(
+                "tokens, hooks, chats, endpoints and approvals are reloaded; hosts, servers and platforms need a restart"
+            );
+        }
         Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),
     }
 }
@@ -211,6 +214,7 @@ pub(crate) struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) world: Arc<LiveWorld>,
     pub(crate) facts: Arc<KnownFacts>,
+    pub(crate) approvals: Approvals,
 }
 
 impl Service {
@@ -235,6 +239,7 @@ impl Service {
             journal: Journal::new(store.clone()),
         };
         let facts = Arc::new(KnownFacts::new(config.clone(), store.clone()));
+        let approvals = Approvals::new(config.approvals.clone());
         let engine = Engine::new(Parts {
             store: store.clone(),
             clock: clock.clone(),
@@ -247,9 +252,10 @@ impl Service {
             kinds: between.kinds(kedge_workflows::step_kinds()),
             workflows: kedge_workflows::workflows(),
             ports: world.clone(),
+            gates: Arc::new(approvals.clone()),
             limits: Limits::default(),
         });
-        Ok(Self { engine, endpoints, store, world, facts })
+        Ok(Self { engine, endpoints, store, world, facts, approvals })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::gate::Gate;
 use crate::plan::Plan;
 use crate::service::ResolveVerb;
 use crate::step::StepError;
@@ -143,6 +144,27 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// A second person is asked: the task waits, until then at most.
+    ApprovalAsked {
+        /// Until when.
+        until: Millis,
+    },
+    /// A second person said yes.
+    Approved {
+        /// Who.
+        actor: Actor,
+        /// What they said, if they did.
+        reason: String,
+    },
+    /// A second person said no: the task is canceled.
+    ApprovalRefused {
+        /// Who.
+        actor: Actor,
+        /// Why.
+        reason: String,
+    },
+    /// Nobody answered in time: the task is canceled.
+    ApprovalExpired,
     /// Somebody settled a stuck step.
     Resolved {
         /// The step.
@@ -196,6 +218,9 @@ pub struct Accepted {
     /// The task that this one takes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo_of: Option<TaskId>,
+    /// The second person it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
     /// The plan, whole.
     pub plan: Plan,
     /// The plan's hash as a dry run shows it, where whoever asked had seen one.
@@ -290,6 +315,10 @@ impl Event {
             Self::UndoFailed { .. } => "undo_failed",
             Self::Parked { .. } => "parked",
             Self::CancelRequested { .. } => "cancel_requested",
+            Self::ApprovalAsked { .. } => "approval_asked",
+            Self::Approved { .. } => "approved",
+            Self::ApprovalRefused { .. } => "approval_refused",
+            Self::ApprovalExpired => "approval_expired",
             Self::Resolved { .. } => "resolved",
             Self::Finished { .. } => "finished",
         }

@@ -22,6 +22,7 @@
 //! use kedge_engine::builder::PlanBuilder;
 //! use kedge_engine::context::Cx;
 //! use kedge_engine::executor::{Engine, Limits, Parts};
+//! use kedge_engine::gate::AllOpen;
 //! use kedge_engine::outbox::{Composer, NewCallback};
 //! use kedge_engine::plan::Plan;
 //! use kedge_engine::service::{Submission, Submitted, Tasks};
@@ -124,6 +125,7 @@
 //!     kinds: StepKinds::new().with::<Create>(),
 //!     workflows: vec![Box::new(Publish)],
 //!     ports: world.clone(),
+//!     gates: Arc::new(AllOpen),
 //!     limits: Limits::default(),
 //! });
 //! engine.recover().unwrap();
@@ -166,6 +168,7 @@
 //! | what is started when | `machine/next` |
 //! | how it is written and run | `executor`: `driver` (the loop), `begin`, `flight`, `landing`, `commit` |
 //! | how it is stored | [`journal`] over the port [`store::Store`] |
+//! | when a second person is asked | [`gate`] |
 //! | what a step and a plan are | [`step`], [`builder`], [`plan`] |
 //! | what faces may ask | [`service::Tasks`] |
 //!
@@ -175,6 +178,7 @@ pub mod builder;
 pub mod context;
 pub mod event;
 pub mod executor;
+pub mod gate;
 pub mod inbox;
 pub mod journal;
 mod locks;

@@ -57,6 +57,15 @@ pub trait Tasks: Send + Sync + 'static {
     /// Takes back a finished task within its hold: a new task, which is returned.
     fn undo(&self, id: &TaskId, actor: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>>;
 
+    /// A second person's yes or no to a task that asks for one. Refused to whoever asked for the task, and to those it does not ask.
+    fn decide(
+        &self,
+        id: &TaskId,
+        approve: bool,
+        reason: String,
+        actor: Actor,
+    ) -> BoxFuture<'_, Result<TaskView, VerbError>>;
+
     /// Settles a stuck step.
     fn resolve(
         &self,

@@ -68,7 +68,7 @@ pub enum TaskState {
     Queued,
     /// Steps run forward.
     Running,
-    /// Every step that could run waits for a retry.
+    /// Every step that could run waits for a retry, or for a second person.
     Waiting,
     /// Steps are being undone.
     Compensating,
@@ -152,6 +152,9 @@ pub struct TaskView {
     pub downtime_ms: Option<u64>,
     /// What it waits for: a lock and its holder, a start time, a retry.
     pub blocked_on: Option<BlockedOn>,
+    /// The second person it needs, and what they said.
+    #[serde(default)]
+    pub approval: Option<ApprovalView>,
     /// Why it is stuck and what can be done.
     pub incident: Option<Incident>,
     /// The step that failed first, and why.
@@ -289,7 +292,7 @@ pub struct Drift {
 /// What a task waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockedOn {
-    /// `lock`, `time`, `retry`, `slot`, `host`.
+    /// `lock`, `time`, `retry`, `slot`, `host`, `approval`.
     pub kind: String,
     /// In words, with names.
     pub what: String,
@@ -299,6 +302,47 @@ pub struct BlockedOn {
     pub since: Millis,
     /// Until when, if known.
     pub until: Option<Millis>,
+}
+
+/// The second person that a task needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalView {
+    /// How far it is.
+    pub state: ApprovalState,
+    /// The policy that asks for it.
+    pub policy: String,
+    /// Before what: `start`, `close`, `pivot`.
+    pub before: String,
+    /// Who may approve; empty: whoever has the scope.
+    pub approvers: Vec<String>,
+    /// When they were asked.
+    pub asked_at: Option<Millis>,
+    /// Until when they have time.
+    pub until: Option<Millis>,
+    /// Who answered.
+    pub by: Option<Actor>,
+    /// What they said.
+    pub reason: Option<String>,
+    /// When they did, or when the time was over.
+    pub decided_at: Option<Millis>,
+}
+
+/// How far an approval is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// The task has not come to where it needs it.
+    NotYet,
+    /// Somebody is asked.
+    Asked,
+    /// Yes.
+    Granted,
+    /// No.
+    Refused,
+    /// Nobody answered in time.
+    Expired,
+    /// The task goes back for another reason: nobody has to answer any more.
+    Withdrawn,
 }
 
 /// Why a task is stuck.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kedge_engine::executor::{Engine, Limits, Parts};
+use kedge_engine::gate::AllOpen;
 use kedge_engine::outbox::{Composer, NewCallback};
 use kedge_engine::ports::{Clock, Custody, Random, Spawner};
 use kedge_engine::service::Tasks as _;
@@ -71,6 +72,7 @@ impl Service {
             kinds: StepKinds::new().with::<Null>(),
             workflows: vec![Box::new(Chain)],
             ports: world.clone(),
+            gates: Arc::new(AllOpen),
             limits: Limits::default(),
         });
         engine.recover().expect("an empty journal");

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, anyhow};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{CompareArgs, ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
+use crate::cli::{CompareArgs, ReasonArgs, ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
 pub(crate) use render::Style;
@@ -178,6 +178,12 @@ pub(crate) async fn verb(api: &Api, out: Out, args: &VerbArgs, verb: &str, body:
     }
     out.value(&task, render::task)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `kedge approve`, `refuse`.
+pub(crate) async fn decide(api: &Api, out: Out, args: &ReasonArgs, answer: &str) -> Result<ExitCode> {
+    let body = if args.reason.is_empty() { json!({}) } else { json!({ "reason": args.reason }) };
+    verb(api, out, &args.task, answer, &body).await
 }
 
 /// `kedge resolve`.

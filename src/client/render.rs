@@ -172,10 +172,32 @@ fn took(step: &Value) -> Option<String> {
     Some(if ms < 10_000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) })
 }
 
+/// Who has to say yes to it, or what they said.
+fn approval(task: &Value) -> Option<String> {
+    let text = |field: &str| task["approval"][field].as_str().unwrap_or_default();
+    let by = task["approval"]["by"]["name"].as_str().unwrap_or_default();
+    let reason = task["approval"]["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let id = task["id"].as_str().unwrap_or_default();
+    Some(match text("state") {
+        "asked" => format!(
+            "      kedge approve {id}   or   kedge refuse {id} --reason ...   (until {})",
+            text("until")
+        ),
+        "granted" => format!("  approved by {by}{reason}"),
+        "refused" => format!("  refused by {by}{reason}"),
+        "expired" => "  nobody approved it in time".to_owned(),
+        "not_yet" => format!("  needs an approval before its {} (policy {})", text("before"), text("policy")),
+        _ => return None,
+    })
+}
+
 fn ending(task: &Value, style: Style) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(what) = task["blocked_on"]["what"].as_str() {
         lines.push(format!("  waits for {what}"));
+    }
+    if let Some(line) = approval(task) {
+        lines.push(line);
     }
     if let Some(detail) = task["error"]["detail"].as_str() {
         let step = task["error"]["step"].as_str().unwrap_or_default();

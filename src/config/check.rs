@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::{PhpFpm, WebServerConfig};
-use kedge_webhooks::{
-    Chat, ChatSpec, Endpoint, EndpointSpec, Hook, HookSpec, Mistake, Rate, Rates, Secret, Token, TokenSpec,
-};
+use kedge_webhooks::{Mistake, Rate, Rates};
 use kedge_workflows::ports::AppKind;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
@@ -37,12 +35,12 @@ pub(crate) fn config(text: &str, read: ReadSecret<'_>, env: ReadEnv<'_>) -> Resu
     Err(check.problems)
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
-    read: ReadSecret<'a>,
-    env: ReadEnv<'a>,
+    pub(super) read: ReadSecret<'a>,
+    pub(super) env: ReadEnv<'a>,
     problems: Vec<Problem>,
-    secrets: Vec<String>,
+    pub(super) secrets: Vec<String>,
 }
 
 impl Check<'_> {
@@ -106,6 +104,7 @@ impl Check<'_> {
             hooks: self.hooks(file.hooks),
             chats: self.chats(file.chat),
             endpoints: self.endpoints(file.endpoints),
+            approvals: self.approvals(file.approvals),
             secrets: Vec::new(),
         }
     }
@@ -239,154 +238,7 @@ impl Check<'_> {
         platforms
     }
 
-    fn tokens(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Token> {
-        let mut tokens: Vec<Token> = Vec::new();
-        for (line, raw) in self.list::<raw::Token>("tokens", parts) {
-            let part = format!("tokens.{}", raw.name);
-            let files: Vec<String> = raw.secret_file.into_iter().collect();
-            let envs: Vec<String> = raw.secret_env.into_iter().collect();
-            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
-            let expires_at = raw.expires_at.map(|at| at.to_string().parse::<jiff::Timestamp>());
-            if let Some(Err(_)) = expires_at {
-                self.problem(
-                    line,
-                    &part,
-                    "expires_at is a time with its offset, such as 2030-01-01T00:00:00Z",
-                );
-            }
-            let expires_at = expires_at.and_then(Result::ok).map(|at| at.as_millisecond().unsigned_abs());
-            let spec = TokenSpec {
-                name: raw.name,
-                secret: secrets.into_iter().next(),
-                scopes: raw.scopes,
-                sites: raw.sites,
-                networks: raw.networks,
-                expires_at,
-            };
-            if let Some(token) = self.built(line, &part, Token::new(spec)) {
-                tokens.push(token);
-            }
-        }
-        tokens
-    }
-
-    fn hooks(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Hook> {
-        let mut hooks = Vec::new();
-        for (line, raw) in self.list::<raw::Hook>("hooks", parts) {
-            let part = format!("hooks.{}", raw.name);
-            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
-            let spec = HookSpec {
-                name: raw.name,
-                provider: raw.provider,
-                signature: raw.signature.map(Into::into),
-                secrets,
-                workflow: raw.workflow,
-                workflows: raw.workflows,
-                when: raw.when,
-                params: raw.params,
-                sites: raw.sites,
-                correlation_id: raw.correlation_id,
-                callback: raw.callback,
-            };
-            if let Some(hook) = self.built(line, &part, Hook::new(spec)) {
-                hooks.push(hook);
-            }
-        }
-        hooks
-    }
-
-    fn chats(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Chat> {
-        let mut chats = Vec::new();
-        for (line, raw) in self.list::<raw::Chat>("chat", parts) {
-            let part = format!("chat.{}", raw.name.as_ref().unwrap_or(&raw.platform));
-            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
-            let webhook: Vec<String> = raw.webhook_file.into_iter().collect();
-            let Some(webhook) = self.load(line, &part, &webhook, &[]) else { continue };
-            let spec = ChatSpec {
-                platform: raw.platform,
-                name: raw.name,
-                secrets,
-                base_url: raw.base_url,
-                webhook: webhook.into_iter().next(),
-                at_once: raw.at_once,
-                users: raw.users.into_iter().map(Into::into).collect(),
-            };
-            if let Some(chat) = self.built(line, &part, Chat::new(spec)) {
-                chats.push(chat);
-            }
-        }
-        chats
-    }
-
-    fn endpoints(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Endpoint> {
-        let mut endpoints = Vec::new();
-        for (line, raw) in self.list::<raw::Endpoint>("endpoints", parts) {
-            let part = format!("endpoints.{}", raw.name);
-            let files: Vec<String> = raw.secret_file.into_iter().chain(raw.secret_files).collect();
-            let envs: Vec<String> = raw.secret_env.into_iter().collect();
-            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
-            let url = match &raw.url_file {
-                None => raw.url,
-                Some(file) => match self.load(line, &part, std::slice::from_ref(file), &[]) {
-                    Some(_) => self.secrets.last().cloned().unwrap_or_default(),
-                    None => continue,
-                },
-            };
-            let full = match raw.payload.as_deref() {
-                None | Some("thin") => false,
-                Some("full") => true,
-                Some(other) => {
-                    self.problem(
-                        line,
-                        &part,
-                        format!("payload = {other:?} is not known; there are thin and full"),
-                    );
-                    continue;
-                }
-            };
-            let spec = EndpointSpec {
-                name: raw.name,
-                url,
-                full,
-                form: raw.form,
-                secrets,
-                events: raw.events,
-                allow_private: raw.allow_private,
-            };
-            if let Some(endpoint) = self.built(line, &part, Endpoint::new(spec)) {
-                endpoints.push(endpoint);
-            }
-        }
-        endpoints
-    }
-
-    /// Loads secrets; `None` when one of them is wrong, which is reported.
-    fn load(&mut self, line: usize, part: &str, files: &[String], envs: &[String]) -> Option<Vec<Secret>> {
-        let mut loaded = Vec::new();
-        let mut whole = true;
-        for file in files {
-            match (self.read)(Path::new(file)) {
-                Ok(secret) => loaded.push(secret),
-                Err(why) => {
-                    self.problem(line, part, why);
-                    whole = false;
-                }
-            }
-        }
-        for name in envs {
-            match (self.env)(name) {
-                Some(secret) if !secret.trim().is_empty() => loaded.push(secret.trim().to_owned()),
-                _ => {
-                    self.problem(line, part, format!("the environment variable {name} is not set"));
-                    whole = false;
-                }
-            }
-        }
-        self.secrets.extend(loaded.iter().cloned());
-        whole.then(|| loaded.iter().map(Secret::new).collect())
-    }
-
-    fn built<T>(&mut self, line: usize, part: &str, built: Result<T, Vec<Mistake>>) -> Option<T> {
+    pub(super) fn built<T>(&mut self, line: usize, part: &str, built: Result<T, Vec<Mistake>>) -> Option<T> {
         match built {
             Ok(built) => Some(built),
             Err(mistakes) => {
@@ -437,7 +289,7 @@ impl Check<'_> {
         parts
     }
 
-    fn list<T: DeserializeOwned>(
+    pub(super) fn list<T: DeserializeOwned>(
         &mut self,
         part: &str,
         values: Vec<Spanned<toml::Value>>,
@@ -456,7 +308,7 @@ impl Check<'_> {
         line_of(self.text, value.span().start)
     }
 
-    fn problem(&mut self, line: usize, part: &str, detail: impl Into<String>) {
+    pub(super) fn problem(&mut self, line: usize, part: &str, detail: impl Into<String>) {
         self.problems.push(Problem { line, part: part.to_owned(), detail: detail.into() });
     }
 }
@@ -562,6 +414,17 @@ secret_file = "good"
         has("tokens.ci: the secret file bad cannot be read");
         has("endpoints.ci: url:");
         assert_eq!(told.len(), 5, "{told:#?}");
+    }
+
+    #[test]
+    fn a_policy_that_would_never_ask_is_a_mistake() {
+        let with = |policy: &str| problems(&format!("{WHOLE}\n[[approvals]]\nname = \"shops\"\n{policy}"));
+        assert_eq!(
+            with("workflows = [\"migrate\", \"un*\"]\nbefore = \"close\"\nwithin = \"2h\""),
+            [] as [&str; 0]
+        );
+        assert!(with("workflows = [\"migrat\"]")[0].contains("stands for none; there are"));
+        assert!(with("[[approvals]]\nname = \"shops\"")[0].contains("two policies"));
     }
 
     #[test]

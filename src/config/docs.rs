@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::check;
 
-const PAGES: [(&str, &str); 8] = [
+const PAGES: [(&str, &str); 9] = [
+    ("approvals", include_str!("../../docs/approvals.md")),
     ("curl", include_str!("../../docs/curl.md")),
     ("github-actions", include_str!("../../docs/github-actions.md")),
     ("gitlab-ci", include_str!("../../docs/gitlab-ci.md")),

@@ -4,6 +4,7 @@
 mod check;
 #[cfg(test)]
 mod docs;
+mod face;
 #[cfg(test)]
 mod fuzz;
 mod raw;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
-use kedge_webhooks::{Chat, Endpoint, Hook, Rates, Token};
+use kedge_webhooks::{ApprovalPolicy, Chat, Endpoint, Hook, Rates, Token};
 use kedge_workflows::ports::AppKind;
 
 use crate::upkeep::Ages;
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) hooks: Vec<Hook>,
     pub(crate) chats: Vec<Chat>,
     pub(crate) endpoints: Vec<Endpoint>,
+    /// Which tasks need a second person.
+    pub(crate) approvals: Vec<ApprovalPolicy>,
     /// Loaded secrets, for the mask of logs.
     pub(crate) secrets: Vec<String>,
 }

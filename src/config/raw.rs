@@ -29,6 +29,8 @@ pub(crate) struct File {
     pub(crate) chat: Vec<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) endpoints: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) approvals: Vec<Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -253,4 +255,28 @@ pub(crate) struct Endpoint {
     pub(crate) payload: Option<String>,
     #[serde(default)]
     pub(crate) form: kedge_webhooks::Form,
+}
+
+/// A policy that asks for a second person.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Approval {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) workflows: Vec<String>,
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    #[serde(default)]
+    pub(crate) when: Vec<String>,
+    pub(crate) before: Option<String>,
+    #[serde(default)]
+    pub(crate) approvers: Vec<String>,
+    pub(crate) within: Option<String>,
+}
+
+impl From<Approval> for kedge_webhooks::ApprovalSpec {
+    fn from(raw: Approval) -> Self {
+        let Approval { name, workflows, sites, when, before, approvers, within } = raw;
+        Self { name, workflows, sites, when, before, approvers, within }
+    }
 }

@@ -6,8 +6,8 @@ use kedge_engine::plan::Class;
 use kedge_engine::service::{LockView, PlanView};
 use kedge_engine::step::StepError;
 use kedge_engine::task::{
-    BlockedOn, EventView, Incident, Millis, OutcomeView, Progress, StepStateView, StepView, TaskId,
-    TaskState, TaskView,
+    ApprovalView, BlockedOn, EventView, Incident, Millis, OutcomeView, Progress, StepStateView, StepView,
+    TaskId, TaskState, TaskView,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -26,6 +26,11 @@ impl Links {
     /// Who we are, as a URI reference: the base, or a name.
     pub(crate) fn source(&self) -> &str {
         if self.0.is_empty() { "urn:kedge" } else { &self.0 }
+    }
+
+    /// An address below the base, if there is a base.
+    pub(crate) fn below(&self, path: &str) -> Option<String> {
+        (!self.0.is_empty()).then(|| format!("{}{path}", self.0))
     }
 
     /// A task's links. `undo` is there while a finished task can be taken back.
@@ -83,6 +88,7 @@ pub(crate) fn body<'a>(view: &'a TaskView, links: &Links) -> TaskBody<'a> {
         result: &view.result,
         downtime_ms: view.downtime_ms,
         blocked_on: view.blocked_on.as_ref().map(blocked_on),
+        approval: view.approval.as_ref().map(approval),
         incident: view.incident.as_ref().map(incident),
         error: value(&view.error),
         correlation_id: view.correlation_id.as_deref(),
@@ -118,6 +124,7 @@ pub(crate) struct TaskBody<'a> {
     result: &'a Value,
     downtime_ms: Option<u64>,
     blocked_on: Option<Value>,
+    approval: Option<Value>,
     incident: Option<Value>,
     error: Value,
     correlation_id: Option<&'a str>,
@@ -192,6 +199,20 @@ fn blocked_on(view: &BlockedOn) -> Value {
         "holder": view.holder,
         "since": time(view.since),
         "until": maybe(view.until),
+    })
+}
+
+pub(crate) fn approval(view: &ApprovalView) -> Value {
+    json!({
+        "state": view.state,
+        "policy": view.policy,
+        "before": view.before,
+        "approvers": view.approvers,
+        "asked_at": maybe(view.asked_at),
+        "until": maybe(view.until),
+        "by": view.by,
+        "reason": view.reason,
+        "decided_at": maybe(view.decided_at),
     })
 }
 

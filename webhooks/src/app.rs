@@ -18,6 +18,7 @@ use kedge_engine::outbox::Outbox;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::Tasks;
 use kedge_engine::store::{ReadError, Store};
+use kedge_engine::task::TaskId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) own: &'a [OwnToken],
     /// Who asks, once it is known, and where that leaves their rate.
     seen: OnceLock<(String, Option<Standing>)>,
+    /// What a chat message did, and with which task: its path says neither.
+    did: OnceLock<(&'static str, Option<String>)>,
 }
 
 impl Cx<'_> {
@@ -142,6 +145,19 @@ impl Cx<'_> {
     /// 429 when there are too many of them.
     pub(crate) fn hook(&self, name: &str) -> Result<(), Problem> {
         self.admit("hook", name, self.app.hook_limit.as_ref())
+    }
+
+    /// Notes who it is that writes or presses something in a chat.
+    ///
+    /// # Errors
+    /// 429 when they do so too often: counted as a token's requests are.
+    pub(crate) fn person(&self, chat: &str, name: &str) -> Result<(), Problem> {
+        self.admit("chat", &format!("{chat}/{name}"), self.app.token_limit.as_ref())
+    }
+
+    /// Notes what a person in a chat changed, for the audit log.
+    pub(crate) fn did(&self, what: &'static str, task: Option<&TaskId>) {
+        self.did.get_or_init(|| (what, task.map(ToString::to_string)));
     }
 
     /// Counts a request once, however often its handler asks who it is.
@@ -266,7 +282,14 @@ impl App {
         let name = if let Routed::Found(found) = &routed { found.name() } else { "none" };
         let access = Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner));
         let own = self.0.tokens.all();
-        let cx = Cx { app: &self.0, parts: &parts, access: &access, own: &own, seen: OnceLock::new() };
+        let cx = Cx {
+            app: &self.0,
+            parts: &parts,
+            access: &access,
+            own: &own,
+            seen: OnceLock::new(),
+            did: OnceLock::new(),
+        };
         let answer = AssertUnwindSafe(self.answer(routed, &cx, body)).catch_unwind().await;
         let answer = answer.unwrap_or_else(|_| {
             tracing::error!(target: "kedge::http", route = name, request = id, "a handler panicked");
@@ -299,6 +322,12 @@ impl App {
     async fn note(&self, cx: &Cx<'_>, action: &str, request: &str, status: StatusCode, task: Option<String>) {
         let changes = !matches!(cx.parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let Some((by, _)) = cx.seen.get().filter(|_| changes) else { return };
+        // Most of what is written in a chat changes nothing.
+        let (action, task) = match (action, cx.did.get()) {
+            ("chat", None) => return,
+            ("chat", Some((did, of))) => (*did, of.clone()),
+            _ => (action, task),
+        };
         let entry = Entry {
             at: self.0.ports.clock.now(),
             by: by.clone(),
@@ -347,6 +376,8 @@ impl App {
             Route::Cancel(id) => handlers::verbs::cancel(cx, &id, body).await,
             Route::Retry(id) => handlers::verbs::retry(cx, &id, body).await,
             Route::Undo(id) => handlers::verbs::undo(cx, &id, body).await,
+            Route::Approve(id) => handlers::verbs::decide(cx, &id, true, body).await,
+            Route::Refuse(id) => handlers::verbs::decide(cx, &id, false, body).await,
             Route::Resolve(id) => handlers::verbs::resolve(cx, &id, body).await,
             Route::Workflows => handlers::resources::workflows(cx),
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),

@@ -48,14 +48,24 @@ pub enum Verb {
     Undo,
     /// Settle stuck steps.
     Resolve,
+    /// Say yes or no to tasks that ask for a second person.
+    Approve,
     /// Send callbacks again.
     Replay,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Create, Self::Read, Self::Cancel, Self::Retry, Self::Undo, Self::Resolve, Self::Replay];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Read,
+        Self::Cancel,
+        Self::Retry,
+        Self::Undo,
+        Self::Resolve,
+        Self::Approve,
+        Self::Replay,
+    ];
 
     /// The word in a scope.
     #[must_use]
@@ -67,6 +77,7 @@ impl Verb {
             Self::Retry => "retry",
             Self::Undo => "undo",
             Self::Resolve => "resolve",
+            Self::Approve => "approve",
             Self::Replay => "replay",
         }
     }

@@ -10,7 +10,7 @@ use kedge_engine::task::{StepStateView, TaskState, TaskView};
 use serde_json::{Value, json};
 
 use crate::api::{self, Links};
-use crate::endpoint::{Endpoints, Form};
+use crate::endpoint::{APPROVAL_REQUESTED, Endpoints, Form};
 use crate::message;
 
 /// Longest error text in a callback, as JSON: callbacks are thin, the whole stands at `links.self`.
@@ -34,7 +34,7 @@ impl EndpointComposer {
 
 impl Composer for EndpointComposer {
     fn compose(&self, task: &TaskView, callback: Option<&Value>) -> Vec<NewCallback> {
-        let Some(event) = event_of(task.state) else { return Vec::new() };
+        let Some(event) = event_of(task) else { return Vec::new() };
         let all = self.endpoints.all();
         let named = callback.and_then(|callback| callback.get("endpoint")).and_then(Value::as_str);
         let mut receivers: Vec<String> = all
@@ -59,7 +59,7 @@ impl Composer for EndpointComposer {
                 Form::Standard => body(event, task, &self.links, now, endpoint.full).to_string(),
                 Form::CloudEvents => cloud_event(event, task, &self.links, now, endpoint.full).to_string(),
                 Form::Slack | Form::Mattermost | Form::Discord => {
-                    message::of(endpoint.form, task, &self.links).to_string()
+                    message::of(endpoint.form, task, &self.links, self.endpoints.marks()).to_string()
                 }
             };
             Some(NewCallback { endpoint: receiver, event: event.to_owned(), body })
@@ -69,10 +69,11 @@ impl Composer for EndpointComposer {
 }
 
 /// The event that tells a state; a queued task is told to nobody but its caller.
-fn event_of(state: TaskState) -> Option<&'static str> {
-    match state {
+fn event_of(task: &TaskView) -> Option<&'static str> {
+    match task.state {
         TaskState::Queued => None,
         TaskState::Running => Some("task.running"),
+        TaskState::Waiting if message::is_asked(task) => Some(APPROVAL_REQUESTED),
         TaskState::Waiting => Some("task.waiting"),
         TaskState::Compensating => Some("task.compensating"),
         TaskState::Succeeded => Some("task.succeeded"),
@@ -98,6 +99,9 @@ fn body(event: &str, task: &TaskView, links: &Links, now: u64, full: bool) -> Va
             "links": links.task(task),
         },
     });
+    if let Some(approval) = task.approval.as_ref().filter(|_| message::is_asked(task)) {
+        body["data"]["approval"] = api::approval(approval);
+    }
     if full {
         body["data"]["task"] = api::task(task, links);
     }

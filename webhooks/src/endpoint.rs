@@ -18,9 +18,10 @@ use crate::problem::Fault;
 use crate::secret::Secret;
 
 /// What callbacks tell; `task.stuck` goes to every endpoint.
-pub const EVENTS: [&str; 8] = [
+pub const EVENTS: [&str; 9] = [
     "task.running",
     "task.waiting",
+    APPROVAL_REQUESTED,
     "task.compensating",
     "task.succeeded",
     "task.rolled_back",
@@ -30,8 +31,11 @@ pub const EVENTS: [&str; 8] = [
 ];
 /// Nothing is sent to an endpoint any more: for the others that ask for it.
 pub(crate) const ENDPOINT_DISABLED: &str = "endpoint.disabled";
-/// What an endpoint gets that does not say what it wants: how tasks end.
-const ENDS: [&str; 4] = ["task.succeeded", "task.rolled_back", "task.stuck", "task.canceled"];
+/// A task waits for a second person.
+pub(crate) const APPROVAL_REQUESTED: &str = "task.approval_requested";
+/// What an endpoint gets that does not say what it wants: how tasks end, and that somebody has to say yes.
+const ENDS: [&str; 5] =
+    [APPROVAL_REQUESTED, "task.succeeded", "task.rolled_back", "task.stuck", "task.canceled"];
 
 /// Longest URL: it is part of stored callbacks.
 const MAX_URL: usize = 500;

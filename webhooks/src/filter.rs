@@ -4,14 +4,15 @@
 //! ```text
 //! condition = term { "or" term }              all conditions of a hook have to hold
 //! term      = operand "==" value | operand "!=" value | operand "in" "[" value { "," value } "]"
+//!           | operand "not" "in" "[" ... "]"    | operand "not" "matches" pattern
 //!           | operand "matches" pattern       `*` stands for any characters
 //!           | operand "exists" | operand "missing"
 //! operand   = "event" | "branch" | "tag" | "path" | JSON pointer such as /repository/full_name
 //! value     = JSON string, number, true, false, null, or a bare word
 //! ```
 //! `path` stands for the files that a push added, changed or removed. Of several paths (or branches, with Bitbucket) one has to fit; for
-//! `!=`, none may. Where a sender does not name all files of a push, a condition on them holds: better once too often. A missing
-//! field equals nothing, so `!=` holds.
+//! `!=` and `not`, none may. Where a sender does not name all files of a push, a condition on them holds: better once too often. A missing
+//! field equals nothing, so `!=` and `not` hold.
 
 use std::borrow::Cow;
 
@@ -50,7 +51,9 @@ enum Test {
     Equals(Value),
     Differs(Value),
     In(Vec<Value>),
+    NotIn(Vec<Value>),
     Matches(String),
+    NotMatches(String),
     Exists,
     Missing,
 }
@@ -86,6 +89,19 @@ impl Condition {
     /// Whether it looks at the changed files.
     pub(crate) fn needs_paths(&self) -> bool {
         self.terms.iter().any(|term| term.operand == Operand::Path)
+    }
+
+    /// Whether it looks at fields alone, so that it can be asked of any JSON.
+    pub(crate) fn only_fields(&self) -> bool {
+        self.terms.iter().all(|term| matches!(term.operand, Operand::Field(_)))
+    }
+
+    /// Whether it holds for the fields of a value.
+    pub(crate) fn holds_for(&self, value: &Value) -> bool {
+        self.terms.iter().any(|term| match &term.operand {
+            Operand::Field(pointer) => term.test.one(value.pointer(pointer)),
+            Operand::Event | Operand::Branch | Operand::Tag | Operand::Path => false,
+        })
     }
 
     /// Whether it holds.
@@ -139,6 +155,10 @@ impl Test {
             Self::Equals(want) => value == Some(want),
             Self::Differs(want) => value != Some(want),
             Self::In(list) => value.is_some_and(|value| list.contains(value)),
+            Self::NotIn(list) => !value.is_some_and(|value| list.contains(value)),
+            Self::NotMatches(pattern) => {
+                !value.and_then(Value::as_str).is_some_and(|text| matches_glob(pattern, text))
+            }
             Self::Matches(pattern) => {
                 value.and_then(Value::as_str).is_some_and(|text| matches_glob(pattern, text))
             }
@@ -153,6 +173,8 @@ impl Test {
             Self::Equals(want) => words.any(|word| want == word),
             Self::Differs(want) => !words.any(|word| want == word),
             Self::In(list) => words.any(|word| list.iter().any(|want| want == word)),
+            Self::NotIn(list) => !words.any(|word| list.iter().any(|want| want == word)),
+            Self::NotMatches(pattern) => !words.any(|word| matches_glob(pattern, word)),
             Self::Matches(pattern) => words.any(|word| matches_glob(pattern, word)),
             Self::Exists => words.next().is_some(),
             Self::Missing => words.next().is_none(),
@@ -172,16 +194,25 @@ fn term(words: &mut Words<'_>) -> Result<Term, String> {
     let test = match words.next()? {
         Some("==") => Test::Equals(value(words.next()?)?),
         Some("!=") => Test::Differs(value(words.next()?)?),
-        Some("matches") => match value(words.next()?)? {
-            Value::String(pattern) => Test::Matches(pattern),
-            _ => return Err("`matches` takes a pattern such as release/*".to_owned()),
+        Some("matches") => Test::Matches(pattern(words)?),
+        Some("not") => match words.next()? {
+            Some("in") => Test::NotIn(list(words)?),
+            Some("matches") => Test::NotMatches(pattern(words)?),
+            other => return Err(expected("`in` or `matches` after `not`", other)),
         },
         Some("exists") => Test::Exists,
         Some("missing") => Test::Missing,
         Some("in") => Test::In(list(words)?),
-        other => return Err(expected("==, !=, in, matches, exists or missing", other)),
+        other => return Err(expected("==, !=, in, matches, not in, not matches, exists or missing", other)),
     };
     Ok(Term { operand, test })
+}
+
+fn pattern(words: &mut Words<'_>) -> Result<String, String> {
+    match value(words.next()?)? {
+        Value::String(pattern) => Ok(pattern),
+        _ => Err("`matches` takes a pattern such as release/*".to_owned()),
+    }
 }
 
 fn list(words: &mut Words<'_>) -> Result<Vec<Value>, String> {
@@ -321,11 +352,35 @@ mod tests {
     }
 
     #[test]
+    fn not_is_the_opposite_and_holds_where_there_is_nothing() {
+        let body = json!({ "ref": "refs/heads/main", "site": "shop.test" });
+        let facts = |body| Facts { provider: crate::provider::Provider::Github, event: Some("push"), body };
+        for (text, want) in [
+            ("branch not in [main, develop]", false),
+            ("branch not in [develop]", true),
+            ("branch not matches ma*", false),
+            ("branch not matches rel*", true),
+            ("tag not in [v1]", true),
+            ("/site not in [shop.test]", false),
+            ("/site not matches *.example", true),
+            ("/missing not in [x]", true),
+            ("/missing not matches *", true),
+        ] {
+            assert_eq!(Condition::parse(text).unwrap().check(&facts(&body)).is_ok(), want, "{text}");
+        }
+        let policy = Condition::parse("/site not matches *.test").unwrap();
+        assert!(policy.only_fields() && !policy.holds_for(&body) && policy.holds_for(&json!({})));
+    }
+
+    #[test]
     fn mistakes_are_explained() {
         for (text, want) in [
             ("", "expected event, branch, tag, path or a JSON pointer such as /ref at the end"),
             ("Event == push", "instead of \"Event\""),
-            ("event = push", "expected ==, !=, in, matches, exists or missing instead of \"=\""),
+            (
+                "event = push",
+                "expected ==, !=, in, matches, not in, not matches, exists or missing instead of \"=\"",
+            ),
             ("event ==", "expected a value at the end"),
             ("event == push and branch == x", "one condition per line"),
             ("event in push", "`in` takes a list"),
@@ -334,6 +389,8 @@ mod tests {
             ("event == \"push", "a string does not end"),
             ("/a~2 == 1", "is no JSON pointer"),
             ("branch matches 3", "takes a pattern"),
+            ("branch not main", "expected `in` or `matches` after `not` instead of \"main\""),
+            ("branch not in main", "takes a list"),
         ] {
             let error = Condition::parse(text).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");

@@ -4,6 +4,7 @@
 mod accept;
 pub mod api;
 mod app;
+mod approvals;
 mod audit;
 mod auth;
 mod body;
@@ -44,6 +45,7 @@ mod tokens;
 mod trace;
 
 pub use app::{Access, App, Ports};
+pub use approvals::{ApprovalPolicy, ApprovalSpec, Approvals};
 pub use auth::{Token, TokenSpec, Verb};
 pub use body::MAX_BODY;
 pub use callback::EndpointComposer;

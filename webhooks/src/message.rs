@@ -1,21 +1,65 @@
 //! A task's change of state as a message to people in a chat: what happened to which site, how sure it is, where to look. Pure; texts of
 //! others are shown without what a chat would make of them.
 
-use kedge_engine::task::{TaskState, TaskView};
+use kedge_engine::task::{ApprovalState, TaskState, TaskView};
 use serde_json::{Value, json};
 
-use crate::api::Links;
+use crate::api::{self, Links};
+use crate::chat::approve::Marks;
 use crate::endpoint::Form;
 
 /// Longest detail shown: people read the task's page for more.
 const MAX_DETAIL: usize = 300;
 
 /// The message's body in a chat's own form.
-pub(crate) fn of(form: Form, task: &TaskView, links: &Links) -> Value {
+pub(crate) fn of(form: Form, task: &TaskView, links: &Links, marks: Option<Marks>) -> Value {
     let text = text(form, task, links);
+    if let Some(marks) = marks.filter(|_| is_asked(task)) {
+        let buttons =
+            buttons(form, &text, &marks.value(&task.id, true), &marks.value(&task.id, false), links);
+        if let Some(message) = buttons {
+            return message;
+        }
+    }
     match form {
         Form::Discord => json!({ "content": text, "allowed_mentions": { "parse": [] } }),
         Form::Standard | Form::CloudEvents | Form::Slack | Form::Mattermost => json!({ "text": text }),
+    }
+}
+
+/// Whether a second person is asked about it.
+pub(crate) fn is_asked(task: &TaskView) -> bool {
+    task.approval.as_ref().is_some_and(|approval| approval.state == ApprovalState::Asked)
+}
+
+/// The message with two buttons, where an incoming webhook takes them: Discord's does not.
+fn buttons(form: Form, text: &str, yes: &str, no: &str, links: &Links) -> Option<Value> {
+    match form {
+        Form::Slack => {
+            let button = |id: &str, style: &str, name: &str, value: &str| {
+                json!({ "type": "button", "action_id": id, "style": style, "value": value,
+                    "text": { "type": "plain_text", "text": name } })
+            };
+            Some(json!({ "text": text, "blocks": [
+                { "type": "section", "text": { "type": "mrkdwn", "text": text } },
+                { "type": "actions", "elements": [
+                    button("kedge_approve", "primary", "Approve", yes), button("kedge_refuse", "danger", "Refuse", no),
+                ] },
+            ] }))
+        }
+        Form::Mattermost => {
+            let url = links.below("/v1/chat/mattermost")?;
+            let button = |id: &str, style: &str, name: &str, value: &str| {
+                json!({ "id": id, "name": name, "style": style,
+                    "integration": { "url": url, "context": { "kedge": value } } })
+            };
+            Some(
+                json!({ "text": text, "attachments": [{ "fallback": "Approve or refuse", "text": "", "actions": [
+                button("kedgeapprove", "good", "Approve", yes), button("kedgerefuse", "danger", "Refuse", no),
+            ] }] }),
+            )
+        }
+        Form::Standard | Form::CloudEvents | Form::Discord => None,
     }
 }
 
@@ -28,6 +72,21 @@ fn text(form: Form, task: &TaskView, links: &Links) -> String {
         }
     };
     let mut text = format!("{} {}: {}", bold(&task.workflow), bold(site), words(task));
+    if let Some(approval) = task.approval.as_ref().filter(|_| is_asked(task)) {
+        let asked = match &approval.approvers[..] {
+            [] => "a second person".to_owned(),
+            some => some.join(" or "),
+        };
+        let (by, id) = (harmless(form, &task.actor.name), &task.id.as_str()[task.id.as_str().len() - 8..]);
+        text.push_str(&format!(
+            "\nasked for by {by}; {} has to approve it before its {} (policy {}){}",
+            harmless(form, &asked),
+            approval.before,
+            harmless(form, &approval.policy),
+            approval.until.map_or_else(String::new, |until| format!(", until {}", api::time(until)))
+        ));
+        text.push_str(&format!("\n/kedge approve {id}  or  /kedge refuse {id} REASON"));
+    }
     if let Some(error) = &task.error {
         text.push_str(&format!("\n{}: {}", harmless(form, &error.title), harmless(form, &error.detail)));
     }
@@ -45,6 +104,7 @@ fn words(task: &TaskView) -> &'static str {
     match (task.state, verified) {
         (TaskState::Queued, _) => "is queued",
         (TaskState::Running, _) => "has begun",
+        (TaskState::Waiting, _) if is_asked(task) => "waits for an approval",
         (TaskState::Waiting, _) => "waits for its next attempt",
         (TaskState::Compensating, _) => "is being rolled back",
         (TaskState::Succeeded, _) => "succeeded",
@@ -101,15 +161,15 @@ mod tests {
     fn a_message_says_what_happened_and_pings_nobody() {
         let links = Links::new(Some(&"https://kedge.test".parse().unwrap()));
         let task = failed();
-        let slack = of(Form::Slack, &task, &links);
+        let slack = of(Form::Slack, &task, &links, None);
         let text = slack["text"].as_str().unwrap();
         assert!(text.starts_with("*migrate* *a.test*: failed and is rolled back; verified"), "{text}");
         assert!(text.contains("&lt;!channel&gt;") && !text.contains("@everyone"), "{text}");
         assert!(text.ends_with(&format!("https://kedge.test/v1/tasks/{}", task.id)), "{text}");
-        let mattermost = of(Form::Mattermost, &task, &links);
+        let mattermost = of(Form::Mattermost, &task, &links, None);
         let text = mattermost["text"].as_str().unwrap();
         assert!(text.starts_with("**migrate** **a.test**") && text.contains("\\*now\\* exit 1"), "{text}");
-        let discord = of(Form::Discord, &task, &links);
+        let discord = of(Form::Discord, &task, &links, None);
         assert_eq!(discord["allowed_mentions"], json!({"parse": []}));
         let long = "x".repeat(10_000);
         assert_eq!(harmless(Form::Slack, &long).len(), MAX_DETAIL);

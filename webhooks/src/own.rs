@@ -13,6 +13,7 @@ use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use crate::chat::approve::Marks;
 use crate::config::Mistake;
 use crate::endpoint::{Endpoint, EndpointSpec, Endpoints, Form};
 use crate::key::Key;
@@ -177,6 +178,11 @@ impl Endpoints {
         let signing = master.signing_key();
         self.book.get_or_init(|| Book { rows, master, signing });
         Ok(())
+    }
+
+    /// What marks the buttons of approvals as ours.
+    pub(crate) fn marks(&self) -> Option<Marks> {
+        self.book.get().map(|book| Marks::new(book.master.derive("approval buttons")))
     }
 
     /// The key of asymmetric signatures, when there is one.

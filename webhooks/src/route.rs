@@ -28,6 +28,8 @@ pub(crate) enum Route {
     Retry(TaskId),
     Undo(TaskId),
     Resolve(TaskId),
+    Approve(TaskId),
+    Refuse(TaskId),
     Workflows,
     Workflow(String),
     Records(Family),
@@ -105,6 +107,8 @@ impl Route {
             Self::Retry(_) => "retry",
             Self::Undo(_) => "undo",
             Self::Resolve(_) => "resolve",
+            Self::Approve(_) => "approve",
+            Self::Refuse(_) => "refuse",
             Self::Workflows => "workflows",
             Self::Workflow(_) => "workflow",
             Self::Records(Family::Sites) => "sites",
@@ -209,8 +213,10 @@ fn tasks(method: &Method, rest: &[&str]) -> Routed {
         ["retry"] => post(method, Route::Retry(id)),
         ["undo"] => post(method, Route::Undo(id)),
         ["resolve"] => post(method, Route::Resolve(id)),
+        ["approve"] => post(method, Route::Approve(id)),
+        ["refuse"] => post(method, Route::Refuse(id)),
         _ => Routed::Nothing(
-            "a task has events, graph, steps/{step}/log, login, cancel, retry, undo and resolve",
+            "a task has events, graph, steps/{step}/log, login, cancel, retry, undo, resolve, approve and refuse",
         ),
     }
 }
@@ -316,6 +322,8 @@ mod tests {
             ("POST", "/v1/tasks/ID/retry", Route::Retry(id())),
             ("POST", "/v1/tasks/ID/undo", Route::Undo(id())),
             ("POST", "/v1/tasks/ID/resolve", Route::Resolve(id())),
+            ("POST", "/v1/tasks/ID/approve", Route::Approve(id())),
+            ("POST", "/v1/tasks/ID/refuse", Route::Refuse(id())),
             ("GET", "/v1/workflows", Route::Workflows),
             ("GET", "/v1/workflows/x", Route::Workflow(name())),
             ("GET", "/v1/sites", Route::Records(Family::Sites)),

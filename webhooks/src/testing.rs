@@ -16,7 +16,8 @@ use kedge_engine::service::{
 };
 use kedge_engine::store::{CommitError, Health, ReadError};
 use kedge_engine::task::{
-    Actor, EventView, Millis, StepStateView, StepView, TaskId, TaskState, TaskView, UndoView,
+    Actor, ApprovalState, ApprovalView, EventView, Millis, StepStateView, StepView, TaskId, TaskState,
+    TaskView, UndoView,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -59,6 +60,7 @@ pub(crate) fn sample_task(n: u64, site: &str) -> TaskView {
         result: Value::Null,
         downtime_ms: None,
         blocked_on: None,
+        approval: None,
         incident: None,
         error: None,
         correlation_id: None,
@@ -73,6 +75,22 @@ pub(crate) fn sample_task(n: u64, site: &str) -> TaskView {
         sequence: 1,
         progress_version: 0,
     }
+}
+
+/// The same, waiting for a second person.
+pub(crate) fn asked_task(n: u64, site: &str) -> TaskView {
+    let approval = ApprovalView {
+        state: ApprovalState::Asked,
+        policy: "shops".to_owned(),
+        before: "pivot".to_owned(),
+        approvers: vec!["anna".to_owned(), "bert".to_owned()],
+        asked_at: Some(1_795_363_200_000),
+        until: Some(1_795_449_600_000),
+        by: None,
+        reason: None,
+        decided_at: None,
+    };
+    TaskView { state: TaskState::Waiting, approval: Some(approval), ..sample_task(n, site) }
 }
 
 /// An engine whose tasks do only what a test says.
@@ -360,6 +378,26 @@ impl Tasks for FakeTasks {
 
     fn undo(&self, id: &TaskId, _: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>> {
         std::future::ready(self.verb(id, &[TaskState::Succeeded], TaskState::Succeeded)).boxed()
+    }
+
+    fn decide(
+        &self,
+        id: &TaskId,
+        approve: bool,
+        reason: String,
+        actor: Actor,
+    ) -> BoxFuture<'_, Result<TaskView, VerbError>> {
+        let asks = self.task(id).unwrap().is_some_and(|task| crate::message::is_asked(&task));
+        if !asks {
+            return std::future::ready(Err(VerbError::Conflict("the task asks nobody".to_owned()))).boxed();
+        }
+        let to = if approve { TaskState::Running } else { TaskState::Compensating };
+        self.change(id, |task| {
+            let approval = task.approval.as_mut().unwrap();
+            approval.state = if approve { ApprovalState::Granted } else { ApprovalState::Refused };
+            (approval.by, approval.reason) = (Some(actor), Some(reason));
+        });
+        std::future::ready(self.verb(id, &[TaskState::Waiting], to)).boxed()
     }
 
     fn resolve(&self, id: &TaskId, how: Resolution, _: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>> {

@@ -23,6 +23,11 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         let before = draft.records.len();
         for command in self.fresh(&draft.next) {
             match command {
+                Command::Ask => {
+                    let until = draft.machine.ask_until(draft.now);
+                    draft.push_sure(Event::ApprovalAsked { until })?;
+                }
+                Command::Expire => draft.push_sure(Event::ApprovalExpired)?,
                 Command::Lock => self.begin_lock(draft)?,
                 Command::Run { step, attempt } => self.begin_run(draft, step, attempt)?,
                 Command::Undo { step, attempt } => self.begin_undo(draft, step, attempt)?,

@@ -13,7 +13,7 @@ use crate::machine::{IllegalEvent, Machine, Next};
 use crate::mutants::bug;
 use crate::service::VerbError;
 use crate::store::{Batch, CommitError};
-use crate::task::Millis;
+use crate::task::{Millis, TaskState};
 
 /// Tries when another task claimed the same record at the same moment; more is no coincidence.
 const MAX_CONFLICTS: usize = 5;
@@ -146,7 +146,9 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         }
         draft.stage_records(&mut batch)?;
         let mut queued = false;
-        if state != self.state {
+        // Who is asked for an approval hears of it, also where the task waited for something else before.
+        let asks = state == TaskState::Waiting && machine.asks() && !self.machine.asks();
+        if state != self.state || asks {
             let view = machine.view(draft.now);
             let mut callbacks = self.inner.composer.compose(&view, machine.accepted().callback.as_ref());
             callbacks.retain(|_| !(ended && bug("end-without-callback")));

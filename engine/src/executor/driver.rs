@@ -243,7 +243,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
                 flying(Flight::Run(step)) || flying(Flight::Probe(step)) || flying(Flight::Undo(step))
             }
             Command::Fingerprint { after, .. } => flying(Flight::Fingerprint(after)),
-            Command::Lock | Command::Finish { .. } => false,
+            Command::Ask | Command::Expire | Command::Lock | Command::Finish { .. } => false,
         };
         next.start.iter().filter(|command| !busy(command)).copied().collect()
     }
@@ -291,6 +291,15 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
         match mail.verb {
             Verb::Cancel { reason } => {
                 let event = Event::CancelRequested { actor: mail.actor, reason };
+                self.facts.push(Fact { event, writes: Vec::new(), reply: Some(mail.reply) });
+            }
+            Verb::Decide { approve, reason } => {
+                let actor = mail.actor;
+                let event = if approve {
+                    Event::Approved { actor, reason }
+                } else {
+                    Event::ApprovalRefused { actor, reason }
+                };
                 self.facts.push(Fact { event, writes: Vec::new(), reply: Some(mail.reply) });
             }
             Verb::Resolve(resolutions) => {

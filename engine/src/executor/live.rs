@@ -39,6 +39,7 @@ pub(super) struct Mail {
 /// What the letter asks for.
 pub(super) enum Verb {
     Cancel { reason: String },
+    Decide { approve: bool, reason: String },
     Resolve(Vec<Resolution>),
 }
 

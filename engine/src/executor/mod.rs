@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
 
+use crate::gate::Gatekeeper;
 use crate::journal::Journal;
 use crate::outbox::Composer;
 use crate::ports::{Clock, Custody, LogSink, Random, Spawner};
@@ -92,6 +93,8 @@ pub struct Parts<P: ?Sized> {
     pub workflows: Vec<Box<dyn Workflow>>,
     /// What the steps need from the world.
     pub ports: Arc<P>,
+    /// Which tasks need a second person.
+    pub gates: Arc<dyn Gatekeeper>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -119,6 +122,7 @@ struct Inner<P: ?Sized> {
     kinds: StepKinds<P>,
     workflows: BTreeMap<&'static str, Box<dyn Workflow>>,
     ports: Arc<P>,
+    gates: Arc<dyn Gatekeeper>,
     limits: Limits,
     shared: Arc<Shared>,
     followed: Followed,
@@ -173,6 +177,7 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
             kinds: parts.kinds,
             workflows,
             ports: parts.ports,
+            gates: parts.gates,
             limits: parts.limits,
             shared: Arc::new(Shared::new(parts.limits.per_slot)),
             followed: Followed::default(),

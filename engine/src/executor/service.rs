@@ -98,6 +98,17 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
         async move { self.0.undo(&id, actor).await }.boxed()
     }
 
+    fn decide(
+        &self,
+        id: &TaskId,
+        approve: bool,
+        reason: String,
+        actor: Actor,
+    ) -> BoxFuture<'_, Result<TaskView, VerbError>> {
+        let id = id.clone();
+        async move { self.0.decide(&id, approve, reason, actor).await }.boxed()
+    }
+
     fn resolve(
         &self,
         id: &TaskId,
@@ -180,6 +191,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             result: Value::Null,
             downtime_ms: None,
             blocked_on: None,
+            approval: None,
             incident: Some(Incident { steps: vec![step], verbs: Vec::new() }),
             error: None,
             correlation_id: None,

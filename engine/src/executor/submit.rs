@@ -12,6 +12,7 @@ use super::live::Live;
 use super::recover::replay;
 use super::{Inner, Shared};
 use crate::event::{Accepted, Event, Outcome};
+use crate::gate::{Gate, Wanted};
 use crate::inbox::Received;
 use crate::journal::{AppendError, Head, JournalError, keys, record};
 use crate::machine::Machine;
@@ -85,6 +86,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 return Err(SubmitError::PlanChanged { now });
             }
         }
+        let gate = self.gate(&submission.workflow, &submission.params, &plan);
         let room = self.admit()?;
         let accepted = Accepted {
             task: task.clone(),
@@ -100,6 +102,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 Origin::Fresh => None,
                 Origin::Undo(machine) => Some(machine.accepted().task.clone()),
             },
+            gate,
             plan,
             plan_hash: submission.if_plan,
         };
@@ -134,6 +137,14 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 waiting: now.map(|now| now.waiting.clone()).unwrap_or_default(),
             }
         });
+        let mut notes = plan.rest().notes.clone();
+        if let Some(gate) = self.gate(workflow, params, &plan) {
+            let (asked, before) = (gate.asked(), gate.place(&plan).as_str());
+            notes.push(format!(
+                "It needs the approval of {asked} (before: {before}, policy {}).",
+                gate.policy
+            ));
+        }
         Ok(PlanView {
             workflow: workflow.to_owned(),
             site: plan.rest().site.clone(),
@@ -141,12 +152,16 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             pivot: plan.pivot(None).map(|pivot| plan.step(pivot).name.clone()),
             locks: locks.collect(),
             resources: plan.rest().resources.clone(),
-            notes: plan.rest().notes.clone(),
+            notes,
             plan_hash: self.plan_hash(workflow, params, &Origin::Fresh)?,
             estimate: self
                 .estimate(workflow, plan.rest().site.as_deref())
                 .map_err(|error| SubmitError::Store(error.to_string()))?,
         })
+    }
+
+    fn gate(&self, workflow: &str, params: &Value, plan: &Plan) -> Option<Gate> {
+        self.gates.gate(Wanted { workflow, site: plan.rest().site.as_deref(), params })
     }
 
     fn workflow(&self, name: &str) -> Result<&dyn Workflow, SubmitError> {

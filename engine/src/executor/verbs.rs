@@ -29,6 +29,20 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         self.send(task, Verb::Cancel { reason: bounded(reason)? }, actor).await
     }
 
+    pub(super) async fn decide(
+        &self,
+        task: &TaskId,
+        approve: bool,
+        reason: String,
+        actor: Actor,
+    ) -> Result<TaskView, VerbError> {
+        let machine = self.known(task)?;
+        if let Some(why) = machine.refuses_decision(approve, &actor, self.clock.now()) {
+            return Err(VerbError::Conflict(why));
+        }
+        self.send(task, Verb::Decide { approve, reason: bounded(reason)? }, actor).await
+    }
+
     pub(super) async fn resolve(
         &self,
         task: &TaskId,

@@ -2,6 +2,7 @@
 //! flight; live run and recovery are the same lines. Reads no clock, does no I/O.
 
 mod apply;
+mod approval;
 mod next;
 mod record;
 mod view;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::event::{Accepted, FingerprintPhase, Outcome};
+use crate::gate::Before;
 use crate::mutants::bug;
 use crate::plan::{Class, Plan, StepSpec, UndoSpec};
 use crate::step::StepError;
@@ -23,7 +25,9 @@ use crate::store::BlobId;
 use crate::task::{Actor, Millis};
 
 pub use next::{Command, Ending, Next};
-use record::{FingerprintRecord, FingerprintState, Finish, Phase, Stage, StepRecord, Stuck, Tries};
+use record::{
+    Answer, Approval, FingerprintRecord, FingerprintState, Finish, Phase, Stage, StepRecord, Stuck, Tries,
+};
 
 /// A task's state.
 #[derive(Clone, Debug)]
@@ -36,6 +40,9 @@ pub struct Machine {
     after: FingerprintRecord,
     locks_granted: bool,
     cancel: Option<(Actor, String)>,
+    /// Where it waits for a second person, if it needs one.
+    gate: Option<Before>,
+    approval: Approval,
     /// The first step that failed for good, and why: turns the task round.
     failure: Option<(String, StepError)>,
     epoch: u64,

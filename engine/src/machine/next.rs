@@ -11,6 +11,10 @@ use crate::task::Millis;
 /// Something that should be in flight, or done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Command {
+    /// Ask a second person.
+    Ask,
+    /// Give up waiting for one.
+    Expire,
     /// Get all locks.
     Lock,
     /// Take a fingerprint.
@@ -86,7 +90,7 @@ impl Next {
     }
 
     /// The command now, or a look at the time when it is due.
-    fn at(&mut self, due: Millis, now: Millis, command: Command) {
+    pub(super) fn at(&mut self, due: Millis, now: Millis, command: Command) {
         if due <= now { self.start.push(command) } else { self.wake_at(due) }
     }
 }
@@ -109,6 +113,10 @@ impl Machine {
             self.next_back(now, &mut next);
             return next;
         }
+        if self.held_whole() {
+            self.next_at_gate(now, &mut next);
+            return next;
+        }
         let begun = self.locks_granted || self.started_at.is_some();
         if let Some(at) = self.accepted.not_before
             && now < at
@@ -128,7 +136,7 @@ impl Machine {
     fn next_forward(&self, now: Millis, next: &mut Next) {
         let proven =
             self.plan().rest().fingerprint.is_none() || self.fingerprint(FingerprintPhase::Before).is_some();
-        let mut waits_for_proof = false;
+        let (mut waits_for_proof, mut waits_for_person) = (false, false);
         let mut done = true;
         for (step, spec) in self.plan().steps() {
             let record = self.record(step);
@@ -138,6 +146,7 @@ impl Machine {
                 Phase::Pending if spec.class != Class::Query && !proven => {
                     waits_for_proof |= self.runnable(step);
                 }
+                Phase::Pending if self.held(step) => waits_for_person |= self.runnable(step),
                 Phase::Redo => next.start.push(undo),
                 Phase::UndoWaiting(at) => next.at(at, now, undo),
                 Phase::Pending | Phase::Waiting(_) | Phase::InDoubt(_) => {
@@ -154,6 +163,9 @@ impl Machine {
         }
         if waits_for_proof {
             Self::next_fingerprint(&self.before, false, now, next);
+        }
+        if waits_for_person {
+            self.next_at_gate(now, next);
         }
         if done {
             next.start.push(Command::Finish { outcome: Ending::Succeeded });

@@ -16,6 +16,30 @@ pub(super) struct Finish {
     pub(super) drift: Vec<Drift>,
 }
 
+/// How far a task is with the second person it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Approval {
+    /// Nobody is asked yet, or nobody is needed.
+    Unasked,
+    Asked {
+        at: Millis,
+        until: Millis,
+    },
+    Granted(Arc<Answer>),
+    Refused(Arc<Answer>),
+    Expired {
+        at: Millis,
+    },
+}
+
+/// What a second person said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) actor: Actor,
+    pub(super) reason: String,
+    pub(super) at: Millis,
+}
+
 /// A step's state.
 #[derive(Clone, Debug)]
 pub(super) struct StepRecord {

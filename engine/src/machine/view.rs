@@ -23,9 +23,10 @@ impl Machine {
         }
         let back = self.goes_back();
         if !back && self.started_at.is_none() && !self.any_stuck() {
-            return TaskState::Queued;
+            return if self.asks() { TaskState::Waiting } else { TaskState::Queued };
         }
-        let waiting = self.steps.iter().any(|step| matches!(step.phase, Phase::Waiting(_)))
+        let waiting = self.asks()
+            || self.steps.iter().any(|step| matches!(step.phase, Phase::Waiting(_)))
             || matches!(self.before.phase, FingerprintState::Waiting(_));
         if (self.any_stuck() || (waiting && !back)) && !self.anything_runs() {
             let next = self.next(Millis::MAX).start;
@@ -56,7 +57,10 @@ impl Machine {
             Command::Fingerprint { after: false, .. } => {
                 matches!(self.before.phase, FingerprintState::Waiting(_))
             }
+            // Nothing else goes on before the time for an approval is over.
+            Command::Expire => true,
             Command::Fingerprint { after: true, .. }
+            | Command::Ask
             | Command::Lock
             | Command::Probe { .. }
             | Command::Undo { .. }
@@ -64,8 +68,13 @@ impl Machine {
         }
     }
 
-    /// What the task waits for, if it is a time: the kind (`time`, `retry`), in words, since when, until when.
+    /// What the task waits for, if it is a time: the kind (`approval`, `time`, `retry`), in words, since when, until when.
     pub(crate) fn waits(&self, now: Millis) -> Option<(&'static str, String, Millis, Millis)> {
+        if let Some((what, since, until)) = self.waits_for_person()
+            && !self.anything_runs()
+        {
+            return Some(("approval", what, since, until));
+        }
         if let Some(at) = self.accepted.not_before
             && now < at
             && self.started_at.is_none()
@@ -122,6 +131,7 @@ impl Machine {
             result: self.result(),
             downtime_ms: self.downtime(now),
             blocked_on: None,
+            approval: self.approval_view(),
             incident: self.incident(),
             error: self.failure.as_ref().map(|(step, error)| FailureView {
                 step: step.clone(),

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The bugs: where, and what is wrong.
-pub const ALL: [(&str, &str); 16] = [
+pub const ALL: [(&str, &str); 17] = [
     ("undo-too-early", "machine: a step is undone before what came after it"),
     ("failed-step-is-clean", "machine: a step that failed is not undone"),
     ("back-after-pivot", "machine: a task goes back though its pivot has succeeded"),
@@ -11,6 +11,7 @@ pub const ALL: [(&str, &str); 16] = [
     ("deaths-do-not-count", "machine: a step that kills the process is tried for ever"),
     ("early-end", "machine: the end comes before the last undo"),
     ("undo-cut-short", "machine: an undo that failed counts as done when it was tried once"),
+    ("gate-stands-open", "machine: what needs an approval begins when somebody is asked"),
     ("launch-before-commit", "executor: an attempt acts before its start is durable"),
     ("head-not-demanded", "executor: a batch does not demand the head that it extends"),
     ("locks-are-left", "executor: the end leaves its locks in the journal"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::event::Event;
+use kedge_engine::gate::{Before, Gate};
 use kedge_engine::journal::{self, Record};
 use kedge_engine::machine::Machine;
 use kedge_engine::plan::Doors;
@@ -74,7 +75,18 @@ fn without_tidy() -> StepKinds<World> {
 
 /// The stories, each with the state in which it ends.
 fn stories() -> Vec<(&'static str, TaskState, Vec<Record>)> {
-    vec![succeeded(), rolled_back(), canceled(), doubt(), stuck(), parked(), undo()]
+    vec![
+        succeeded(),
+        rolled_back(),
+        canceled(),
+        doubt(),
+        stuck(),
+        parked(),
+        undo(),
+        approved(),
+        refused(),
+        expired(),
+    ]
 }
 
 fn told(
@@ -161,6 +173,37 @@ fn parked() -> (&'static str, TaskState, Vec<Record>) {
     rig.restart();
     rig.settle();
     told("parked", &rig, &task, TaskState::Stuck)
+}
+
+fn gated(before: Before) -> Rig {
+    let gate =
+        Gate { policy: "shops".to_owned(), before, approvers: vec!["anna".to_owned()], within_ms: 1000 };
+    Rig::new(7, Options::default().plan("migrate", plan).gate(gate))
+}
+
+fn approved() -> (&'static str, TaskState, Vec<Record>) {
+    let rig = gated(Before::Pivot);
+    let task = submit(&rig);
+    rig.until("somebody is asked", || rig.state(&task) == TaskState::Waiting);
+    rig.decide(&task, true, "chat:anna").unwrap();
+    rig.settle();
+    told("approved", &rig, &task, TaskState::Succeeded)
+}
+
+fn refused() -> (&'static str, TaskState, Vec<Record>) {
+    let rig = gated(Before::Close);
+    let task = submit(&rig);
+    rig.until("somebody is asked", || rig.state(&task) == TaskState::Waiting);
+    rig.decide(&task, false, "token:bert").unwrap();
+    rig.settle();
+    told("refused", &rig, &task, TaskState::Canceled)
+}
+
+fn expired() -> (&'static str, TaskState, Vec<Record>) {
+    let rig = gated(Before::Start);
+    let task = submit(&rig);
+    rig.settle();
+    told("expired", &rig, &task, TaskState::Canceled)
 }
 
 fn undo() -> (&'static str, TaskState, Vec<Record>) {
@@ -267,6 +310,10 @@ fn the_golden_files_tell_of_everything_that_can_happen() {
         "parked",
         "cancel_requested",
         "resolved",
+        "approval_asked",
+        "approved",
+        "approval_refused",
+        "approval_expired",
         "finished",
         "then \"retry\"",
         "then \"probe\"",

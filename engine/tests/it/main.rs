@@ -18,6 +18,7 @@ mod story;
 mod watch;
 mod world;
 
+mod approvals;
 mod archive;
 mod callbacks;
 mod cancel;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::executor::{Engine, Limits, Parts, Recovery};
+use kedge_engine::gate::{AllOpen, Gate, Gatekeeper, Wanted};
 use kedge_engine::journal::keys;
 use kedge_engine::outbox::{Composer, NewCallback};
 use kedge_engine::plan::Plan;
@@ -45,11 +46,18 @@ pub struct Options {
     pub kinds: fn() -> StepKinds<World>,
     pub pauses: bool,
     pub workflows: Vec<(&'static str, Make, Option<Undo>)>,
+    pub gates: Arc<dyn Gatekeeper>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { limits: Limits::default(), kinds: crate::steps::kinds, pauses: false, workflows: Vec::new() }
+        Self {
+            limits: Limits::default(),
+            kinds: crate::steps::kinds,
+            pauses: false,
+            workflows: Vec::new(),
+            gates: Arc::new(AllOpen),
+        }
     }
 }
 
@@ -76,6 +84,12 @@ impl Options {
     /// How the last workflow is taken back.
     pub fn undone_by(mut self, undo: impl Fn(&FinishedTask<'_>) -> Plan + Send + Sync + 'static) -> Self {
         self.workflows.last_mut().unwrap().2 = Some(Arc::new(undo));
+        self
+    }
+
+    /// Every task needs a second person.
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.gates = Arc::new(Always(gate));
         self
     }
 
@@ -206,6 +220,14 @@ impl Rig {
             .unwrap()
     }
 
+    /// Somebody's yes or no.
+    pub fn decide(&self, task: &TaskId, approve: bool, who: &str) -> Result<TaskView, VerbError> {
+        let (engine, task) = (self.engine.clone(), task.clone());
+        let actor = Actor { name: who.to_owned(), via: "http".to_owned() };
+        let reason = "looked at".to_owned();
+        self.runtime.block_on(async move { engine.decide(&task, approve, reason, actor).await }).unwrap()
+    }
+
     pub fn retry(&self, task: &TaskId) -> Result<TaskView, VerbError> {
         let (engine, task) = (self.engine.clone(), task.clone());
         self.runtime.block_on(async move { engine.retry(&task, actor()).await }).unwrap()
@@ -307,7 +329,16 @@ fn parts(
         kinds: (options.kinds)(),
         workflows: workflows.collect(),
         ports: world.clone(),
+        gates: options.gates.clone(),
         limits: options.limits,
+    }
+}
+
+struct Always(Gate);
+
+impl Gatekeeper for Always {
+    fn gate(&self, _: Wanted<'_>) -> Option<Gate> {
+        Some(self.0.clone())
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kedge_engine::event::{Accepted, Event, FingerprintPhase, Outcome, Then, Verdict};
+use kedge_engine::gate::Before;
 use kedge_engine::journal::{self, Journal, Record, keys};
-use kedge_engine::plan::{Class, UndoSpec};
+use kedge_engine::plan::{Class, Doors, UndoSpec};
 use kedge_engine::retry::Policy;
 use kedge_engine::service::ResolveVerb;
 use kedge_engine::step::ErrorClass;
 use kedge_engine::store::{Batch, BlobId, CommitError, Health, Pairs, ReadError, Store, Write};
-use kedge_engine::task::{Millis, TaskId};
+use kedge_engine::task::{Actor, Millis, TaskId};
 use kedge_engine::testing::memory_store::MemoryStore;
 use kedge_engine::testing::runtime::Runtime;
 
@@ -48,6 +49,9 @@ struct Task {
     proven: bool,
     printing: Option<u32>,
     turned: bool,
+    /// Until when a second person may answer, once asked; and whether they said yes.
+    asked: Option<Millis>,
+    approved: bool,
     ended: Option<Outcome>,
 }
 
@@ -325,6 +329,8 @@ impl Task {
             proven: plan.rest().fingerprint.is_none(),
             printing: None,
             turned: false,
+            asked: None,
+            approved: accepted.gate.is_none(),
             ended: None,
             accepted,
         }
@@ -374,7 +380,16 @@ impl Task {
                 self.epoch = *epoch;
                 self.recovered(*run_deaths, record.at);
             }
-            Event::LocksGranted => self.granted = true,
+            Event::LocksGranted => {
+                if !self.approved && self.gate() == Some(Before::Start) {
+                    broken.push("locks before an approval".to_owned());
+                }
+                self.granted = true;
+            }
+            Event::ApprovalAsked { .. }
+            | Event::Approved { .. }
+            | Event::ApprovalRefused { .. }
+            | Event::ApprovalExpired => broken.extend(self.fold_approval(record)),
             Event::FingerprintStarted { phase, attempt } => {
                 self.printing = Some(*attempt);
                 if *phase == FingerprintPhase::After && self.left().is_some() {
@@ -571,6 +586,52 @@ impl Task {
         }
     }
 
+    /// G11: who is asked, and who may answer.
+    fn fold_approval(&mut self, record: &Record) -> Option<String> {
+        match &record.event {
+            Event::ApprovalAsked { until } => {
+                let again = self.asked.replace(*until).is_some();
+                (again || self.turned || self.gate().is_none())
+                    .then(|| "an approval is asked for out of place".to_owned())
+            }
+            Event::Approved { actor, .. } => {
+                let broken = self.may_approve(actor, record.at);
+                self.approved = true;
+                broken
+            }
+            event => {
+                let over = self.asked.is_some_and(|until| until <= record.at);
+                let expired = matches!(event, Event::ApprovalExpired);
+                let out_of_place = self.asked.is_none() || self.approved || self.turned || expired != over;
+                self.turned = true;
+                out_of_place.then(|| "an approval is given up out of place".to_owned())
+            }
+        }
+    }
+
+    /// Where the task waits for a second person, by its plan.
+    fn gate(&self) -> Option<Before> {
+        let plan = &self.accepted.plan;
+        let before = self.accepted.gate.as_ref()?.before;
+        let closes = plan.steps().any(|(_, spec)| spec.doors == Some(Doors::Close));
+        let there = match before {
+            Before::Start => true,
+            Before::Close => closes,
+            Before::Pivot => plan.pivot(None).is_some(),
+        };
+        Some(if there { before } else { Before::Start })
+    }
+
+    /// Somebody else, in time, and one of those who are asked.
+    fn may_approve(&self, actor: &Actor, at: Millis) -> Option<String> {
+        let name = |actor: &Actor| actor.name.split(':').next_back().unwrap_or_default().to_owned();
+        let gate = self.accepted.gate.as_ref()?;
+        let may = gate.approvers.is_empty() || gate.approvers.contains(&name(actor));
+        let fits = may && name(actor) != name(&self.accepted.actor) && !self.turned && !self.approved;
+        (!fits || self.asked.is_none_or(|until| at >= until))
+            .then(|| format!("approved by {} at {at}", actor.name))
+    }
+
     /// G1, G2, G5, G8: what an attempt needs to begin.
     fn may_start(&self, name: &str, attempt: u32) -> Option<String> {
         let step = &self.steps[name];
@@ -586,12 +647,24 @@ impl Task {
             waits.iter().find(|before| !self.steps[*before].done && !self.steps[*before].abandoned)
         {
             Some(format!("{name} starts before {before} is done"))
+        } else if !self.approved && self.is_gated(name) {
+            Some(format!("{name} starts without an approval"))
         } else if !self.granted || (!self.proven && class != Class::Query) {
             Some(format!("{name} starts without locks or fingerprint"))
         } else if self.turned && !self.committed(None) && !outlives {
             Some(format!("{name} starts although the task goes back"))
         } else {
             None
+        }
+    }
+
+    fn is_gated(&self, name: &str) -> bool {
+        let spec = self.accepted.plan.step(self.accepted.plan.find(name).unwrap());
+        match self.gate() {
+            None => false,
+            Some(Before::Start) => true,
+            Some(Before::Close) => spec.doors == Some(Doors::Close),
+            Some(Before::Pivot) => spec.class == Class::Pivot && spec.scope.is_none(),
         }
     }
 

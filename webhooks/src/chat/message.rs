@@ -2,7 +2,7 @@
 
 use kedge_engine::plan::Class;
 use kedge_engine::service::PlanView;
-use kedge_engine::task::{StepStateView, TaskState, TaskView};
+use kedge_engine::task::{ApprovalState, StepStateView, TaskState, TaskView};
 use serde_json::{Value, json};
 
 use super::incoming::DISMISS;
@@ -98,6 +98,17 @@ impl Voice<'_> {
         }
     }
 
+    /// What only the person sees who pressed a button of a message that stays.
+    pub(crate) fn aside(&self, text: &str) -> Value {
+        match self.platform {
+            Platform::Slack => {
+                json!({ "response_type": "ephemeral", "replace_original": false, "text": self.text(text) })
+            }
+            Platform::Mattermost => json!({ "ephemeral_text": self.text(text) }),
+            Platform::Discord => self.answer(text),
+        }
+    }
+
     /// A later word on it: the same message where the platform can edit it. `mention` wakes one person.
     pub(crate) fn later(&self, text: &str, mention: Option<&str>) -> Value {
         self.edit(&self.text(text), mention)
@@ -190,6 +201,14 @@ pub(crate) fn end(view: &TaskView) -> String {
 /// Why a task is where it is.
 pub(crate) fn why(view: &TaskView) -> String {
     let mut lines = Vec::new();
+    if let Some(approval) = view.approval.as_ref().filter(|approval| approval.state == ApprovalState::Asked) {
+        let id = short_id(view);
+        let asked = match &approval.approvers[..] {
+            [] => "A second person".to_owned(),
+            some => some.join(" or "),
+        };
+        lines.push(format!("{asked} has to approve it: approve {id}, or refuse {id} REASON"));
+    }
     if let Some(blocked) = &view.blocked_on {
         let holder = blocked.holder.as_ref().map_or_else(String::new, |holder| format!(", held by {holder}"));
         lines.push(format!("It waits for {}{holder}.", blocked.what));
@@ -225,6 +244,7 @@ pub(crate) fn help(workflows: &str) -> String {
          • migrate SITE to PLATFORM · clone SITE to NEW · restore SITE from BACKUP · backup SITE\n\
          • any workflow: WORKFLOW SITE NAME=VALUE ... ({workflows})\n\
          • status [SITE or TASK] · why TASK · undo TASK · cancel TASK [reason]\n\
+         • approve TASK · refuse TASK [reason]: for tasks that ask for a second person\n\
          A task is named by the end of its id. What changes a site shows its plan first and asks."
     )
 }

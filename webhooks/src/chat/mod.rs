@@ -1,5 +1,6 @@
 //! People in chat rooms: which platforms and persons may ask for what, and what they are shown. It runs nothing itself.
 
+pub(crate) mod approve;
 pub(crate) mod confirm;
 pub(crate) mod follow;
 pub(crate) mod incoming;

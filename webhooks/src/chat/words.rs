@@ -1,7 +1,7 @@
 //! What a person types after the slash: split into words, then read as a command. Pure; no shell ever sees it.
 //!
 //! ```text
-//! help | status [SITE or TASK] | why TASK | undo TASK | cancel TASK [reason ...]
+//! help | status [SITE or TASK] | why TASK | undo TASK | cancel TASK [reason ...] | approve TASK [reason ...] | refuse TASK [reason ...]
 //! WORKFLOW [SITE] [to X] [from X] [on X] [NAME=VALUE ...]
 //! ```
 //! `to`, `from` and `on` are what people say: `migrate shop.test to wordpress-69`, `clone shop.test to copy.test on wordpress-69`,
@@ -29,6 +29,15 @@ pub(crate) enum Command {
     Cancel {
         /// The task.
         task: String,
+        /// Why.
+        reason: String,
+    },
+    /// A second person's yes or no.
+    Decide {
+        /// The task.
+        task: String,
+        /// Yes.
+        approve: bool,
         /// Why.
         reason: String,
     },
@@ -65,6 +74,14 @@ pub(crate) fn command(text: &str, known: impl Fn(&str) -> bool) -> Result<Comman
         "cancel" => match rest {
             [] => Err("write `cancel TASK`, and why if you like".to_owned()),
             [task, reason @ ..] => Ok(Command::Cancel { task: task.clone(), reason: reason.join(" ") }),
+        },
+        "approve" | "refuse" => match rest {
+            [] => Err(format!("write `{verb} TASK`, and why if you like")),
+            [task, reason @ ..] => Ok(Command::Decide {
+                task: task.clone(),
+                approve: verb == "approve",
+                reason: reason.join(" "),
+            }),
         },
         workflow if known(workflow) => {
             Ok(Command::Run { workflow: workflow.to_owned(), params: params(workflow, rest)? })
@@ -184,6 +201,18 @@ mod tests {
             (
                 "cancel 12ab wrong platform",
                 Ok(Command::Cancel { task: "12ab".to_owned(), reason: "wrong platform".to_owned() }),
+            ),
+            (
+                "approve 12ab looks good",
+                Ok(Command::Decide {
+                    task: "12ab".to_owned(),
+                    approve: true,
+                    reason: "looks good".to_owned(),
+                }),
+            ),
+            (
+                "refuse a.test",
+                Ok(Command::Decide { task: "a.test".to_owned(), approve: false, reason: String::new() }),
             ),
             (
                 "migrate example.test to wordpress-69",

@@ -84,6 +84,13 @@ async fn unsigned_button(cx: &Cx<'_>, chats: impl Iterator<Item = &Chat>, payloa
         let talk = Talk { cx, chat, incoming: &incoming };
         match &incoming.what {
             What::Dismissed => return Ok(handlers::json(StatusCode::OK, &talk.dismissed())),
+            What::Pressed(value)
+                if cx.app.endpoints.marks().and_then(|marks| marks.read(value)).is_some() =>
+            {
+                if chat.user(&incoming.user).is_some() || answer.is_none() {
+                    answer = Some(talk.approval(value).await);
+                }
+            }
             What::Pressed(value) => {
                 let taken =
                     cx.app.desk.confirms.take(value, &chat.name, &incoming.user, cx.app.ports.clock.now());
@@ -115,6 +122,10 @@ impl Talk<'_> {
     async fn answer(&self) -> Value {
         match &self.incoming.what {
             What::Dismissed => self.pressed_answer(self.dismissed()),
+            What::Pressed(value) if value.starts_with("ka1.") => {
+                let answer = self.approval(value).await;
+                self.pressed_answer(answer)
+            }
             What::Pressed(value) => {
                 let now = self.cx.app.ports.clock.now();
                 let taken = self.cx.app.desk.confirms.take(value, &self.chat.name, &self.incoming.user, now);
@@ -131,6 +142,43 @@ impl Talk<'_> {
         }
     }
 
+    /// What a button of a question for approval does: the question's place is taken by the answer that counted.
+    async fn approval(&self, value: &str) -> Value {
+        let named = self.cx.app.endpoints.marks().and_then(|marks| marks.read(value));
+        let Some((task, approve)) = named else {
+            return self.voice().aside("This button is not one of mine.");
+        };
+        let decided = match self.grant() {
+            Ok(grant) => {
+                self.decide(grant, task.as_str(), approve, String::new()).await.map(|view| (grant, view))
+            }
+            Err(why) => Err(why),
+        };
+        match decided {
+            Ok((grant, view)) => {
+                let word = if approve { "approved" } else { "refused" };
+                self.voice().instead(&format!("{}\n{word} by {}", message::task(&view), grant.name()))
+            }
+            Err(why) => self.voice().aside(&why),
+        }
+    }
+
+    async fn decide(
+        &self,
+        grant: &Token,
+        task: &str,
+        approve: bool,
+        reason: String,
+    ) -> Result<TaskView, String> {
+        let view = self.find(grant, task)?;
+        may(grant, Verb::Approve, &view.workflow)?;
+        self.cx.did(if approve { "approve" } else { "refuse" }, Some(&view.id));
+        let (id, actor) = (view.id, self.actor(grant));
+        let tasks = &self.cx.app.ports.tasks;
+        let done = to_its_end(tasks, |tasks| async move { tasks.decide(&id, approve, reason, actor).await });
+        verb(self.cx, done.await)
+    }
+
     fn dismissed(&self) -> Value {
         self.voice().instead("Left as it is.")
     }
@@ -145,12 +193,14 @@ impl Talk<'_> {
     }
 
     fn grant(&self) -> Result<&Token, String> {
-        self.chat.user(&self.incoming.user).ok_or_else(|| {
+        let grant = self.chat.user(&self.incoming.user).ok_or_else(|| {
             let id = &self.incoming.user;
             format!(
                 "You are not listed. Your id here is {id}; whoever runs Kedge can add it to [[chat.users]]."
             )
-        })
+        })?;
+        self.cx.person(&self.chat.name, grant.name()).map_err(|problem| problem.in_words())?;
+        Ok(grant)
     }
 
     async fn said(&self, text: &str) -> Result<Value, String> {
@@ -176,10 +226,14 @@ impl Talk<'_> {
             Command::Cancel { task, reason } => {
                 let view = self.find(grant, &task)?;
                 may(grant, Verb::Cancel, &view.workflow)?;
+                self.cx.did("cancel", Some(&view.id));
                 let (id, actor) = (view.id, self.actor(grant));
                 let tasks = &app.ports.tasks;
                 let done = to_its_end(tasks, |tasks| async move { tasks.cancel(&id, actor, reason).await });
                 answer(&message::task(&verb(self.cx, done.await)?))
+            }
+            Command::Decide { task, approve, reason } => {
+                answer(&message::task(&self.decide(grant, &task, approve, reason).await?))
             }
             Command::Run { workflow, params } => self.run(grant, text, workflow, params).await,
         }
@@ -248,6 +302,7 @@ impl Talk<'_> {
             Act::Undo(task) => {
                 let view = self.find(grant, task.as_str())?;
                 may(grant, Verb::Undo, &view.workflow)?;
+                self.cx.did("undo", Some(&task));
                 let actor = self.actor(grant);
                 let tasks = &self.cx.app.ports.tasks;
                 verb(self.cx, to_its_end(tasks, |tasks| async move { tasks.undo(&task, actor).await }).await)
@@ -282,7 +337,10 @@ impl Talk<'_> {
         let app = self.cx.app;
         let done = submit::submit(app, submission).await.map_err(|problem| problem.in_words())?;
         match done {
-            Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => Ok(view),
+            Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => {
+                self.cx.did("create_task", Some(&view.id));
+                Ok(view)
+            }
             Err(error) => Err(submit::refusal(app, error, |fault| fault).in_words()),
         }
     }

@@ -1,4 +1,4 @@
-//! `POST /v1/tasks/{id}/{cancel,retry,undo,resolve}`: what people and scripts decide about a task. The engine says whether its state
+//! `POST /v1/tasks/{id}/{cancel,retry,undo,resolve,approve,refuse}`: what people and scripts decide about a task. The engine says whether its state
 //! allows it.
 
 use bytes::Bytes;
@@ -52,6 +52,25 @@ pub(crate) async fn resolve<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, id: 
     let id = id.clone();
     let act =
         to_its_end(&cx.app.ports.tasks, |tasks| async move { tasks.resolve(&id, resolution, actor).await });
+    answer(cx, act.await?)
+}
+
+pub(crate) async fn decide<B: HttpBody<Data = Bytes> + Unpin>(
+    cx: &Cx<'_>,
+    id: &TaskId,
+    approve: bool,
+    body: B,
+) -> Answer {
+    let actor = ask(cx, id, Verb::Approve)?;
+    let mut fields = handlers::fields(cx, body, false).await?;
+    let reason = fields.text("reason", MAX_REASON).unwrap_or_default();
+    fields.finish().map_err(unfit)?;
+    let id = id.clone();
+    let act =
+        to_its_end(
+            &cx.app.ports.tasks,
+            |tasks| async move { tasks.decide(&id, approve, reason, actor).await },
+        );
     answer(cx, act.await?)
 }
 

@@ -198,6 +198,21 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .taking("Resolution")
         .gives(&[(202, "The task", TASK, &["ETag", "Location"])])
         .refuses(&[409, 412]),
+    Operation::post(
+        "/v1/tasks/{id}/approve",
+        "approve",
+        "tasks",
+        "A second person's yes to a task that waits for it",
+    )
+    .with(&["if_match"])
+    .maybe_taking("Reason")
+    .gives(&[(202, "The task", TASK, &["ETag", "Location"])])
+    .refuses(&[409, 412]),
+    Operation::post("/v1/tasks/{id}/refuse", "refuse", "tasks", "A second person's no: the task is canceled")
+        .with(&["if_match"])
+        .maybe_taking("Reason")
+        .gives(&[(202, "The task", TASK, &["ETag", "Location"])])
+        .refuses(&[409, 412]),
     Operation::post("/v1/hooks/{hook}", "hook", "hooks", "A webhook of a configured sender")
         .by(Auth::Signature)
         .gives(&[

@@ -146,6 +146,12 @@ fn tasks() -> Value {
         "BlockedOn": object(json!({
             "kind": text(), "what": text(), "holder": or_null(task_id()), "since": time(), "until": or_null(time()),
         })),
+        "Approval": object(json!({
+            "state": { "type": "string", "enum": ["not_yet", "asked", "granted", "refused", "expired", "withdrawn"] },
+            "policy": text(), "before": { "type": "string", "enum": ["start", "close", "pivot"] }, "approvers": list(&text()),
+            "asked_at": or_null(time()), "until": or_null(time()), "by": or_null(of("Actor")), "reason": or_null(text()),
+            "decided_at": or_null(time()),
+        })),
         "Incident": object(json!({
             "steps": list(&object(json!({
                 "step": text(), "phase": { "type": "string", "enum": ["run", "undo"] }, "reason": text(),
@@ -172,7 +178,7 @@ fn task_fields() -> Value {
     json!({
         "id": task_id(), "workflow": text(), "site": or_null(text()), "state": task_state(),
         "params": true, "steps": list(&of("Step")), "outcome": or_null(of("Outcome")), "result": true,
-        "downtime_ms": or_null(whole()), "blocked_on": or_null(of("BlockedOn")), "incident": or_null(of("Incident")),
+        "downtime_ms": or_null(whole()), "blocked_on": or_null(of("BlockedOn")), "approval": or_null(of("Approval")), "incident": or_null(of("Incident")),
         "error": or_null(of("Failure")), "correlation_id": or_null(text()),
         "priority": { "type": "integer", "minimum": -128, "maximum": 127 }, "traceparent": or_null(text()),
         "actor": of("Actor"), "plan_hash": or_null(text()),
@@ -189,7 +195,7 @@ fn requests() -> Value {
         "^({byte}(\\.{byte}){{3}}/(3[0-2]|[12]?[0-9])|[0-9a-f]{{1,4}}(:[0-9a-f]{{1,4}}){{7}}/(12[0-8]|[1-9]?[0-9]))$"
     ));
     let scope = json!({ "type": "array", "minItems": 1, "maxItems": 20, "items": {
-        "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|replay|\\*))$",
+        "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|approve|replay|\\*))$",
     } });
     let endpoint_change = json!({
         "url": { "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": 500 },

@@ -12,18 +12,18 @@ use super::*;
 use crate::testing::task_id;
 use crate::{Chat, ChatSpec, ChatUserSpec, Provider};
 
-const SLACK: &str = "8f742231b10e8888abcd99yyyzzz85a5";
+pub(super) const SLACK: &str = "8f742231b10e8888abcd99yyyzzz85a5";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// A chat's host: takes what is posted to it.
-struct Host {
-    url: String,
+pub(super) struct Host {
+    pub(super) url: String,
     got: Arc<Mutex<Vec<(String, Value)>>>,
     count: watch::Receiver<usize>,
 }
 
 impl Host {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (got, (told, count)) = (Arc::new(Mutex::new(Vec::new())), watch::channel(0));
@@ -59,14 +59,14 @@ impl Host {
         Self { url, got, count }
     }
 
-    async fn posts(&self, count: usize) -> Vec<(String, Value)> {
+    pub(super) async fn posts(&self, count: usize) -> Vec<(String, Value)> {
         let mut seen = self.count.clone();
         timeout(PATIENCE, seen.wait_for(|have| *have >= count)).await.unwrap().unwrap();
         self.got.lock().unwrap().clone()
     }
 }
 
-async fn start_with_chat(platform: &str, secret: &str, base: &str) -> Harness {
+pub(super) async fn start_with_chat(platform: &str, secret: &str, base: &str) -> Harness {
     let h = start().await;
     let chat = Chat::new(ChatSpec {
         platform: platform.to_owned(),
@@ -75,7 +75,7 @@ async fn start_with_chat(platform: &str, secret: &str, base: &str) -> Harness {
         users: vec![ChatUserSpec {
             id: "U1".to_owned(),
             name: "anna".to_owned(),
-            scopes: vec!["task:*:create".to_owned(), "task:*:read".to_owned(), "task:*:undo".to_owned()],
+            scopes: ["create", "read", "undo", "approve"].map(|verb| format!("task:*:{verb}")).to_vec(),
             sites: vec!["*.a.test".to_owned()],
         }],
         ..ChatSpec::default()
@@ -94,7 +94,7 @@ fn slack(h: &Harness, fields: &[(&str, &str)]) -> RequestBuilder {
     request.body(body)
 }
 
-fn said(h: &Harness, user: &str, text: &str, reply: &str) -> RequestBuilder {
+pub(super) fn said(h: &Harness, user: &str, text: &str, reply: &str) -> RequestBuilder {
     let id = format!("{user}-{text}");
     slack(
         h,
@@ -108,13 +108,13 @@ fn said(h: &Harness, user: &str, text: &str, reply: &str) -> RequestBuilder {
     )
 }
 
-fn press(h: &Harness, user: &str, value: &str, reply: &str) -> RequestBuilder {
+pub(super) fn press(h: &Harness, user: &str, value: &str, reply: &str) -> RequestBuilder {
     let payload = json!({"type": "block_actions", "user": {"id": user}, "response_url": reply,
         "actions": [{"action_id": "kedge_confirm", "value": value}]});
     slack(h, &[("payload", &payload.to_string())])
 }
 
-async fn text(request: RequestBuilder) -> String {
+pub(super) async fn text(request: RequestBuilder) -> String {
     let (status, body) = ask(request).await;
     assert_eq!(status, 200, "a chat shows nothing of other answers: {body}");
     body["text"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned()

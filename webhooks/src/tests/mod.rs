@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod approvals;
 mod bad_input;
 mod bounds;
 mod chat;

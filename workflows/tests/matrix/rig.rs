@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use kedge_engine::executor::{Engine, Limits, Parts};
+use kedge_engine::gate::AllOpen;
 use kedge_engine::journal::keys;
 use kedge_engine::outbox::{Composer, NewCallback};
 use kedge_engine::ports::Clock as _;
@@ -372,6 +373,7 @@ fn engine(
         kinds,
         workflows: workflows(),
         ports: Arc::new(world.clone()),
+        gates: Arc::new(AllOpen),
         limits: Limits::default(),
     })
 }

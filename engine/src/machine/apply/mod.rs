@@ -1,5 +1,6 @@
 //! The only code that changes a task's state. An event that does not fit is an error and changes nothing.
 
+mod approval;
 mod life;
 mod run;
 mod undo;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use petgraph::graph::NodeIndex;
 
-use super::{FingerprintRecord, Finish, IllegalEvent, Machine, Phase, Stage, StepRecord, Stuck};
+use super::{Approval, FingerprintRecord, Finish, IllegalEvent, Machine, Phase, Stage, StepRecord, Stuck};
 use crate::event::{Event, Outcome};
 use crate::journal::Record;
 use crate::machine::Command;
@@ -42,6 +43,8 @@ impl Machine {
             after: FingerprintRecord::default(),
             locks_granted: false,
             cancel: None,
+            gate: accepted.gate.as_ref().map(|gate| gate.place(&accepted.plan)),
+            approval: Approval::Unasked,
             failure: None,
             epoch: record.epoch,
             sequence: 1,
@@ -88,6 +91,7 @@ impl Machine {
                 Ok(())
             }
             Event::LocksGranted => {
+                demand(!self.held_whole(), || "nobody has approved it".to_owned())?;
                 demand(!self.locks_granted, || "the locks were granted before".to_owned())?;
                 self.locks_granted = true;
                 Ok(())
@@ -132,6 +136,10 @@ impl Machine {
                 self.turned(at);
                 Ok(())
             }
+            Event::ApprovalAsked { until } => self.approval_asked(*until, at),
+            Event::Approved { actor, reason } => self.approved(actor, reason, at),
+            Event::ApprovalRefused { actor, reason } => self.refused(actor, reason, at),
+            Event::ApprovalExpired => self.expired(at),
             Event::Resolved { step, verb, reason, actor } => {
                 self.resolved(self.find(step)?, *verb, (actor, reason), at)
             }
@@ -149,6 +157,8 @@ impl Machine {
         let due = self.next(at).start.into_iter().any(|command| match command {
             Command::Finish { outcome: ending } => Outcome::from(ending) == outcome,
             Command::Lock
+            | Command::Ask
+            | Command::Expire
             | Command::Fingerprint { .. }
             | Command::Run { .. }
             | Command::Probe { .. }

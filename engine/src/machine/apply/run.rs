@@ -31,6 +31,7 @@ impl Machine {
         };
         let forward = !self.goes_back() || self.outlives(step);
         demand(ready && forward, || "the step is not ready to run".to_owned())?;
+        demand(!self.held(step), || "nobody has approved it".to_owned())?;
         demand(attempt == record.attempts + 1, || format!("attempt {} was expected", record.attempts + 1))?;
         demand(self.locks_granted || self.plan().rest().locks.is_empty(), || {
             "the locks are not granted".to_owned()

@@ -34,10 +34,11 @@ pub enum Cut {
     Records,
     Slots,
     Retries,
+    Gates,
 }
 
 /// All of them: the ones that take most away come first.
-pub const ALL: [Cut; 31] = [
+pub const ALL: [Cut; 32] = [
     Cut::Crashes,
     Cut::SecondTask,
     Cut::SecondStep,
@@ -49,6 +50,7 @@ pub const ALL: [Cut; 31] = [
     Cut::SubTask,
     Cut::Locks,
     Cut::Cancels,
+    Cut::Gates,
     Cut::Pivot,
     Cut::Fingerprints,
     Cut::FullDisks,

@@ -47,6 +47,9 @@ pub fn judge(run: &mut Run) {
     }
     for (task, view) in &ends {
         let records = records(&run.rig, task);
+        let count = |kind: &str| records.iter().filter(|record| record.event.kind() == kind).count() as u64;
+        run.tally.asked += count("approval_asked");
+        run.tally.approved += count("approved");
         // G6: one callback tells the end, once.
         assert_eq!(told.get(task), Some(&1), "how often the end of {task} was told");
         match outcome(&records) {

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use kedge_engine::gate::{Before, Gate, Gatekeeper, Wanted};
 use kedge_engine::ports::Clock as _;
 use kedge_engine::service::{ResolveVerb, Submission, Submitted, Tasks as _};
 use kedge_engine::step::{StepError, StepKinds};
-use kedge_engine::task::{TaskId, TaskState};
+use kedge_engine::task::{Actor, TaskId, TaskState};
 use kedge_engine::testing::memory_store::{Crash, Fault, Moment};
 use kedge_engine::testing::runtime::{Dice, Stop};
 use serde_json::json;
@@ -35,6 +36,9 @@ pub struct Tally {
     pub lies: u64,
     pub drifts: u64,
     pub by_hand: u64,
+    /// Second persons that were asked, and those who said yes in time.
+    pub asked: u64,
+    pub approved: u64,
     pub events: u64,
 }
 
@@ -50,6 +54,8 @@ impl Tally {
         self.lies += other.lies;
         self.drifts += other.drifts;
         self.by_hand += other.by_hand;
+        self.asked += other.asked;
+        self.approved += other.approved;
         self.events += other.events;
     }
 
@@ -65,6 +71,8 @@ impl Tally {
             self.lies,
             self.drifts,
             self.by_hand,
+            self.asked - self.approved,
+            self.approved,
         ];
         self.tasks < 10_000 || met.iter().all(|met| *met > 20)
     }
@@ -111,11 +119,30 @@ pub fn run(seed: u64, cuts: Cuts) -> Tally {
     run.tally
 }
 
+/// Some tasks need a second person: which, a task's seed tells.
+struct SomeGates(Cuts);
+
+impl Gatekeeper for SomeGates {
+    fn gate(&self, wanted: Wanted<'_>) -> Option<Gate> {
+        let mut dice = Dice::new(wanted.params["seed"].as_u64().unwrap() ^ 0x6a7e);
+        let before = match dice.below(12) {
+            0 => Before::Start,
+            1 => Before::Close,
+            2 | 3 => Before::Pivot,
+            _ => return None,
+        };
+        let approvers = if dice.percent(30) { vec!["second".to_owned()] } else { Vec::new() };
+        let gate = Gate { policy: "some".to_owned(), before, approvers, within_ms: 50 + dice.below(1500) };
+        self.0.keep(Cut::Gates).then_some(gate)
+    }
+}
+
 fn options(dice: &mut Dice, cuts: Cuts) -> Options {
     let mut options = Options::default().workflow("random", move |params, cx| {
         let seed = params["seed"].as_u64().unwrap();
         Ok(plan(seed, cx.task.as_str(), cuts)?)
     });
+    options.gates = Arc::new(SomeGates(cuts));
     options.pauses = dice.percent(50) && cuts.keep(Cut::Pauses);
     options.limits(|limits| {
         limits.per_slot = 1 + usize::from(dice.percent(30));
@@ -179,6 +206,7 @@ impl Run {
         self.rig.store.set_low(full);
         self.ask_again();
         self.cancel_some();
+        self.decide_some();
         let longest = [20, 100, 400][usize::try_from(self.dice.below(3)).unwrap()];
         let polls = self.dice.below(longest);
         let rig = &self.rig;
@@ -232,6 +260,7 @@ impl Run {
         let recovery = self.rig.restart();
         assert!(recovery.quarantined.is_empty(), "{recovery:?}");
         self.ask_again();
+        self.decide_some();
         self.settle();
     }
 
@@ -279,6 +308,29 @@ impl Run {
                     drop(engine.cancel(&task, actor(), "sim".to_owned()).await);
                 }
             });
+        }
+    }
+
+    /// Somebody says yes or no at some time; now and then whoever asked does, which must not count.
+    fn decide_some(&mut self) {
+        let requests = self.requests.lock().unwrap().len();
+        for n in 0..requests {
+            for _ in 0..self.dice.below(4) {
+                let (engine, runtime) = (self.rig.engine.clone(), self.rig.runtime.clone());
+                let (all, delay) = (self.requests.clone(), self.dice.below(800));
+                let approve = self.dice.percent(85);
+                let name =
+                    ["token:second", "chat:third", "chat:test"][usize::try_from(self.dice.below(3)).unwrap()];
+                self.rig.runtime.spawn_here(async move {
+                    runtime.sleep_until(runtime.now() + delay).await;
+                    let task = all.lock().unwrap()[n].task.clone();
+                    let who = Actor { name: name.to_owned(), via: "sim".to_owned() };
+                    if let Some(task) = task {
+                        // Refused or not: what must hold is judged by what is journaled.
+                        drop(engine.decide(&task, approve, String::new(), who).await);
+                    }
+                });
+            }
         }
     }
 

@@ -1,0 +1,181 @@
+//! Checks the parts of a configuration that the HTTP face is made of: tokens, hooks, chats, endpoints, approvals. Pure, like `check.rs`.
+
+use std::path::Path;
+
+use kedge_webhooks::{
+    ApprovalPolicy, Chat, ChatSpec, Endpoint, EndpointSpec, Hook, HookSpec, Secret, Token, TokenSpec,
+};
+use toml::Spanned;
+
+use super::check::Check;
+use super::raw;
+
+impl Check<'_> {
+    pub(super) fn tokens(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Token> {
+        let mut tokens: Vec<Token> = Vec::new();
+        for (line, raw) in self.list::<raw::Token>("tokens", parts) {
+            let part = format!("tokens.{}", raw.name);
+            let files: Vec<String> = raw.secret_file.into_iter().collect();
+            let envs: Vec<String> = raw.secret_env.into_iter().collect();
+            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let expires_at = raw.expires_at.map(|at| at.to_string().parse::<jiff::Timestamp>());
+            if let Some(Err(_)) = expires_at {
+                self.problem(
+                    line,
+                    &part,
+                    "expires_at is a time with its offset, such as 2030-01-01T00:00:00Z",
+                );
+            }
+            let expires_at = expires_at.and_then(Result::ok).map(|at| at.as_millisecond().unsigned_abs());
+            let spec = TokenSpec {
+                name: raw.name,
+                secret: secrets.into_iter().next(),
+                scopes: raw.scopes,
+                sites: raw.sites,
+                networks: raw.networks,
+                expires_at,
+            };
+            if let Some(token) = self.built(line, &part, Token::new(spec)) {
+                tokens.push(token);
+            }
+        }
+        tokens
+    }
+
+    pub(super) fn hooks(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Hook> {
+        let mut hooks = Vec::new();
+        for (line, raw) in self.list::<raw::Hook>("hooks", parts) {
+            let part = format!("hooks.{}", raw.name);
+            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
+            let spec = HookSpec {
+                name: raw.name,
+                provider: raw.provider,
+                signature: raw.signature.map(Into::into),
+                secrets,
+                workflow: raw.workflow,
+                workflows: raw.workflows,
+                when: raw.when,
+                params: raw.params,
+                sites: raw.sites,
+                correlation_id: raw.correlation_id,
+                callback: raw.callback,
+            };
+            if let Some(hook) = self.built(line, &part, Hook::new(spec)) {
+                hooks.push(hook);
+            }
+        }
+        hooks
+    }
+
+    pub(super) fn chats(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Chat> {
+        let mut chats = Vec::new();
+        for (line, raw) in self.list::<raw::Chat>("chat", parts) {
+            let part = format!("chat.{}", raw.name.as_ref().unwrap_or(&raw.platform));
+            let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
+            let webhook: Vec<String> = raw.webhook_file.into_iter().collect();
+            let Some(webhook) = self.load(line, &part, &webhook, &[]) else { continue };
+            let spec = ChatSpec {
+                platform: raw.platform,
+                name: raw.name,
+                secrets,
+                base_url: raw.base_url,
+                webhook: webhook.into_iter().next(),
+                at_once: raw.at_once,
+                users: raw.users.into_iter().map(Into::into).collect(),
+            };
+            if let Some(chat) = self.built(line, &part, Chat::new(spec)) {
+                chats.push(chat);
+            }
+        }
+        chats
+    }
+
+    pub(super) fn endpoints(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Endpoint> {
+        let mut endpoints = Vec::new();
+        for (line, raw) in self.list::<raw::Endpoint>("endpoints", parts) {
+            let part = format!("endpoints.{}", raw.name);
+            let files: Vec<String> = raw.secret_file.into_iter().chain(raw.secret_files).collect();
+            let envs: Vec<String> = raw.secret_env.into_iter().collect();
+            let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
+            let url = match &raw.url_file {
+                None => raw.url,
+                Some(file) => match self.load(line, &part, std::slice::from_ref(file), &[]) {
+                    Some(_) => self.secrets.last().cloned().unwrap_or_default(),
+                    None => continue,
+                },
+            };
+            let full = match raw.payload.as_deref() {
+                None | Some("thin") => false,
+                Some("full") => true,
+                Some(other) => {
+                    self.problem(
+                        line,
+                        &part,
+                        format!("payload = {other:?} is not known; there are thin and full"),
+                    );
+                    continue;
+                }
+            };
+            let spec = EndpointSpec {
+                name: raw.name,
+                url,
+                full,
+                form: raw.form,
+                secrets,
+                events: raw.events,
+                allow_private: raw.allow_private,
+            };
+            if let Some(endpoint) = self.built(line, &part, Endpoint::new(spec)) {
+                endpoints.push(endpoint);
+            }
+        }
+        endpoints
+    }
+
+    pub(super) fn approvals(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<ApprovalPolicy> {
+        let workflows = kedge_workflows::workflows();
+        let known: Vec<&str> = workflows.iter().map(|workflow| workflow.name()).collect();
+        let mut policies: Vec<ApprovalPolicy> = Vec::new();
+        for (line, raw) in self.list::<raw::Approval>("approvals", parts) {
+            let part = format!("approvals.{}", raw.name);
+            if policies.iter().any(|policy| policy.name() == raw.name) {
+                self.problem(line, &part, "two policies have this name");
+            }
+            if let Some(policy) = self.built(line, &part, ApprovalPolicy::new(raw.into())) {
+                for pattern in policy.meaningless(&known) {
+                    let detail =
+                        format!("workflows: {pattern:?} stands for none; there are {}", known.join(", "));
+                    self.problem(line, &part, detail);
+                }
+                policies.push(policy);
+            }
+        }
+        policies
+    }
+
+    /// Loads secrets; `None` when one of them is wrong, which is reported.
+    fn load(&mut self, line: usize, part: &str, files: &[String], envs: &[String]) -> Option<Vec<Secret>> {
+        let mut loaded = Vec::new();
+        let mut whole = true;
+        for file in files {
+            match (self.read)(Path::new(file)) {
+                Ok(secret) => loaded.push(secret),
+                Err(why) => {
+                    self.problem(line, part, why);
+                    whole = false;
+                }
+            }
+        }
+        for name in envs {
+            match (self.env)(name) {
+                Some(secret) if !secret.trim().is_empty() => loaded.push(secret.trim().to_owned()),
+                _ => {
+                    self.problem(line, part, format!("the environment variable {name} is not set"));
+                    whole = false;
+                }
+            }
+        }
+        self.secrets.extend(loaded.iter().cloned());
+        whole.then(|| loaded.iter().map(Secret::new).collect())
+    }
+}
