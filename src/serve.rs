@@ -19,7 +19,7 @@ use kedge_stores::{FileLogs, Options, SledStore};
 use kedge_webhooks::api::Links;
 use kedge_webhooks::{
     Access, App, Approvals, Deliverer, EndpointComposer, Endpoints, HttpConfig, Master, Metrics, Mistake,
-    Ports, Secret, Server,
+    Ports, Secret, Server, SharedTls,
 };
 use kedge_workflows::ports::{SecretRef, Secrets as _, World};
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,8 +59,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         random: Arc::new(SystemRandom),
         desk: Arc::new(LiveDesk::new(service.world.clone(), service.facts.clone())),
     };
-    let access =
-        Access { tokens: config.tokens.clone(), hooks: config.hooks.clone(), chats: config.chats.clone() };
+    let tls = http.tls.clone();
+    let access = access(&config);
     let master = master(&config).await?;
     service.endpoints.open(service.store.clone(), master)?;
     let app = App::new(ports, access, service.endpoints.clone(), &http, metrics.clone()).map_err(mistakes)?;
@@ -97,7 +97,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
     let upkeep = join(upkeep, upkeep::forget_secrets(service.world.secret_files().clone()));
     let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
-    let ended = until_stopped(file, &app, &service).await?;
+    let ended = until_stopped(file, &app, tls.as_ref(), &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
     tending.await.context("the keeping of messages ended badly")?;
@@ -117,6 +117,15 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     }
 }
 
+fn access(config: &Config) -> Access {
+    Access {
+        tokens: config.tokens.clone(),
+        certificates: config.certificates.clone(),
+        hooks: config.hooks.clone(),
+        chats: config.chats.clone(),
+    }
+}
+
 fn http(config: &Config) -> Result<HttpConfig> {
     let public_url = config.public_url.as_ref().map(|url| url.parse()).transpose();
     Ok(HttpConfig {
@@ -124,6 +133,8 @@ fn http(config: &Config) -> Result<HttpConfig> {
         public_url: public_url.context("http.public_url")?,
         rates: config.rates,
         endpoint_networks: config.endpoint_networks.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        tls: config.tls.clone().map(SharedTls::new),
         ..HttpConfig::default()
     })
 }
@@ -165,7 +176,7 @@ async fn master(config: &Config) -> Result<Master> {
 }
 
 /// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.
-async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ended> {
+async fn until_stopped(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) -> Result<Ended> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -177,7 +188,7 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ende
             }
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, app, &service.approvals),
+            _ = hangup.recv() => reload(file, app, tls, &service.approvals),
         }
     }
     tracing::info!("stopping; a second signal ends at once");
@@ -189,18 +200,26 @@ async fn until_stopped(file: &Path, app: &App, service: &Service) -> Result<Ende
 }
 
 /// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
-fn reload(file: &Path, app: &App, approvals: &Approvals) {
+fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, approvals: &Approvals) {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
     };
-    let access = Access { tokens: config.tokens, hooks: config.hooks, chats: config.chats };
+    let access = access(&config);
+    let fresh_tls = config.tls.clone();
     let replaced = app.reload(access, config.endpoints);
     match replaced {
         Ok(()) => {
             approvals.replace(config.approvals);
+            match (tls, fresh_tls) {
+                (Some(tls), Some(fresh)) => tls.replace(fresh),
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => {
+                    tracing::warn!("http.tls is there now or is not any more: that needs a restart");
+                }
+            }
             tracing::info!(
-                "tokens, hooks, chats, endpoints and approvals are reloaded; hosts, servers and platforms need a restart"
+                "tokens, certificates, hooks, chats, endpoints and approvals are reloaded; hosts, servers and platforms need a restart"
             );
         }
         Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),

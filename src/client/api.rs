@@ -31,7 +31,7 @@ pub(crate) enum ApiError {
 }
 
 impl Api {
-    /// A client by `KEDGE_URL` and `KEDGE_TOKEN`.
+    /// A client by `KEDGE_URL` and `KEDGE_TOKEN`; `KEDGE_CA_FILE` is another authority to trust, `KEDGE_CERTIFICATE_FILE` our own certificate with its key.
     ///
     /// # Errors
     /// When the HTTP client cannot be made.
@@ -46,7 +46,22 @@ impl Api {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub(crate) fn new(base: &str, token: Option<String>) -> Result<Self> {
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if let Some(file) = std::env::var_os("KEDGE_CA_FILE") {
+            let pem = std::fs::read(&file).with_context(|| format!("KEDGE_CA_FILE {}", file.display()))?;
+            let roots =
+                reqwest::Certificate::from_pem_bundle(&pem).context("KEDGE_CA_FILE holds no certificate")?;
+            http = http.tls_certs_merge(roots);
+        }
+        if let Some(file) = std::env::var_os("KEDGE_CERTIFICATE_FILE") {
+            let pem =
+                std::fs::read(&file).with_context(|| format!("KEDGE_CERTIFICATE_FILE {}", file.display()))?;
+            let identity = reqwest::Identity::from_pem(&pem);
+            let identity = identity
+                .map_err(|_| anyhow!("KEDGE_CERTIFICATE_FILE holds no certificate and key as PEM"))?;
+            http = http.identity(identity);
+        }
+        let http = http
             .connect_timeout(std::time::Duration::from_secs(5))
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

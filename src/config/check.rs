@@ -21,12 +21,26 @@ pub(crate) type ReadEnv<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///
 /// # Errors
 /// Every problem found.
+#[cfg(test)]
 pub(crate) fn config(text: &str, read: ReadSecret<'_>, env: ReadEnv<'_>) -> Result<Config, Vec<Problem>> {
+    whole(text, read, read, env)
+}
+
+/// The same; `public` reads files that anybody may read.
+///
+/// # Errors
+/// Every problem found.
+pub(crate) fn whole(
+    text: &str,
+    read: ReadSecret<'_>,
+    public: ReadSecret<'_>,
+    env: ReadEnv<'_>,
+) -> Result<Config, Vec<Problem>> {
     let file: raw::File = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(0, |span| line_of(text, span.start));
         vec![Problem { line, part: String::new(), detail: error.message().to_owned() }]
     })?;
-    let mut check = Check { text, read, env, problems: Vec::new(), secrets: Vec::new() };
+    let mut check = Check { text, read, public, env, problems: Vec::new(), secrets: Vec::new() };
     let config = check.file(file);
     if check.problems.is_empty() {
         return Ok(Config { secrets: check.secrets, ..config });
@@ -38,6 +52,7 @@ pub(crate) fn config(text: &str, read: ReadSecret<'_>, env: ReadEnv<'_>) -> Resu
 pub(super) struct Check<'a> {
     text: &'a str,
     pub(super) read: ReadSecret<'a>,
+    pub(super) public: ReadSecret<'a>,
     pub(super) env: ReadEnv<'a>,
     problems: Vec<Problem>,
     pub(super) secrets: Vec<String>,
@@ -68,17 +83,9 @@ impl Check<'_> {
         };
         let rates =
             Rates { token: rate("token_rate", http.token_rate), hook: rate("hook_rate", http.hook_rate) };
-        let mut endpoint_networks = Vec::new();
-        for text in http.endpoint_networks {
-            match text.parse() {
-                Ok(net) => endpoint_networks.push(net),
-                Err(_) => self.problem(
-                    line,
-                    "http",
-                    format!("endpoint_networks: {text:?} is no network, such as 10.0.0.0/8"),
-                ),
-            }
-        }
+        let endpoint_networks = self.networks(line, "endpoint_networks", &http.endpoint_networks);
+        let trusted_proxies = self.networks(line, "trusted_proxies", &http.trusted_proxies);
+        let tls = http.tls.and_then(|tls| self.tls(line, tls));
         // A name that is there counts, also when its part has mistakes of its own: one mistake, one line.
         let host_names: Vec<String> = file.hosts.keys().cloned().collect();
         let web_server_names: Vec<String> = file.web_servers.keys().cloned().collect();
@@ -96,11 +103,14 @@ impl Check<'_> {
             public_url: http.public_url,
             rates,
             endpoint_networks,
+            trusted_proxies,
+            tls,
             hosts,
             web_servers,
             database_servers,
             platforms,
             tokens: self.tokens(file.tokens),
+            certificates: self.certificates(file.certificates),
             hooks: self.hooks(file.hooks),
             chats: self.chats(file.chat),
             endpoints: self.endpoints(file.endpoints),

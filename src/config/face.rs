@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use kedge_webhooks::{
-    ApprovalPolicy, Chat, ChatSpec, Endpoint, EndpointSpec, Hook, HookSpec, Secret, Token, TokenSpec,
+    ApprovalPolicy, CertificateSpec, Chat, ChatSpec, ClientCertificate, Endpoint, EndpointSpec, Hook,
+    HookSpec, Secret, Tls, TlsSpec, Token, TokenSpec,
 };
 use toml::Spanned;
 
@@ -40,6 +41,65 @@ impl Check<'_> {
             }
         }
         tokens
+    }
+
+    /// TLS of the listener; its files are read here, also at a reload.
+    pub(super) fn tls(&mut self, line: usize, raw: raw::HttpTls) -> Option<Tls> {
+        let key = self.load(line, "http.tls", std::slice::from_ref(&raw.key_file), &[]);
+        let mut public = |file: &String| match (self.public)(Path::new(file)) {
+            Ok(text) => Some(text.into_bytes()),
+            Err(why) => {
+                self.problem(line, "http.tls", why);
+                None
+            }
+        };
+        let certificate = public(&raw.certificate_file);
+        let client_ca = raw.client_ca_file.as_ref().map(&mut public);
+        let required = match raw.client_auth.as_deref() {
+            None | Some("optional") => false,
+            Some("required") => true,
+            Some(other) => {
+                let detail = format!("client_auth = {other:?} is not known; there are optional and required");
+                self.problem(line, "http.tls", detail);
+                false
+            }
+        };
+        let spec = TlsSpec {
+            certificate: certificate?,
+            key: Some(key?.into_iter().next()?),
+            client_ca: match client_ca {
+                None => None,
+                Some(read) => Some(read?),
+            },
+            required,
+        };
+        self.built(line, "http.tls", Tls::new(&spec))
+    }
+
+    pub(super) fn certificates(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<ClientCertificate> {
+        let mut certificates = Vec::new();
+        for (line, raw) in self.list::<raw::Certificate>("certificates", parts) {
+            let part = format!("certificates.{}", raw.name);
+            let raw::Certificate { name, fingerprint, subject, dns_name, scopes, sites, networks } = raw;
+            let grant = TokenSpec { name, scopes, sites, networks, ..TokenSpec::default() };
+            let spec = CertificateSpec { grant, fingerprint, subject, dns_name };
+            certificates.extend(self.built(line, &part, ClientCertificate::new(spec)));
+        }
+        certificates
+    }
+
+    pub(super) fn networks(&mut self, line: usize, field: &str, texts: &[String]) -> Vec<ipnet::IpNet> {
+        let mut networks = Vec::new();
+        for text in texts {
+            match text.parse() {
+                Ok(net) => networks.push(net),
+                Err(_) => {
+                    let detail = format!("{field}: {text:?} is no network, such as 10.0.0.0/8");
+                    self.problem(line, "http", detail);
+                }
+            }
+        }
+        networks
     }
 
     pub(super) fn hooks(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Hook> {

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
-use kedge_webhooks::{ApprovalPolicy, Chat, Endpoint, Hook, Rates, Token};
+use kedge_webhooks::{ApprovalPolicy, Chat, ClientCertificate, Endpoint, Hook, Rates, Tls, Token};
 use kedge_workflows::ports::AppKind;
 
 use crate::upkeep::Ages;
@@ -34,11 +34,14 @@ pub(crate) struct Config {
     pub(crate) public_url: Option<String>,
     pub(crate) rates: Rates,
     pub(crate) endpoint_networks: Vec<ipnet::IpNet>,
+    pub(crate) trusted_proxies: Vec<ipnet::IpNet>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) hosts: BTreeMap<String, HostConfig>,
     pub(crate) web_servers: BTreeMap<String, WebServer>,
     pub(crate) database_servers: BTreeMap<String, DatabaseServer>,
     pub(crate) platforms: BTreeMap<String, Platform>,
     pub(crate) tokens: Vec<Token>,
+    pub(crate) certificates: Vec<ClientCertificate>,
     pub(crate) hooks: Vec<Hook>,
     pub(crate) chats: Vec<Chat>,
     pub(crate) endpoints: Vec<Endpoint>,
@@ -126,5 +129,6 @@ pub(crate) fn load(file: &Path) -> Result<Config, Problems> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let read = |path: &Path| secrets::read(&folder.join(path));
     let env = |name: &str| std::env::var(name).ok();
-    check::config(&text, &read, &env).map_err(|list| Problems { file: file.to_owned(), list })
+    let public = |path: &Path| secrets::read_public(&folder.join(path));
+    check::whole(&text, &read, &public, &env).map_err(|list| Problems { file: file.to_owned(), list })
 }

@@ -24,6 +24,8 @@ pub(crate) struct File {
     #[serde(default)]
     pub(crate) tokens: Vec<Spanned<toml::Value>>,
     #[serde(default)]
+    pub(crate) certificates: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
     pub(crate) hooks: Vec<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) chat: Vec<Spanned<toml::Value>>,
@@ -60,10 +62,43 @@ pub(crate) struct Http {
     /// Networks that are not public and that endpoints made by API may use.
     #[serde(default)]
     pub(crate) endpoint_networks: Vec<String>,
+    /// Proxies before us, whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub(crate) trusted_proxies: Vec<String>,
+    /// TLS of the listener; plain HTTP without it.
+    pub(crate) tls: Option<HttpTls>,
     /// How often each token may ask, such as `600/m`.
     pub(crate) token_rate: Option<String>,
     /// How often each hook may be called.
     pub(crate) hook_rate: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpTls {
+    /// The certificate, and those that lead to its root.
+    pub(crate) certificate_file: String,
+    pub(crate) key_file: String,
+    /// Who signs certificates of clients.
+    pub(crate) client_ca_file: Option<String>,
+    /// `optional` (the default) or `required`.
+    pub(crate) client_auth: Option<String>,
+}
+
+/// Whom the certificate of a client stands for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    pub(crate) name: String,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) subject: Option<String>,
+    pub(crate) dns_name: Option<String>,
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    #[serde(default)]
+    pub(crate) networks: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]

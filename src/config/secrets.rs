@@ -28,3 +28,19 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     }
     Ok(text.to_owned())
 }
+
+/// Largest file of certificates: a bundle of a company's authorities.
+const MAX_PUBLIC: u64 = 1024 * 1024;
+
+/// The text of a file that anybody may read: a certificate.
+///
+/// # Errors
+/// In words.
+pub(crate) fn read_public(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let cannot = |error: std::io::Error| format!("the file {shown} cannot be read: {error}");
+    if std::fs::metadata(path).map_err(cannot)?.len() > MAX_PUBLIC {
+        return Err(format!("the file {shown} is larger than {MAX_PUBLIC} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(cannot)
+}

@@ -39,9 +39,11 @@ use crate::limits::{Limiter, Standing};
 use crate::metrics::Metrics;
 use crate::openapi;
 use crate::problem::Problem;
+use crate::proxy;
 use crate::route::{Route, Routed, route};
 use crate::schemas::Schemas;
 use crate::server::{HttpConfig, Peer};
+use crate::tls::ClientCertificate;
 use crate::tokens::{OwnToken, Tokens};
 use crate::trace;
 
@@ -82,6 +84,8 @@ pub struct Access {
     pub hooks: Vec<Hook>,
     /// Chats.
     pub chats: Vec<Chat>,
+    /// Certificates of clients.
+    pub certificates: Vec<ClientCertificate>,
 }
 
 /// The application. Clones are the same.
@@ -100,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) body_time: Duration,
     pub(crate) endpoint_networks: Vec<IpNet>,
+    /// Proxies whose word on an address counts.
+    trusted_proxies: Vec<IpNet>,
     pub(crate) sender: Sender,
     /// The text of `/openapi.json`.
     pub(crate) openapi: Bytes,
@@ -134,8 +140,19 @@ impl Cx<'_> {
         let own = self.own.iter().map(|own| &own.token);
         let all = self.access.tokens.iter().chain(own);
         let (now, from) = (self.app.ports.clock.now(), self.from());
-        let token = authenticate(all, &self.parts.headers, now, from)?;
-        self.admit("token", token.name(), self.app.token_limit.as_ref())?;
+        // A token that is sent counts; a certificate speaks for who sends none.
+        let by_certificate = || {
+            let peer = self.parts.extensions.get::<Peer>()?;
+            let presented = peer.certificate.as_deref()?;
+            let mut grants = self.access.certificates.iter().filter_map(|known| known.grant(presented));
+            grants.find(|grant| grant.counts(now, from))
+        };
+        let silent = !self.parts.headers.contains_key(header::AUTHORIZATION);
+        let token = match by_certificate().filter(|_| silent) {
+            Some(token) => token,
+            None => authenticate(all, &self.parts.headers, now, from)?,
+        };
+        self.admit(token.kind(), token.name(), self.app.token_limit.as_ref())?;
         Ok(token)
     }
 
@@ -170,9 +187,10 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// The address of whoever connected.
+    /// The address of whoever asks: who connected, or whom a trusted proxy names.
     fn from(&self) -> Option<IpAddr> {
-        self.parts.extensions.get::<Peer>().map(|peer| peer.0.ip())
+        let peer = self.parts.extensions.get::<Peer>()?.address.ip();
+        Some(proxy::client(peer, &self.parts.headers, &self.app.trusted_proxies))
     }
 
     /// The caller's trace context.
@@ -227,6 +245,7 @@ impl App {
             metrics,
             draining: CancellationToken::new(),
             endpoint_networks: config.endpoint_networks.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             sender: Sender::new(Patience::default()),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             body_time: config.body_timeout,
@@ -427,6 +446,7 @@ fn check(
     let names: Vec<(&str, &str)> = tokens
         .chain(access.hooks.iter().map(|hook| ("hooks", hook.name())))
         .chain(access.chats.iter().map(|chat| ("chat", chat.name())))
+        .chain(access.certificates.iter().map(|certificate| ("certificates", certificate.name())))
         .collect();
     for (index, (kind, name)) in names.iter().enumerate() {
         if names[..index].contains(&(*kind, *name)) {

@@ -136,6 +136,8 @@ pub struct Token {
     networks: Vec<IpNet>,
     expires_at: Option<Millis>,
     spec: Spec,
+    /// Whether a certificate proves it, instead of a secret.
+    certificate: bool,
 }
 
 /// The parts of a token that are shown, as they were written.
@@ -218,7 +220,26 @@ impl Token {
         }
         let TokenSpec { name, expires_at, .. } = spec;
         let spec = Spec { scopes: spec.scopes, sites: spec.sites, networks: spec.networks, expires_at };
-        Ok(Self { name, digest, scopes, sites, networks, expires_at, spec })
+        Ok(Self { name, digest, scopes, sites, networks, expires_at, spec, certificate: false })
+    }
+
+    /// Checks what the certificate of a client stands for. It is in no list of tokens, so no secret opens it.
+    ///
+    /// # Errors
+    /// Every mistake.
+    pub(crate) fn of_certificate(spec: TokenSpec) -> Result<Self, Vec<Mistake>> {
+        Self::with_digest(spec, [0; 32]).map(|token| Self { certificate: true, ..token })
+    }
+
+    /// Who it is, in the journal and the audit log: `token:ci` or `cert:ci`.
+    #[must_use]
+    pub fn principal(&self) -> String {
+        format!("{}:{}", self.kind(), self.name)
+    }
+
+    /// `token` or `cert`.
+    pub(crate) fn kind(&self) -> &'static str {
+        if self.certificate { "cert" } else { "token" }
     }
 
     /// What is shown of it.
@@ -227,7 +248,7 @@ impl Token {
     }
 
     /// Whether it counts now, for somebody who comes from there.
-    fn counts(&self, now: Millis, from: Option<IpAddr>) -> bool {
+    pub(crate) fn counts(&self, now: Millis, from: Option<IpAddr>) -> bool {
         let here = |net: &IpNet| from.is_some_and(|from| net.contains(&from.to_canonical()));
         self.expires_at.is_none_or(|end| now < end)
             && (self.networks.is_empty() || self.networks.iter().any(here))

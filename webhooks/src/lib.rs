@@ -31,6 +31,7 @@ mod openapi;
 mod own;
 mod problem;
 mod provider;
+mod proxy;
 mod route;
 mod rows;
 mod schemas;
@@ -41,6 +42,7 @@ pub mod signature;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod tokens;
 mod trace;
 
@@ -67,3 +69,4 @@ pub use problem::Fault;
 pub use provider::{CustomSpec, Facts, Provider, Scheme, Verified};
 pub use secret::Secret;
 pub use server::{HttpConfig, Server};
+pub use tls::{CertificateSpec, ClientCertificate, SharedTls, Tls, TlsSpec};

@@ -16,15 +16,19 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
 use crate::body::Body;
 use crate::limits::Rates;
+use crate::tls::{Presented, SharedTls};
 
 /// What hyper buffers of a request's head before it gives up with a bare 431; from 16 KiB on we answer with a document of our own.
 const HARD_HEAD: usize = 32 * 1024;
@@ -50,6 +54,10 @@ pub struct HttpConfig {
     pub max_streams: usize,
     /// Networks that are not public and that endpoints made by API may name in `allow_private`.
     pub endpoint_networks: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS; without it, plain HTTP.
+    pub tls: Option<SharedTls>,
     /// How often callers may ask.
     pub rates: Rates,
     /// How long a request's head may take, and how long a connection may be idle.
@@ -70,6 +78,8 @@ impl Default for HttpConfig {
             max_connections: 2048,
             max_streams: 1024,
             endpoint_networks: Vec::new(),
+            trusted_proxies: Vec::new(),
+            tls: None,
             rates: Rates::default(),
             header_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_secs(30),
@@ -130,8 +140,12 @@ impl Server {
 }
 
 /// Who is at the other end of a request's connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    /// The certificate that it proved to have.
+    pub(crate) certificate: Option<Arc<Presented>>,
+}
 
 /// What every connection shares.
 #[derive(Clone)]
@@ -155,7 +169,7 @@ async fn accept(listener: &TcpListener, line: &Line, tracker: &TaskTracker, unti
             () = &mut until => return,
             (permit, accepted) = next => match (permit, accepted) {
                 (Ok(permit), Ok((stream, peer))) => {
-                    tracker.spawn(connection(stream, Peer(peer), line.clone(), permit));
+                    tracker.spawn(connection(stream, peer, line.clone(), permit));
                 }
                 (_, Err(error)) => {
                     tracing::warn!(target: "kedge::http", %error, "a connection could not be accepted");
@@ -167,19 +181,53 @@ async fn accept(listener: &TcpListener, line: &Line, tracker: &TaskTracker, unti
     }
 }
 
-async fn connection(stream: TcpStream, peer: Peer, line: Line, permit: OwnedSemaphorePermit) {
+async fn connection(stream: TcpStream, address: SocketAddr, line: Line, permit: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(target: "kedge::http", %error, "no TCP_NODELAY");
     }
     let connected = line.app.0.metrics.connection();
-    serve(stream, peer, &line).await;
+    match &line.config.tls {
+        None => serve(stream, Peer { address, certificate: None }, &line).await,
+        Some(tls) => {
+            if let Some((stream, peer)) = shake_hands(stream, address, tls, &line).await {
+                serve(stream, peer, &line).await;
+            }
+        }
+    }
     drop((connected, permit));
 }
 
-async fn serve(stream: TcpStream, peer: Peer, line: &Line) {
+/// The TLS handshake, within the time that a request's head has.
+async fn shake_hands(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: &SharedTls,
+    line: &Line,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
+    let shaking = timeout(line.config.header_timeout, TlsAcceptor::from(tls.now()).accept(stream));
+    let shaken = tokio::select! {
+        shaken = shaking => shaken,
+        () = line.close.cancelled() => return None,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+            let certificate = presented.and_then(Presented::read).map(Arc::new);
+            Some((stream, Peer { address, certificate }))
+        }
+        // Strangers' daily business, and what a person looks for whose client does not get in.
+        Ok(Err(error)) => {
+            tracing::info!(target: "kedge::http", %error, from = %address.ip(), "no TLS handshake");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, peer: Peer, line: &Line) {
     let activity = Arc::new(Activity::new());
     let service = service_fn(|mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(peer.clone());
         let (app, busy) = (line.app.clone(), Busy::new(&activity));
         async move { Ok::<_, Infallible>(app.handle(request).await.map(|body| Guarded { body, _busy: busy })) }
     });

@@ -61,14 +61,14 @@ pub(crate) async fn create<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, body:
         return Ok(handlers::json(StatusCode::OK, &api::plan(&plan)));
     }
     let dedupe = key.map(|key| DedupeKey {
-        scope: format!("token:{} POST /v1/tasks", token.name()),
+        scope: format!("{} POST /v1/tasks", token.principal()),
         key,
         fingerprint: Some(submit::fingerprint(&[content_type.as_bytes(), &body])),
     });
     let submission = Submission {
         workflow: request.workflow,
         params: request.params,
-        actor: Actor { name: format!("token:{}", token.name()), via: "http".to_owned() },
+        actor: Actor { name: token.principal(), via: "http".to_owned() },
         correlation_id: request.correlation_id,
         callback: request.callback,
         not_before: request.not_before,

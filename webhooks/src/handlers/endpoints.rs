@@ -317,7 +317,7 @@ fn admin(cx: &Cx<'_>) -> Result<String, Problem> {
     let token = cx.token()?;
     token.demand_admin()?;
     Query::new(cx, &[])?;
-    Ok(format!("token:{}", token.name()))
+    Ok(token.principal())
 }
 
 fn find(cx: &Cx<'_>, name: &str) -> Result<Endpoint, Problem> {

@@ -204,9 +204,7 @@ async fn decide(
         if matches!(again, Again::New(_)) { Vec::new() } else { dedupe(hook, &verified, &story.digest) };
     let actor = match again {
         Again::No => Actor { name: format!("hook:{}", hook.name), via: "hook".to_owned() },
-        Again::Once(token) | Again::New(token) => {
-            Actor { name: format!("token:{}", token.name()), via: "inbox".to_owned() }
-        }
+        Again::Once(token) | Again::New(token) => Actor { name: token.principal(), via: "inbox".to_owned() },
     };
     if let Err(problem) = check(cx, hook, &workflow, &params, again) {
         keep(cx, story, Status::Invalid, Some(&problem.in_words()));

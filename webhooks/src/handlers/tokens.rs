@@ -51,7 +51,7 @@ pub(crate) async fn make<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, body: B
     if cx.access.tokens.iter().any(|token| token.name() == spec.name) {
         return Err(taken());
     }
-    let by = format!("token:{}", by.name());
+    let by = by.principal();
     let (own, secret) = cx.app.tokens.make(spec, now, &by).await.map_err(refusal)?;
     let mut value = shown(&own.token, Some(&own));
     value["secret"] = json!(secret);

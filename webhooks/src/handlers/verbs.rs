@@ -78,7 +78,7 @@ fn ask(cx: &Cx<'_>, id: &TaskId, verb: Verb) -> Result<Actor, Problem> {
     let view = find(cx, id, verb)?;
     Query::new(cx, &[])?;
     accept::if_match(&cx.parts.headers, view.sequence)?;
-    Ok(Actor { name: format!("token:{}", cx.token()?.name()), via: "http".to_owned() })
+    Ok(Actor { name: cx.token()?.principal(), via: "http".to_owned() })
 }
 
 fn resolution(mut fields: Fields) -> Result<Resolution, Problem> {

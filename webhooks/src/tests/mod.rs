@@ -17,6 +17,7 @@ mod login;
 mod logs;
 mod receivers;
 mod streams;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -133,7 +134,7 @@ fn access() -> Access {
             token("looker", LOOKER, &["task:*:read"], &["*"]),
         ],
         hooks: vec![Hook::new(hook).unwrap(), Hook::new(push).unwrap()],
-        chats: Vec::new(),
+        ..Access::default()
     }
 }
 
