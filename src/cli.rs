@@ -58,6 +58,12 @@ pub(crate) enum Command {
     Tokens(TokensCommand),
     /// Who changed what, newest first.
     Audit(AuditArgs),
+    /// Receivers of callbacks: list them, send a test, change their secret, let them catch up. Needs the scope `admin` but for the list.
+    #[command(subcommand)]
+    Endpoints(EndpointsCommand),
+    /// Callbacks on their way, delivered and given up.
+    #[command(subcommand)]
+    Deliveries(DeliveriesCommand),
     /// Sign a body as Standard Webhooks does; prints the headers.
     Sign(SignArgs),
     /// Verify a signed body.
@@ -113,6 +119,65 @@ pub(crate) struct NewTokenArgs {
     /// When it ends, such as 2030-01-01T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub(crate) expires_at: Option<String>,
+}
+
+/// Commands on endpoints.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointsCommand {
+    /// List them.
+    List,
+    /// Send a test message now and show what comes of it; exit code 1 when it is not taken.
+    Test {
+        /// Its name.
+        name: String,
+    },
+    /// Make a new secret and print it, this once; the old one counts for a while.
+    Rotate {
+        /// Its name.
+        name: String,
+        /// How long the old secret counts, in seconds.
+        #[arg(long, default_value_t = 86_400)]
+        grace_seconds: u64,
+    },
+    /// Send what it did not take since a time.
+    Recover {
+        /// Its name.
+        name: String,
+        /// Since when, such as 2030-01-01T00:00:00Z.
+        #[arg(long, value_name = "TIME")]
+        since: String,
+    },
+    /// Send to it again.
+    Enable {
+        /// Its name.
+        name: String,
+    },
+    /// Send nothing to it.
+    Disable {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Commands on deliveries.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeliveriesCommand {
+    /// List them, newest first.
+    List {
+        /// At most this many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show one with its attempts.
+    Show {
+        /// Its id: msg_...
+        id: String,
+    },
+    /// Send it again.
+    Replay {
+        /// Its id: msg_...
+        id: String,
+    },
 }
 
 /// Arguments of `audit`.

@@ -93,6 +93,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Tokens(command) => client::tokens(&Api::from_env()?, out, command).await,
         Command::Audit(args) => client::audit(&Api::from_env()?, out, args).await,
+        Command::Endpoints(command) => client::endpoints(&Api::from_env()?, out, command).await,
+        Command::Deliveries(command) => client::deliveries(&Api::from_env()?, out, command).await,
         Command::Sign(args) => sign::sign(args),
         Command::Verify(args) => sign::verify(args),
         Command::Hooks(HooksCommand::Explain(args)) => hooks::explain(args, out),

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod live;
+mod outgoing;
 mod render;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{CompareArgs, ReasonArgs, ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
+pub(crate) use outgoing::{deliveries, endpoints};
 pub(crate) use render::Style;
 
 /// How a command prints.

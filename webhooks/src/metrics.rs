@@ -59,10 +59,13 @@ impl Metrics {
     }
 
     /// The text; `tasks` are the numbers of open tasks by state.
-    pub(crate) fn text(&self, tasks: &[(&str, usize)]) -> String {
+    pub(crate) fn text(&self, tasks: &[(&str, usize)], dropped: u64) -> String {
         let mut text = String::new();
         // Writing into a String does not fail.
         let _ = self.write(&mut text, tasks);
+        text.push_str("# HELP kedge_inbox_dropped_total Messages to hooks that the inbox had no room for.\n");
+        text.push_str("# TYPE kedge_inbox_dropped_total counter\n");
+        let _ = writeln!(text, "kedge_inbox_dropped_total {dropped}");
         text
     }
 
@@ -151,7 +154,8 @@ mod tests {
         let connected = metrics.connection();
         let one = metrics.in_flight();
         drop(metrics.in_flight());
-        let text = metrics.text(&[("running", 2)]);
+        let text = metrics.text(&[("running", 2)], 7);
+        assert!(text.contains("kedge_inbox_dropped_total 7\n"), "{text}");
         drop((one, connected));
         for line in [
             "kedge_tasks{state=\"running\"} 2",

@@ -39,7 +39,7 @@ pub(crate) fn metrics(cx: &Cx<'_>) -> Answer {
     let open = TaskState::ALL.into_iter().filter(|state| !state.is_final());
     let counts: Result<Vec<(&str, usize)>, Problem> =
         open.map(|state| Ok((state.as_str(), count(cx, state)?))).collect();
-    let text = cx.app.metrics.text(&counts?);
+    let text = cx.app.metrics.text(&counts?, cx.app.ports.inbox.dropped());
     Ok(handlers::text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text))
 }
 

@@ -105,7 +105,7 @@ async fn a_drain_answers_what_has_begun_and_ends_streams() {
     let mut posting = TcpStream::connect(h.address).await.unwrap();
     posting.write_all(format!("{half}content-length: {}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
     let both = "kedge_http_requests_in_flight 2";
-    while h.app.0.metrics.text(&[]).lines().all(|line| line != both) {
+    while h.app.0.metrics.text(&[], 0).lines().all(|line| line != both) {
         tokio::task::yield_now().await;
     }
     h.stop.cancel();
