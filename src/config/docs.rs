@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::check;
 
-const PAGES: [(&str, &str); 9] = [
+const PAGES: [(&str, &str); 10] = [
     ("approvals", include_str!("../../docs/approvals.md")),
+    ("commit-statuses", include_str!("../../docs/commit-statuses.md")),
     ("curl", include_str!("../../docs/curl.md")),
     ("github-actions", include_str!("../../docs/github-actions.md")),
     ("gitlab-ci", include_str!("../../docs/gitlab-ci.md")),

@@ -119,6 +119,7 @@ impl Check<'_> {
                 sites: raw.sites,
                 correlation_id: raw.correlation_id,
                 callback: raw.callback,
+                status: raw.status.map(Into::into),
             };
             if let Some(hook) = self.built(line, &part, Hook::new(spec)) {
                 hooks.push(hook);
@@ -184,6 +185,8 @@ impl Check<'_> {
                 secrets,
                 events: raw.events,
                 allow_private: raw.allow_private,
+                forge: raw.forge,
+                context: raw.context,
             };
             if let Some(endpoint) = self.built(line, &part, Endpoint::new(spec)) {
                 endpoints.push(endpoint);

@@ -217,6 +217,23 @@ pub(crate) struct Hook {
     #[serde(default)]
     pub(crate) correlation_id: String,
     pub(crate) callback: Option<serde_json::Value>,
+    pub(crate) status: Option<HookStatus>,
+}
+
+/// Where a hook's messages name their commit.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HookStatus {
+    pub(crate) endpoint: String,
+    pub(crate) repository: Option<String>,
+    pub(crate) commit: Option<String>,
+}
+
+impl From<HookStatus> for kedge_webhooks::StatusSpec {
+    fn from(raw: HookStatus) -> Self {
+        let HookStatus { endpoint, repository, commit } = raw;
+        Self { endpoint, repository, commit }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -286,6 +303,9 @@ pub(crate) struct Endpoint {
     pub(crate) events: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) allow_private: Vec<String>,
+    /// Commit statuses: `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`.
+    pub(crate) forge: Option<String>,
+    pub(crate) context: Option<String>,
     /// `thin` or `full`.
     pub(crate) payload: Option<String>,
     #[serde(default)]

@@ -458,6 +458,13 @@ fn check(
             let detail = format!("there is no workflow {workflow:?}; there are {}", schemas.names());
             mistakes.push(Mistake::new(format!("hooks.{}.workflow", hook.name()), detail));
         }
+        if let Some(status) = &hook.status {
+            let all = endpoints.all();
+            if !all.iter().any(|endpoint| endpoint.is_forge() && endpoint.name == status.endpoint) {
+                let detail = format!("{:?} is no endpoint with `forge`", status.endpoint);
+                mistakes.push(Mistake::new(format!("hooks.{}.status.endpoint", hook.name()), detail));
+            }
+        }
         if let Some(Err(faults)) = hook.callback.as_ref().map(|callback| endpoints.check_callback(callback)) {
             let field =
                 |pointer: &str| format!("hooks.{}.callback{}", hook.name(), pointer.replace('/', "."));

@@ -10,8 +10,9 @@ use kedge_engine::task::{StepStateView, TaskState, TaskView};
 use serde_json::{Value, json};
 
 use crate::api::{self, Links};
-use crate::endpoint::{APPROVAL_REQUESTED, Endpoints, Form};
+use crate::endpoint::{APPROVAL_REQUESTED, Endpoints, Form, Kind};
 use crate::message;
+use crate::status::{Commit, STATUS};
 
 /// Longest error text in a callback, as JSON: callbacks are thin, the whole stands at `links.self`.
 const MAX_DETAIL: usize = 1000;
@@ -29,6 +30,18 @@ impl EndpointComposer {
     /// A composer for these endpoints; `links` should have a base, since receivers are elsewhere.
     pub fn new(endpoints: Endpoints, links: Links, clock: Arc<dyn Clock>) -> Self {
         Self { endpoints, links, clock }
+    }
+}
+
+impl EndpointComposer {
+    /// The status of the commit that a hook's message named.
+    fn status(&self, event: &str, task: &TaskView, callback: &Value) -> Option<NewCallback> {
+        let commit: Commit = serde_json::from_value(callback.get(STATUS)?.clone()).ok()?;
+        let receiver = commit.receiver();
+        let (endpoint, _) = self.endpoints.target(&receiver)?;
+        let Kind::Forge(writer) = &endpoint.kind else { return None };
+        let body = writer.body(task, &self.links)?.to_string();
+        Some(NewCallback { endpoint: receiver, event: event.to_owned(), body })
     }
 }
 
@@ -52,6 +65,7 @@ impl Composer for EndpointComposer {
         {
             receivers.push(target.into());
         }
+        let status = callback.and_then(|callback| self.status(event, task, callback));
         let now = task.finished_at.unwrap_or_else(|| self.clock.now());
         let callback = |receiver: String| {
             let (endpoint, _) = self.endpoints.target(&receiver)?;
@@ -64,7 +78,7 @@ impl Composer for EndpointComposer {
             };
             Some(NewCallback { endpoint: receiver, event: event.to_owned(), body })
         };
-        receivers.into_iter().filter_map(callback).collect()
+        receivers.into_iter().filter_map(callback).chain(status).collect()
     }
 }
 

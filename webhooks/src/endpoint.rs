@@ -16,6 +16,7 @@ use crate::key::Key;
 use crate::own::{Book, Stored};
 use crate::problem::Fault;
 use crate::secret::Secret;
+use crate::status::{Commit, Forge, Writer};
 
 /// What callbacks tell; `task.stuck` goes to every endpoint.
 pub const EVENTS: [&str; 9] = [
@@ -39,6 +40,8 @@ const ENDS: [&str; 5] =
 
 /// Longest URL: it is part of stored callbacks.
 const MAX_URL: usize = 500;
+/// Longest name of commit statuses.
+const MAX_CONTEXT: usize = 100;
 /// Most secrets of an endpoint: each adds a signature to every callback, and receivers look at a few only.
 const MAX_SECRETS: usize = 4;
 
@@ -102,6 +105,31 @@ pub struct EndpointSpec {
     pub full: bool,
     /// The form of what is sent.
     pub form: Form,
+    /// `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`: it gets commit statuses of hooks that name it, and nothing else. The secret is
+    /// the token, the URL where the forge's interface is.
+    pub forge: Option<String>,
+    /// The name of statuses; `kedge` by default.
+    pub context: Option<String>,
+}
+
+/// What an endpoint is.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Kind {
+    /// A receiver of callbacks.
+    #[default]
+    Web,
+    /// A forge that gets commit statuses.
+    Forge(Writer),
+}
+
+impl Kind {
+    /// The word on faces.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Forge(_) => "forge",
+        }
+    }
 }
 
 /// A checked endpoint.
@@ -114,6 +142,7 @@ pub struct Endpoint {
     pub(crate) allow_private: Vec<IpNet>,
     pub(crate) full: bool,
     pub(crate) form: Form,
+    pub(crate) kind: Kind,
     /// Until when each key counts; a key without an entry has no end.
     pub(crate) ends: Vec<Option<Millis>>,
 }
@@ -133,6 +162,9 @@ impl Endpoint {
     /// # Errors
     /// Every mistake.
     pub fn new(spec: EndpointSpec) -> Result<Self, Vec<Mistake>> {
+        if spec.forge.is_some() {
+            return Self::forge(spec);
+        }
         let mut mistakes = Vec::new();
         check_name(&spec.name, &mut mistakes);
         let url = check_url(&spec.url).map_err(|detail| mistakes.push(Mistake::new("url", detail))).ok();
@@ -154,23 +186,92 @@ impl Endpoint {
                 mistakes.push(Mistake::new(format!("events[{index}]"), detail));
             }
         }
-        let mut allow_private = Vec::new();
-        for (index, text) in spec.allow_private.iter().enumerate() {
-            match text.parse() {
-                Ok(net) => allow_private.push(net),
-                Err(_) => {
-                    let detail = format!("{text:?} is no network, such as 10.0.0.0/8 or 192.168.1.7/32");
-                    mistakes.push(Mistake::new(format!("allow_private[{index}]"), detail));
-                }
-            }
+        if spec.context.is_some() {
+            mistakes
+                .push(Mistake::new("context", "is the name of commit statuses: for endpoints with `forge`"));
         }
+        let allow_private = networks(&spec.allow_private, &mut mistakes);
         match url {
             Some(url) if mistakes.is_empty() => {
                 let (name, full, form) = (spec.name, spec.full, spec.form);
-                Ok(Self { name, url, keys, events, allow_private, full, form, ends: Vec::new() })
+                Ok(Self {
+                    name,
+                    url,
+                    keys,
+                    events,
+                    allow_private,
+                    full,
+                    form,
+                    kind: Kind::Web,
+                    ends: Vec::new(),
+                })
             }
             _ => Err(mistakes),
         }
+    }
+
+    /// Checks one that gets commit statuses.
+    fn forge(spec: EndpointSpec) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        check_name(&spec.name, &mut mistakes);
+        let word = spec.forge.unwrap_or_default();
+        let forge = Forge::find(&word);
+        if forge.is_none() {
+            let detail =
+                format!("{word:?} is not known; there are github, gitlab, gitea, forgejo and bitbucket");
+            mistakes.push(Mistake::new("forge", detail));
+        }
+        let base =
+            if spec.url.is_empty() { forge.and_then(Forge::usual_base) } else { Some(spec.url.as_str()) };
+        let url = match base.map(check_url) {
+            Some(Ok(url)) if url.query().is_none() => Some(url),
+            Some(Ok(_)) => {
+                mistakes.push(Mistake::new("url", "is the base of the forge's interface, without a query"));
+                None
+            }
+            Some(Err(detail)) => {
+                mistakes.push(Mistake::new("url", detail));
+                None
+            }
+            None => {
+                mistakes.push(Mistake::new(
+                    "url",
+                    "is missing: where the forge is, such as https://git.example.org",
+                ));
+                None
+            }
+        };
+        if spec.secrets.len() != 1 {
+            mistakes
+                .push(Mistake::new("secret_file", "is one file: the token that may write commit statuses"));
+        }
+        if spec.events.is_some() || spec.full || spec.form != Form::Standard {
+            mistakes.push(Mistake::new("forge", "decides what is sent: leave out events, payload and form"));
+        }
+        let context = spec.context.unwrap_or_else(|| "kedge".to_owned());
+        if context.is_empty() || context.len() > MAX_CONTEXT || context.chars().any(char::is_control) {
+            mistakes.push(Mistake::new("context", format!("has 1 to {MAX_CONTEXT} characters")));
+        }
+        let allow_private = networks(&spec.allow_private, &mut mistakes);
+        match (url, forge, spec.secrets.into_iter().next()) {
+            (Some(url), Some(forge), Some(token)) if mistakes.is_empty() => Ok(Self {
+                name: spec.name,
+                url,
+                keys: Vec::new(),
+                events: Vec::new(),
+                allow_private,
+                full: false,
+                form: Form::Standard,
+                kind: Kind::Forge(Writer { forge, token, context }),
+                ends: Vec::new(),
+            }),
+            _ => Err(mistakes),
+        }
+    }
+
+    /// Whether it can be the receiver of a task's callbacks.
+    pub(crate) fn is_forge(&self) -> bool {
+        matches!(self.kind, Kind::Forge(_))
     }
 
     /// The keys that count now.
@@ -182,18 +283,33 @@ impl Endpoint {
 
     /// Whether it gets this event of every task.
     pub(crate) fn wants(&self, event: &str) -> bool {
-        event == "task.stuck" || self.events.iter().any(|pattern| matches_glob(pattern, event))
+        let all_hear = event == "task.stuck" && !self.is_forge();
+        all_hear || self.events.iter().any(|pattern| matches_glob(pattern, event))
     }
 
     /// Whether it gets this event of a task that names it.
     pub(crate) fn wants_when_named(&self, event: &str) -> bool {
-        if self.events.is_empty() { ENDS.contains(&event) } else { self.wants(event) }
+        if self.events.is_empty() { ENDS.contains(&event) && !self.is_forge() } else { self.wants(event) }
     }
 }
 
 /// Scheme, host and port: what may be shown, since paths of callback URLs can hold secrets.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+fn networks(texts: &[String], mistakes: &mut Vec<Mistake>) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match text.parse() {
+            Ok(net) => networks.push(net),
+            Err(_) => {
+                let detail = format!("{text:?} is no network, such as 10.0.0.0/8 or 192.168.1.7/32");
+                mistakes.push(Mistake::new(format!("allow_private[{index}]"), detail));
+            }
+        }
+    }
+    networks
 }
 
 fn check_url(text: &str) -> Result<Url, String> {
@@ -274,13 +390,23 @@ impl Endpoints {
         if let Some(endpoint) = all.iter().find(|endpoint| endpoint.name == stored) {
             return Some((endpoint.clone(), endpoint.url.clone()));
         }
+        if let Some(commit) = Commit::read(stored) {
+            let endpoint = all.iter().find(|endpoint| endpoint.name == commit.endpoint)?;
+            let Kind::Forge(writer) = &endpoint.kind else { return None };
+            return Some((endpoint.clone(), writer.url(&endpoint.url, &commit)?));
+        }
         let url = check_url(stored).ok()?;
-        let endpoint = all.iter().find(|endpoint| endpoint.url.origin() == url.origin())?;
+        // Where a forge's token goes, no caller chooses.
+        let endpoint =
+            all.iter().find(|endpoint| !endpoint.is_forge() && endpoint.url.origin() == url.origin())?;
         Some((endpoint.clone(), url))
     }
 
     /// How a stored callback's receiver is shown.
     pub(crate) fn label(&self, stored: &str) -> String {
+        if Commit::read(stored).is_some() {
+            return stored.to_owned();
+        }
         Url::parse(stored).map_or_else(|_| stored.to_owned(), |url| origin(&url))
     }
 
@@ -303,7 +429,9 @@ impl Endpoints {
                 }
                 Ok(_) => {}
             },
-            (None, Some(name)) if !self.all().iter().any(|endpoint| endpoint.name == *name) => {
+            (None, Some(name))
+                if !self.all().iter().any(|endpoint| endpoint.name == *name && !endpoint.is_forge()) =>
+            {
                 fields.fault(
                     "endpoint",
                     "is not the name of a configured endpoint; GET /v1/endpoints lists them",

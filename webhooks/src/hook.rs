@@ -12,6 +12,7 @@ use crate::problem::Fault;
 use crate::provider::{CustomSpec, Facts, Provider, Scheme, Verified};
 use crate::secret::Secret;
 use crate::signature::{Key, Refused};
+use crate::status::{STATUS, StatusMap, StatusSpec};
 
 /// Most secrets of a hook: two while rotating, and some room; each costs a MAC per request.
 const MAX_SECRETS: usize = 8;
@@ -41,6 +42,8 @@ pub struct HookSpec {
     pub correlation_id: String,
     /// What its tasks' `callback` is.
     pub callback: Option<Value>,
+    /// Whose commit statuses tell of its tasks.
+    pub status: Option<StatusSpec>,
 }
 
 /// A checked hook.
@@ -56,6 +59,7 @@ pub struct Hook {
     pub(crate) sites: Sites,
     correlation_id: Option<Mapping>,
     pub(crate) callback: Option<Value>,
+    pub(crate) status: Option<StatusMap>,
 }
 
 impl fmt::Debug for Hook {
@@ -150,6 +154,7 @@ impl Hook {
         }
         let correlation_id = (!spec.correlation_id.is_empty())
             .then(|| Mapping::parse(&Value::String(spec.correlation_id), "correlation_id", &mut mistakes));
+        let status = spec.status.map(|status| StatusMap::new(status, provider, &mut mistakes));
         let everything = ["*".to_owned()];
         let patterns = if spec.sites.is_empty() { &everything[..] } else { &spec.sites[..] };
         let sites = Sites::new(patterns, &mut mistakes);
@@ -157,13 +162,41 @@ impl Hook {
             return Err(mistakes);
         }
         let (name, workflows, callback) = (spec.name, spec.workflows, spec.callback);
-        Ok(Self { name, scheme, keys, workflow, workflows, when, params, sites, correlation_id, callback })
+        Ok(Self {
+            name,
+            scheme,
+            keys,
+            workflow,
+            workflows,
+            when,
+            params,
+            sites,
+            correlation_id,
+            callback,
+            status,
+        })
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What the `callback` of a message's task is: the configured one, and the commit whose status tells of it.
+    pub(crate) fn callback_for(&self, body: &Value) -> Option<Value> {
+        let Some(status) = &self.status else { return self.callback.clone() };
+        match status.commit(body) {
+            Ok(commit) => {
+                let mut callback = self.callback.clone().unwrap_or_else(|| json!({}));
+                callback[STATUS] = json!(commit);
+                Some(callback)
+            }
+            Err(why) => {
+                tracing::warn!(target: "kedge::http", hook = self.name, why, "no commit status is written for a message");
+                self.callback.clone()
+            }
+        }
     }
 
     /// The workflows that it names in its configuration, to be checked against those there are.

@@ -38,6 +38,7 @@ mod schemas;
 mod secret;
 mod server;
 pub mod signature;
+mod status;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -69,4 +70,5 @@ pub use problem::Fault;
 pub use provider::{CustomSpec, Facts, Provider, Scheme, Verified};
 pub use secret::Secret;
 pub use server::{HttpConfig, Server};
+pub use status::StatusSpec;
 pub use tls::{CertificateSpec, ClientCertificate, SharedTls, Tls, TlsSpec};

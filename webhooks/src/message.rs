@@ -99,7 +99,7 @@ fn text(form: Form, task: &TaskView, links: &Links) -> String {
     text
 }
 
-fn words(task: &TaskView) -> &'static str {
+pub(crate) fn words(task: &TaskView) -> &'static str {
     let verified = task.outcome.as_ref().and_then(|outcome| outcome.verified);
     match (task.state, verified) {
         (TaskState::Queued, _) => "is queued",

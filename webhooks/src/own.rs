@@ -109,6 +109,7 @@ impl Stored {
             allow_private: self.allow_private.clone(),
             full: self.full,
             form: self.form,
+            ..EndpointSpec::default()
         })?;
         endpoint.ends = self.keys.iter().map(|key| key.until).collect();
         Ok(endpoint)

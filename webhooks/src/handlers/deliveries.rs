@@ -31,7 +31,7 @@ pub(crate) fn list(cx: &Cx<'_>) -> Answer {
                 return Ok(handlers::page(cx, &query, "deliveries", items, before.as_deref()));
             }
             scanned += 1;
-            if sees(token, Verb::Read, &callback) {
+            if sees(cx, token, Verb::Read, &callback) {
                 items.push(api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint)));
             }
             before = Some(callback.id);
@@ -94,7 +94,7 @@ fn find(cx: &Cx<'_>, id: &str, verb: Verb) -> Result<Callback, Problem> {
         return Err(nothing());
     }
     let callback = cx.app.ports.outbox.callback(id).map_err(|error| unreadable(&error))?;
-    callback.filter(|callback| sees(token, verb, callback)).ok_or_else(nothing)
+    callback.filter(|callback| sees(cx, token, verb, callback)).ok_or_else(nothing)
 }
 
 fn nothing() -> Problem {
@@ -110,9 +110,16 @@ fn is_id(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
-/// A callback is seen by those who see its task; what it is about stands in its body.
-fn sees(token: &Token, verb: Verb, callback: &Callback) -> bool {
+/// A callback is seen by those who see its task; what it is about stands in its body, or, where that is a message or a commit status, in the
+/// task.
+fn sees(cx: &Cx<'_>, token: &Token, verb: Verb, callback: &Callback) -> bool {
     let body: Value = serde_json::from_str(&callback.body).unwrap_or(Value::Null);
-    let workflow = body["data"]["workflow"].as_str().unwrap_or_default();
-    token.may(verb, workflow) && token.sites().covers(body["data"]["site"].as_str())
+    if let Some(workflow) = body["data"]["workflow"].as_str() {
+        return token.may(verb, workflow) && token.sites().covers(body["data"]["site"].as_str());
+    }
+    match cx.app.ports.tasks.task(&callback.task) {
+        Ok(Some(task)) => token.may(verb, &task.workflow) && token.sites().covers(task.site.as_deref()),
+        // Notices about delivering, and what is left of forgotten tasks: for those who see everything.
+        Ok(None) | Err(_) => token.may(verb, "") && token.sites().covers(None),
+    }
 }

@@ -160,6 +160,10 @@ pub(crate) fn keys(cx: &Cx<'_>) -> Response<Body> {
 
 /// Sends a test message at once, outside of the queue: whoever asks wants to see what comes of it.
 async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
+    if endpoint.is_forge() {
+        let detail = "a status is written about a commit: send a message to a hook that names this endpoint";
+        return Err(Problem::new(StatusCode::CONFLICT, "kind", "There is nothing to test it with", detail));
+    }
     let now = cx.app.ports.clock.now();
     let text = "This is a test: Kedge reaches you.";
     let body = match endpoint.form {
@@ -331,6 +335,7 @@ fn shown(cx: &Cx<'_>, endpoint: &Endpoint) -> Value {
         "name": endpoint.name,
         "source": if own.is_some() { "api" } else { "configuration" },
         "origin": origin(&endpoint.url),
+        "kind": endpoint.kind.as_str(),
         "events": endpoint.events,
         "payload": if endpoint.full { "full" } else { "thin" },
         "form": endpoint.form,

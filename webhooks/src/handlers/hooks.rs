@@ -210,12 +210,13 @@ async fn decide(
         keep(cx, story, Status::Invalid, Some(&problem.in_words()));
         return Err(problem);
     }
+    let callback = hook.callback_for(&story.payload);
     let submission = Submission {
         workflow,
         params,
         actor,
         correlation_id,
-        callback: hook.callback.clone(),
+        callback,
         not_before: None,
         priority: 0,
         trace: cx.trace(),

@@ -257,7 +257,7 @@ fn resources() -> Value {
 
 fn endpoint() -> Value {
     json!({
-        "name": text(), "source": { "type": "string", "enum": ["api", "configuration"] }, "origin": text(), "events": list(&text()),
+        "name": text(), "source": { "type": "string", "enum": ["api", "configuration"] }, "origin": text(), "kind": { "type": "string", "enum": ["web", "forge", "mail"] }, "events": list(&text()),
         "payload": { "type": "string", "enum": ["thin", "full"] }, "form": form(), "keys": whole(), "disabled": or_null(text()),
         "created_at": or_null(time()), "created_by": or_null(text()),
     })

@@ -150,3 +150,65 @@ async fn bodies_that_do_not_fit_are_explained_where_the_sender_wrote_them() {
     assert_eq!(status, 202, "what was refused can be sent again");
     h.end().await;
 }
+
+#[tokio::test]
+async fn a_push_is_told_beside_its_commit_at_the_configured_forge_alone() {
+    use kedge_engine::outbox::Composer as _;
+
+    let h = start().await;
+    let forge = Endpoint::new(EndpointSpec {
+        name: "statuses".to_owned(),
+        forge: Some("github".to_owned()),
+        secrets: vec![Secret::new("t0ken")],
+        ..EndpointSpec::default()
+    });
+    let endpoints = vec![endpoint("ci", "https://ci.test/hook", &[]), forge.unwrap()];
+    let hook = |endpoint: &str| {
+        Hook::new(HookSpec {
+            name: "push".to_owned(),
+            provider: "github".to_owned(),
+            secrets: vec![Secret::new(GITHUB)],
+            workflow: "migrate".to_owned(),
+            params: Some(json!({ "site": "{/repository/name}.a.test" })),
+            status: Some(crate::StatusSpec { endpoint: endpoint.to_owned(), ..Default::default() }),
+            ..HookSpec::default()
+        })
+        .unwrap()
+    };
+    let with = |endpoint: &str| Access { hooks: vec![hook(endpoint)], ..access() };
+    let mistakes = h.app.reload(with("ci"), endpoints.clone()).unwrap_err();
+    assert_eq!(mistakes[0].field, "hooks.push.status.endpoint", "{mistakes:?}");
+    h.app.reload(with("statuses"), endpoints.clone()).unwrap();
+    let sha = "6dcb09b5b57875f334f61aebed695e2e4193db5e";
+    let body = json!({ "after": sha, "repository": { "name": "shop", "full_name": "acme/shop",
+        "statuses_url": "https://evil.test/steal/{sha}" } });
+    let push = github(&h, "push", "d1", "application/json", &body.to_string());
+    assert_eq!(ask(push).await.0, 202);
+    let callback = h.tasks.submissions()[0].callback.clone().unwrap();
+    assert_eq!(
+        callback,
+        json!({ "status": { "endpoint": "statuses", "repository": "acme/shop", "commit": sha } })
+    );
+    let endpoints = Endpoints::new(endpoints).unwrap();
+    let links = crate::api::Links::new(Some(&"https://kedge.test".parse().unwrap()));
+    let composer = crate::EndpointComposer::new(endpoints.clone(), links, h.clock.clone());
+    let mut task = crate::testing::sample_task(7, "shop.a.test");
+    task.state = kedge_engine::task::TaskState::Running;
+    let told = composer.compose(&task, Some(&callback));
+    let [status] = &told[..] else { panic!("{told:?}") };
+    let (_, url) = endpoints.target(&status.endpoint).unwrap();
+    assert_eq!(url.as_str(), format!("https://api.github.com/repos/acme/shop/statuses/{sha}"));
+    assert_eq!(serde_json::from_str::<Value>(&status.body).unwrap()["state"], "pending");
+    // A body without a commit starts its task all the same; and no caller of the API gets at the token.
+    let branch_gone =
+        json!({ "after": "0".repeat(40), "repository": { "name": "shop", "full_name": "acme/shop" } });
+    assert_eq!(ask(github(&h, "push", "d2", "application/json", &branch_gone.to_string())).await.0, 202);
+    assert_eq!(h.tasks.submissions()[1].callback, None);
+    for callback in
+        [json!({"endpoint": "statuses"}), json!({"url": "https://api.github.com/gists"}), callback]
+    {
+        let body = json!({ "workflow": "backup", "params": { "site": "shop.a.test" }, "callback": callback });
+        assert_eq!(ask(h.post("/v1/tasks", &body)).await.0, 422, "{callback}");
+    }
+    h.end().await;
+}
