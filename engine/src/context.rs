@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::step::{Ref, StepError};
-use crate::task::{Millis, Progress, TaskId};
+use crate::task::{Millis, Progress, TaskId, TaskState};
 use crate::workflow::Facts;
 
 /// Longest line of a step's log, in bytes.
@@ -31,6 +32,38 @@ pub struct Cx<'a, P: ?Sized> {
     pub(crate) outputs: &'a BTreeMap<String, Arc<Value>>,
     pub(crate) staged: &'a Mutex<Vec<RecordWrite>>,
     pub(crate) report: Arc<dyn Fn(Report) + Send + Sync>,
+    pub(crate) subtasks: &'a dyn Subtasks,
+}
+
+/// Starts and follows the tasks of a step, which is named.
+pub(crate) trait Subtasks: Send + Sync {
+    fn run<'a>(
+        &'a self,
+        step: &'a str,
+        workflow: &'a str,
+        params: Value,
+    ) -> BoxFuture<'a, Result<Subtask, StepError>>;
+    fn undo<'a>(&'a self, step: &'a str, task: &'a TaskId) -> BoxFuture<'a, Result<Subtask, StepError>>;
+    fn awaited<'a>(&'a self, step: &'a str) -> BoxFuture<'a, Result<Option<Subtask>, StepError>>;
+}
+
+/// What became of a task that a step has started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subtask {
+    /// It was refused, and there is none.
+    Refused {
+        /// Why.
+        why: String,
+    },
+    /// It goes no further by itself: it has ended, or is stuck.
+    Ended {
+        /// Its id.
+        task: TaskId,
+        /// Where it stands.
+        state: TaskState,
+        /// Why it did not succeed.
+        error: Option<String>,
+    },
 }
 
 /// A change of the registry, committed with the step's result.
@@ -119,6 +152,36 @@ impl<P: ?Sized> Cx<'_, P> {
         T::deserialize(&**value)
             .map(Some)
             .map_err(|error| StepError::fatal(format!("the output of {step:?} does not read: {error}")))
+    }
+
+    /// The outputs that steps of the task had when this attempt began, by their names: predecessors or not.
+    pub fn so_far(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.outputs.iter().map(|(step, output)| (step.as_str(), &**output))
+    }
+
+    /// Has another task do something, in the name of who asked for this one, and waits until it goes no further. It is a saga of its own:
+    /// whatever becomes of this task, it ends by itself. A step has one: asked again, after whatever happened, it is the same one.
+    ///
+    /// # Errors
+    /// Retryable when no task can be taken on at the moment, or the store cannot be read.
+    pub async fn subtask(&self, workflow: &str, params: Value) -> Result<Subtask, StepError> {
+        self.subtasks.run(self.step, workflow, params).await
+    }
+
+    /// The same for the task that takes back another.
+    ///
+    /// # Errors
+    /// As [`Cx::subtask`].
+    pub async fn subtask_undo(&self, task: &TaskId) -> Result<Subtask, StepError> {
+        self.subtasks.undo(self.step, task).await
+    }
+
+    /// Waits for the task that this step has started, if it has.
+    ///
+    /// # Errors
+    /// As [`Cx::subtask`].
+    pub async fn subtask_awaited(&self) -> Result<Option<Subtask>, StepError> {
+        self.subtasks.awaited(self.step).await
     }
 
     /// Tells how far it is.

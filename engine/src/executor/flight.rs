@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::Inner;
 use super::live::Live;
+use super::subtask::Starter;
 use super::tables::SlotHold;
 use crate::context::{Cx, RecordWrite, Report};
 use crate::machine::Machine;
@@ -248,6 +249,7 @@ impl<P: ?Sized + Send + Sync + 'static> Attempt<P> {
             outputs: self.machine.outputs(),
             staged,
             report,
+            subtasks: &Starter { inner: self.inner.clone(), machine: self.machine.clone() },
         };
         match self.flight {
             Flight::Run(_) => step.run(&cx).await.map(Done::Output),

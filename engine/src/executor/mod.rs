@@ -18,6 +18,7 @@ mod recover;
 mod retention;
 mod service;
 mod submit;
+mod subtask;
 mod sweep;
 mod tables;
 mod verbs;

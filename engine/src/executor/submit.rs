@@ -296,6 +296,11 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         Ok(Ok(stamps))
     }
 
+    /// The task that has a dedupe key.
+    pub(super) fn with_key(&self, key: &DedupeKey) -> Result<Option<TaskView>, SubmitError> {
+        Ok(self.stamps(std::slice::from_ref(key))?.err().map(|known| *known))
+    }
+
     /// The key of the task that takes back another: free unless such a task goes on or has succeeded.
     fn undo_stamp(&self, task: &TaskId) -> Result<Stamp, SubmitError> {
         let key = DedupeKey { scope: UNDO_SCOPE.to_owned(), key: task.to_string(), fingerprint: None };

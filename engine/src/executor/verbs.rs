@@ -9,7 +9,7 @@ use super::live::{Mail, Verb};
 use super::submit::{Origin, UNDO};
 use crate::event::Outcome;
 use crate::machine::Machine;
-use crate::service::{Resolution, ResolveVerb, Submission, SubmitError, Submitted, VerbError};
+use crate::service::{DedupeKey, Resolution, ResolveVerb, Submission, SubmitError, Submitted, VerbError};
 use crate::task::{Actor, TaskId, TaskView};
 
 /// Longest reason, in bytes: it goes into an event.
@@ -104,7 +104,12 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
     }
 
-    pub(super) async fn undo(self: &Arc<Self>, task: &TaskId, actor: Actor) -> Result<TaskView, VerbError> {
+    pub(super) async fn undo(
+        self: &Arc<Self>,
+        task: &TaskId,
+        actor: Actor,
+        dedupe: Vec<DedupeKey>,
+    ) -> Result<TaskView, VerbError> {
         let machine = self.known(task)?;
         if machine.outcome() != Some(Outcome::Succeeded) {
             let why = "only a task that has succeeded can be undone; cancel one that still runs";
@@ -133,7 +138,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             not_before: None,
             priority: accepted.priority,
             trace: None,
-            dedupe: Vec::new(),
+            dedupe,
             if_plan: None,
         };
         match self.accept(submission, Origin::Undo(&machine), None).await {
