@@ -14,6 +14,7 @@ mod hooks;
 mod journal;
 mod logs;
 mod runtime;
+mod schedules;
 mod serve;
 mod sign;
 mod upkeep;

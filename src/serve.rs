@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use futures::future::join;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, join3};
 use kedge_drivers::secrets::FileSecrets;
 use kedge_engine::executor::{Engine, Limits, Parts, Recovery, Sweep};
 use kedge_engine::journal::Journal;
@@ -33,6 +34,7 @@ use crate::desk::LiveDesk;
 use crate::facts::KnownFacts;
 use crate::logs::MaskedLogs;
 use crate::runtime::{SystemClock, SystemRandom, TokioSpawner};
+use crate::schedules::Scheduler;
 use crate::upkeep;
 use crate::world::LiveWorld;
 
@@ -94,9 +96,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let tending =
         tokio::spawn(stop.clone().run_until_cancelled_owned(inbox.clone().tend(Arc::new(SystemClock))));
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
-    let upkeep = upkeep::run(service.engine.clone(), config.ages, sweep);
-    let upkeep = join(upkeep, upkeep::forget_secrets(service.world.secret_files().clone()));
-    let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(upkeep));
+    let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(service.upkeep(&config, sweep)));
     let ended = until_stopped(file, &app, tls.as_ref(), &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
@@ -106,7 +106,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         tracing::warn!("steps are still in flight; they are taken up at the next start");
     }
     delivering.await.context("the deliverer ended badly")?;
-    upkeep.await.context("the upkeep of the journal and the secrets ended badly")?;
+    upkeep.await.context("the upkeep or the schedules ended badly")?;
     tracing::info!("kedge has stopped");
     match ended {
         Ended::Stopped => Ok(ExitCode::SUCCESS),
@@ -275,6 +275,17 @@ impl Service {
             limits: Limits::default(),
         });
         Ok(Self { engine, endpoints, store, world, facts, approvals })
+    }
+}
+
+impl Service {
+    /// What goes on beside the tasks: old ones are packed and forgotten, secrets end, schedules become tasks.
+    fn upkeep(&self, config: &Config, sweep: Sweep) -> BoxFuture<'static, ()> {
+        let Self { engine, facts, store, world, .. } = self;
+        let schedules = config.schedules.clone();
+        let scheduler = Scheduler::new(schedules, engine.clone(), facts.clone(), store.clone());
+        let forgetting = upkeep::forget_secrets(world.secret_files().clone());
+        join3(upkeep::run(engine.clone(), config.ages, sweep), forgetting, scheduler.run()).map(drop).boxed()
     }
 }
 

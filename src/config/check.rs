@@ -115,6 +115,7 @@ impl Check<'_> {
             chats: self.chats(file.chat),
             endpoints: self.endpoints(file.endpoints),
             approvals: self.approvals(file.approvals),
+            schedules: self.schedules(file.schedules),
             secrets: Vec::new(),
         }
     }
@@ -268,7 +269,7 @@ impl Check<'_> {
         self.problem(line, part, format!("{field} = {name:?} is not configured; there are: {known}"));
     }
 
-    fn part<T: DeserializeOwned>(&mut self, part: &str, value: Spanned<toml::Value>) -> Option<T> {
+    pub(super) fn part<T: DeserializeOwned>(&mut self, part: &str, value: Spanned<toml::Value>) -> Option<T> {
         let line = self.line(&value);
         match value.into_inner().try_into() {
             Ok(value) => Some(value),
@@ -314,7 +315,7 @@ impl Check<'_> {
         list
     }
 
-    fn line<T>(&self, value: &Spanned<T>) -> usize {
+    pub(super) fn line<T>(&self, value: &Spanned<T>) -> usize {
         line_of(self.text, value.span().start)
     }
 

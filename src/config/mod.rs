@@ -8,6 +8,7 @@ mod face;
 #[cfg(test)]
 mod fuzz;
 mod raw;
+mod schedules;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use kedge_drivers::web::WebServerConfig;
 use kedge_webhooks::{ApprovalPolicy, Chat, ClientCertificate, Endpoint, Hook, Rates, Tls, Token};
 use kedge_workflows::ports::AppKind;
 
+use crate::schedules::Schedule;
 use crate::upkeep::Ages;
 
 pub(crate) use raw::Host as HostConfig;
@@ -47,6 +49,7 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     /// Which tasks need a second person.
     pub(crate) approvals: Vec<ApprovalPolicy>,
+    pub(crate) schedules: Vec<Schedule>,
     /// Loaded secrets, for the mask of logs.
     pub(crate) secrets: Vec<String>,
 }

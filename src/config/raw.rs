@@ -33,6 +33,45 @@ pub(crate) struct File {
     pub(crate) endpoints: Vec<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) approvals: Vec<Spanned<toml::Value>>,
+    pub(crate) schedules: Vec<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Schedule {
+    pub(crate) name: String,
+    #[serde(default = "backup")]
+    pub(crate) workflow: String,
+    #[serde(default)]
+    pub(crate) params: toml::Table,
+    /// Patterns of sites, for workflows that are about one.
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    /// `6h`; or `at`.
+    pub(crate) every: Option<String>,
+    /// Times of the day: `02:30`.
+    #[serde(default)]
+    pub(crate) at: Vec<String>,
+    /// `mon` ...; all by default.
+    #[serde(default)]
+    pub(crate) days: Vec<String>,
+    /// Such as `Europe/Berlin`; UTC by default.
+    pub(crate) time_zone: Option<String>,
+    /// How late it may begin.
+    pub(crate) window: Option<String>,
+    /// The sites are spread over so much time.
+    pub(crate) jitter: Option<String>,
+    /// Whether a slot that was missed is made up for, once.
+    #[serde(default = "yes")]
+    pub(crate) catch_up: bool,
+}
+
+fn backup() -> String {
+    "backup".to_owned()
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -14,13 +14,16 @@ mod backup;
 mod clone;
 mod configure;
 mod delete;
+mod import;
 mod install;
 mod login;
 mod migrate;
+mod migrate_platform;
 mod params;
 mod place;
 mod purge;
 mod reach;
+mod rehearse;
 mod renaming;
 mod restore;
 mod steps;
@@ -49,6 +52,10 @@ pub fn workflows() -> Vec<Box<dyn Workflow>> {
         Box::new(login::Login),
         Box::new(verify::Verify),
         Box::new(configure::Configure),
+        Box::new(import::Import),
+        Box::new(migrate_platform::MigratePlatform),
+        Box::new(rehearse::Rehearse),
+        Box::new(rehearse::Pin),
     ]
 }
 

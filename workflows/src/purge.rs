@@ -29,9 +29,13 @@ struct Params {
     /// Of this site only.
     #[serde(default)]
     site: Option<SiteName>,
-    /// Backups older than this go as well, but for the newest of each site: 30d.
+    /// Backups older than this go as well, but for pinned ones and the newest of each site: 30d.
     #[serde(default)]
     older_than: Option<Hold>,
+    /// So many of each site's newest backups stay, however old they are; without older_than all others go. 1 by default.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    keep: Option<usize>,
 }
 
 impl Workflow for Purge {
@@ -56,9 +60,13 @@ impl Workflow for Purge {
         let of_site = |site: &SiteName| params.site.as_ref().is_none_or(|only| only == site);
         let mut trash: Vec<(String, TrashRecord)> = all(cx.facts, records::TRASH)?;
         trash.retain(|(_, trash)| trash.until <= cx.now && of_site(&trash.site.name));
-        let mut backups = match params.older_than {
-            Some(age) => old_backups(all(cx.facts, records::BACKUP)?, cx.now.saturating_sub(age.0)),
-            None => Vec::new(),
+        let before = params.older_than.map(|age| cx.now.saturating_sub(age.0));
+        let mut backups = if before.is_some() || params.keep.is_some() {
+            // Nobody can ask for none: the newest always stays.
+            let keep = params.keep.unwrap_or(1).max(1);
+            old_backups(all(cx.facts, records::BACKUP)?, before.unwrap_or(u64::MAX), keep)
+        } else {
+            Vec::new()
         };
         backups.retain(|backup| of_site(&backup.site));
         if trash.is_empty() && backups.is_empty() {
@@ -87,17 +95,17 @@ fn all<T: DeserializeOwned>(facts: &dyn Facts, family: &str) -> Result<Vec<(Stri
     facts.records(family)?.into_iter().map(read).collect()
 }
 
-/// Backups made before a time, but for the newest of each site.
-fn old_backups(all: Vec<(String, BackupRecord)>, before: u64) -> Vec<BackupRecord> {
-    let mut newest: BTreeMap<SiteName, u64> = BTreeMap::new();
-    for (_, backup) in &all {
-        let at = newest.entry(backup.site.clone()).or_default();
-        *at = backup.created_at.max(*at);
+/// Backups made before a time, but for pinned ones and the newest of each site, so many of them.
+fn old_backups(all: Vec<(String, BackupRecord)>, before: u64, keep: usize) -> Vec<BackupRecord> {
+    let mut of_site: BTreeMap<SiteName, Vec<BackupRecord>> = BTreeMap::new();
+    for (_, backup) in all {
+        of_site.entry(backup.site.clone()).or_default().push(backup);
     }
-    let old = |backup: &BackupRecord| {
-        backup.created_at < before && newest.get(&backup.site) != Some(&backup.created_at)
+    let old = |mut backups: Vec<BackupRecord>| {
+        backups.sort_by_key(|backup| std::cmp::Reverse(backup.created_at));
+        backups.into_iter().skip(keep).filter(|backup| backup.created_at < before && !backup.pinned)
     };
-    all.into_iter().map(|(_, backup)| backup).filter(old).collect()
+    of_site.into_values().flat_map(old).collect()
 }
 
 fn purge(

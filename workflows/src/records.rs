@@ -126,6 +126,12 @@ pub struct BackupRecord {
     pub task: String,
     /// When.
     pub created_at: Millis,
+    /// Whether it is kept, whatever a purge is told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// When it was last found to restore, in a database that was thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed_at: Option<Millis>,
 }
 
 /// An old side within its hold.
@@ -149,6 +155,8 @@ pub enum TrashedBy {
     Move,
     /// The site was deleted.
     Delete,
+    /// An import was taken back.
+    Import,
 }
 
 /// Reads a record.

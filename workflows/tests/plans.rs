@@ -53,6 +53,22 @@ impl Known {
             .with("site", "shop.example.test", site.clone())
             .with("site", "closed.example.test", Self::named(&site, "closed.example.test", "disabled"))
             .with(
+                "platform",
+                "wordpress-one",
+                json!({ "web_server": "web1", "root": "/srv/one", "app": "wordpress" }),
+            )
+            .with("site", "lonely.example.test", {
+                let mut lonely = Self::named(&site, "lonely.example.test", "enabled");
+                lonely["platform"] = json!("wordpress-one");
+                lonely
+            })
+            .with(
+                "backup",
+                "deleted.example.test-1.tar.zst",
+                json!({ "name": "deleted.example.test-1.tar.zst", "site": "deleted.example.test", "platform": "wordpress-61",
+                        "database_server": "db1", "description": "", "bytes": 1, "sha256": "", "task": "task_2", "created_at": 1 }),
+            )
+            .with(
                 "trash",
                 "task_2",
                 json!({ "site": Self::named(&site, "deleted.example.test", "disabled"), "until": 1_895_363_200_000_u64, "why": "delete" }),
@@ -277,6 +293,27 @@ fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
     let text = titles.join("; ");
     assert!(text.contains("remove the backup b1") && !text.contains("b2"), "{text}");
     assert!(text.contains("shopexampletest") && titles.len() == 4, "{text}");
+    let kept = |params: Value, known: &Known| {
+        let purge = plan("purge", params, known).unwrap();
+        let text: Vec<String> = purge.steps().map(|(_, step)| step.title.clone()).collect();
+        ["b1", "b2", "b3", "b4"]
+            .map(|name| !text.iter().any(|title| title.ends_with(&format!("the backup {name}"))))
+    };
+    let mut pinned = backup(1);
+    pinned["pinned"] = json!(true);
+    let more = known.with("backup", "b1", pinned).with("backup", "b3", backup(3)).with(
+        "backup",
+        "b4",
+        backup(1_795_363_199_999),
+    );
+    assert_eq!(
+        kept(json!({ "keep": 2 }), &more),
+        [true, false, true, true],
+        "the pinned one and the two newest"
+    );
+    assert_eq!(kept(json!({ "keep": 1, "older_than": "1d" }), &more), [true, false, false, true]);
+    assert_eq!(kept(json!({ "keep": 3, "older_than": "1d" }), &more), [true, true, true, true]);
+    let known = more;
     let later = plan("purge", json!({ "site": "deleted.example.test" }), &known).unwrap_err();
     assert!(later.to_string().contains("nothing to purge"), "{later}");
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use kedge_engine::task::Millis;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
-    Abilities, Access, AccessRule, App, AppSite, FileKind, Files, InstallRequest, LoginUser, Package,
-    PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts,
+    Abilities, Access, AccessRule, App, AppSite, FileKind, Files, FoundSite, InstallRequest, LoginUser,
+    Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts,
     SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
@@ -264,6 +264,12 @@ impl App for Drupal {
         let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;
         let bytes = there.as_ref().map(|file| file.bytes.as_slice());
         drift(there.as_ref(), drupal_settings::render(bytes, site, &password, salt), &password)
+    }
+
+    async fn find_site(&self, dir: &str, _: &SiteName) -> PortResult<FoundSite> {
+        Err(PortError::Refused(format!(
+            "{dir}: Kedge imports WordPress and plain sites, and no Drupal ones yet"
+        )))
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {

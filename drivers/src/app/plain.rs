@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kedge_engine::task::Millis;
-use kedge_workflows::names::SiteName;
+use kedge_workflows::names::{DatabaseName, SiteName};
 use kedge_workflows::ports::{
-    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest,
-    LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Scope, Secret, SecretRef, Secrets,
-    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, FoundSite, Get,
+    InstallRequest, LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Scope, Secret,
+    SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +220,35 @@ impl App for Plain {
         drift(there.as_ref(), settings(self.config.settings_format, bytes, site, &secret), &secret)
     }
 
+    async fn find_site(&self, dir: &str, _: &SiteName) -> PortResult<FoundSite> {
+        let path = format!("{dir}/{}", self.config.settings_file);
+        let file = self.files.read(&path).await?.ok_or_else(|| {
+            PortError::Refused(format!("{path} is not there: no plain site, or another settings_file"))
+        })?;
+        let text = String::from_utf8_lossy(&file.bytes).into_owned();
+        let value = |name: &str| found_value(&text, name, self.config.settings_format);
+        let named = |name: &str| {
+            value(name).ok_or_else(|| PortError::Refused(format!("{path} has no {name} that can be read")))
+        };
+        let database = |name: &str| {
+            let parsed = DatabaseName::parse(&named(name)?);
+            parsed.map_err(|error| PortError::Refused(format!("{path}, {name}: {error}")))
+        };
+        let version = self.files.read(&format!("{dir}/VERSION")).await?;
+        Ok(FoundSite {
+            name: value("SITE_NAME").and_then(|name| SiteName::parse(&name).ok()),
+            version: version
+                .map(|file| String::from_utf8_lossy(&file.bytes).trim().chars().take(100).collect())
+                .unwrap_or_default(),
+            schema_version: None,
+            database_host: named("DB_HOST")?,
+            database: database("DB_NAME")?,
+            user: database("DB_USER")?,
+            tables: None,
+            members: self.files.list(dir).await?,
+        })
+    }
+
     async fn install(&self, site: &AppSite, _request: &InstallRequest) -> PortResult<()> {
         self.run("installing", site, &self.config.install_command).await
     }
@@ -351,6 +380,35 @@ fn settings(
     }
 }
 
+/// The value of a name in somebody's settings: the last one in a list, the first one in PHP, as their readers have it. Only plain values:
+/// what has to be computed is not one.
+fn found_value(text: &str, name: &str, format: SettingsFormat) -> Option<String> {
+    let plain = |value: &str| -> Option<String> {
+        let quote = value.chars().next().filter(|c| matches!(c, '\'' | '"'));
+        let inner = match quote {
+            Some(quote) => value.strip_prefix(quote)?.split_once(quote)?.0,
+            None => value.trim_end(),
+        };
+        (!inner.is_empty() && !inner.contains(['\\', '$', '`'])).then(|| inner.to_owned())
+    };
+    let mut found = text.lines().map(str::trim_start).filter_map(|line| match format {
+        SettingsFormat::Env => {
+            let line = line.strip_prefix("export ").unwrap_or(line);
+            plain(line.strip_prefix(name)?.strip_prefix('=')?)
+        }
+        SettingsFormat::Php => {
+            let arguments = line.strip_prefix("define")?.trim_start().strip_prefix('(')?.trim_start();
+            let rest = arguments.strip_prefix(['\'', '"'])?.strip_prefix(name)?.strip_prefix(['\'', '"'])?;
+            let value = rest.trim_start().strip_prefix(',')?.trim_start();
+            value.starts_with(['\'', '"']).then(|| plain(value)).flatten()
+        }
+    });
+    match format {
+        SettingsFormat::Env => found.next_back(),
+        SettingsFormat::Php => found.next(),
+    }
+}
+
 /// A value in single quotes, which neither shells nor dotenv libraries look into.
 fn env_value(value: &str) -> PortResult<String> {
     if value.contains('\'') || value.chars().any(char::is_control) {
@@ -384,6 +442,17 @@ mod tests {
             assert_eq!(render(format, Some(&added)).unwrap(), added);
         }
         assert!(render(SettingsFormat::Php, Some("no php")).is_err());
+    }
+
+    #[test]
+    fn values_of_others_are_found_where_they_are_plain() {
+        let env = "# DB_NAME=no\nexport DB_NAME=shop\nDB_USER='shop user'\nDB_NAME=\"late\"\nDB_HOST=$HOST\nXDB_HOST=a\n";
+        let php = "<?php\ndefine('DB_NAME', 'shop');\n  define( \"DB_USER\" , \"u\" );\ndefine('DB_NAME', 'late');\ndefine('DB_HOST', getenv('H'));\n";
+        let values =
+            |text, format| ["DB_NAME", "DB_USER", "DB_HOST"].map(|name| found_value(text, name, format));
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(values(env, SettingsFormat::Env), [some("late"), some("shop user"), None]);
+        assert_eq!(values(php, SettingsFormat::Php), [some("shop"), some("u"), None]);
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kedge_engine::task::Millis;
-use kedge_workflows::names::SiteName;
+use kedge_workflows::names::{BadName, DatabaseName, SiteName};
 use kedge_workflows::ports::{
-    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, Get, InstallRequest,
-    LoginUser, Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets,
-    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, FoundSite, Get,
+    InstallRequest, LoginUser, Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret,
+    SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -56,6 +56,17 @@ struct Site {
     version: String,
     schema_version: Option<u64>,
     update_pending: bool,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    host: String,
+    version: String,
+    schema_version: u64,
+    database_host: String,
+    database: String,
+    user: String,
+    tables: u64,
 }
 
 #[derive(Deserialize)]
@@ -278,6 +289,38 @@ impl App for WordPress {
         let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;
         let bytes = there.as_ref().map(|file| file.bytes.as_slice());
         drift(there.as_ref(), wordpress_settings::render(bytes, site, &password, salt), &password)
+    }
+
+    async fn find_site(&self, dir: &str, name: &SiteName) -> PortResult<FoundSite> {
+        let mut parameters = Map::new();
+        for (key, value) in [("platform_root", dir), ("dir", dir), ("site", name.as_str()), ("mode", "short")]
+        {
+            parameters.insert(key.to_owned(), Value::from(value));
+        }
+        let found: Found = self
+            .php
+            .run(Run {
+                what: format!("looking at the site in {dir}"),
+                script: &[LOAD, include_str!("php/wordpress_find.php")],
+                parameters,
+                // PHP tells no arguments of functions, and the script reads no password: there is none to be masked.
+                secrets: Vec::new(),
+                limit: FACTS_LIMIT,
+                changes: false,
+            })
+            .await?;
+        let bad =
+            |what: &str, error: BadName| PortError::Refused(format!("{dir}/{SETTINGS}, {what}: {error}"));
+        Ok(FoundSite {
+            name: Some(SiteName::parse(&found.host).map_err(|error| bad("the site's address", error))?),
+            version: found.version,
+            schema_version: Some(found.schema_version),
+            database_host: found.database_host,
+            database: DatabaseName::parse(&found.database).map_err(|error| bad("DB_NAME", error))?,
+            user: DatabaseName::parse(&found.user).map_err(|error| bad("DB_USER", error))?,
+            tables: Some(found.tables),
+            members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
+        })
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {

@@ -200,6 +200,31 @@ async fn rights(client: &Client, user: &DatabaseName, account: &Account, mark: &
     Ok(Rights { others: !theirs.is_empty(), ours })
 }
 
+/// The schemas that a user's accounts have rights on; `*` for rights beyond single schemas.
+pub(super) async fn reach(client: &Client, user: &DatabaseName) -> PortResult<Vec<String>> {
+    let mut reach = BTreeSet::new();
+    for account in of_user(client, user).await? {
+        let at = quote::account(user.as_str(), &account.host)?;
+        let what = format!("reading the rights of user {user}");
+        for grant in client.show(&what, &format!("SHOW GRANTS FOR {at};")).await? {
+            reach.extend(reach_of(&grant));
+        }
+    }
+    Ok(reach.into_iter().collect())
+}
+
+/// What one line of SHOW GRANTS reaches; `None` where it gives nothing (`USAGE`).
+fn reach_of(grant: &str) -> Option<String> {
+    let rest = grant.strip_prefix("GRANT ")?;
+    if rest.starts_with("USAGE ON *.* ") {
+        return None;
+    }
+    // A role, a proxy and rights on all schemas may reach anything.
+    let quoted = rest.split_once(" ON `").map(|(_, on)| on);
+    let Some((schema, _)) = quoted.and_then(|on| on.split_once("`.")) else { return Some("*".to_owned()) };
+    Some(schema.replace("``", "`").replace("\\_", "_").replace("\\%", "%"))
+}
+
 /// Locks or unlocks every account of a user; locked, it has no session left when this returns.
 pub(super) async fn set_locked(client: &Client, user: &DatabaseName, locked: bool) -> PortResult<()> {
     let accounts = of_user(client, user).await?;
@@ -304,6 +329,21 @@ mod tests {
         assert!(ours(&account, Flavour::Mysql, None, &mark));
         account.attribute = Some("kedge task=t2 site=a.test".into());
         assert!(!ours(&account, Flavour::Mysql, Some(&secret), &mark));
+    }
+
+    #[test]
+    fn a_grant_reaches_a_schema_or_everything() {
+        for (grant, reach) in [
+            ("GRANT USAGE ON *.* TO `u`@`h` IDENTIFIED BY PASSWORD '*AB'", None),
+            ("GRANT ALL PRIVILEGES ON `shop`.* TO `u`@`h`", Some("shop")),
+            (r"GRANT SELECT, INSERT ON `my\_shop`.* TO `u`@`h` WITH GRANT OPTION", Some("my_shop")),
+            ("GRANT SELECT ON `other`.`orders` TO `u`@`h`", Some("other")),
+            ("GRANT ALL PRIVILEGES ON *.* TO `u`@`h`", Some("*")),
+            ("GRANT `role` TO `u`@`h`", Some("*")),
+            ("GRANT PROXY ON ''@'%' TO 'root'@'localhost'", Some("*")),
+        ] {
+            assert_eq!(reach_of(grant).as_deref(), reach, "{grant}");
+        }
     }
 
     #[test]

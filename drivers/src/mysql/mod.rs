@@ -145,6 +145,10 @@ impl Database for Mysql {
         accounts::drop(&self.client, user, secret.as_ref(), mark).await
     }
 
+    async fn reach(&self, user: &DatabaseName) -> PortResult<Vec<String>> {
+        accounts::reach(&self.client, user).await
+    }
+
     fn address_for_sites(&self) -> String {
         self.config.address_for_sites.clone()
     }

@@ -1,5 +1,6 @@
 //! The web server port on a host, for every dialect. Reloading is in `reload`, requests are in `curl`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::config::WebServerConfig;
 use super::curl::Curl;
 use super::dialect::{self, Dialect, Survey, Suspect};
 use super::scan::{read_all, vhost_files};
-use super::served::{by_any, by_name};
+use super::served::{Claim, by_any, by_name};
 use super::tools::{Tools, look};
 use super::vhost::{Origin, file_of, origin, rendered, validate};
 use crate::host::{Command, Finished, Host};
@@ -177,6 +178,31 @@ impl WebServer for VhostServer {
             }
             _ => self.files.restore(&own, saved, ours).await,
         }
+    }
+
+    async fn names_in(&self, path: &str) -> PortResult<Vec<String>> {
+        let files = read_all(&*self.host, &self.scope, &[path.to_owned()]).await?;
+        let port = self.shared.config.listen_port;
+        let mut names = BTreeSet::new();
+        for served in files.iter().flat_map(|(file, text)| self.shared.dialect.served(file, text)) {
+            let (Claim::Name(name) | Claim::Pattern(name)) = served.claim;
+            for other in served.ports.iter().flatten().filter(|other| **other != port) {
+                names.insert(format!("{name}:{other}"));
+            }
+            if served.ports.is_none_or(|ports| ports.contains(&port)) {
+                names.insert(name);
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    async fn set_aside(&self, site: &SiteName, saved: &SavedFile) -> PortResult<bool> {
+        if saved.path == self.file_of(site) {
+            return Ok(false);
+        }
+        let _writing = self.shared.writing.read().await;
+        self.files.restore(&saved.path, None, std::slice::from_ref(&saved.sha256)).await?;
+        Ok(true)
     }
 
     async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {

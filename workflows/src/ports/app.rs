@@ -31,6 +31,11 @@ pub trait App: Send + Sync {
     /// secret in it. Changes nothing; a file that it would refuse is told by a line too.
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>>;
 
+    /// What a site in a directory that Kedge did not make is, by its own settings: with the code that is there. `name` is the host name
+    /// that it is asked by. Changes nothing and keeps no password. What could not be served from a platform afterwards is `Refused`, with
+    /// the reason.
+    async fn find_site(&self, dir: &str, name: &SiteName) -> PortResult<FoundSite>;
+
     /// Installs the application into its empty database.
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()>;
     /// Whether the application finds itself installed in its database, and its versions.
@@ -168,6 +173,27 @@ pub struct SiteFacts {
     pub schema_version: Option<u64>,
     /// Whether the code wants a database update.
     pub update_pending: bool,
+}
+
+/// A site that Kedge did not make, as its own settings tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundSite {
+    /// The host name that it calls itself by, where the application knows such a thing.
+    pub name: Option<SiteName>,
+    /// Version of its code.
+    pub version: String,
+    /// Schema version in its database.
+    pub schema_version: Option<u64>,
+    /// Where its settings say that its database is.
+    pub database_host: String,
+    /// Schema.
+    pub database: DatabaseName,
+    /// User.
+    pub user: DatabaseName,
+    /// Tables and views that it sees in its schema, where the application can count them.
+    pub tables: Option<u64>,
+    /// What in its directory is its own, by name: the rest is code that its platform has.
+    pub members: Vec<String>,
 }
 
 /// What a database update did.

@@ -41,6 +41,9 @@ pub trait Database: Send + Sync {
     /// those, and loses what it had of us.
     async fn drop_user(&self, user: &DatabaseName, password: &SecretRef, mark: &Mark) -> PortResult<()>;
 
+    /// The schemas that a user's accounts have rights on, as the grants name them, sorted; `*` for rights on all of them or on the server.
+    async fn reach(&self, user: &DatabaseName) -> PortResult<Vec<String>>;
+
     /// Where a site's code finds this server, for its settings file.
     fn address_for_sites(&self) -> String;
 

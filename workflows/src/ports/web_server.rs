@@ -54,6 +54,14 @@ pub trait WebServer: Send + Sync {
     /// Who wrote a vhost file. Pure: does not touch the host.
     fn origin(&self, file: &[u8]) -> VhostOrigin;
 
+    /// The names that a vhost file serves, in the server's words; where it serves one on a port that is not ours, with that port
+    /// (`shop.example.org:443`). Sorted. Absent: none.
+    async fn names_in(&self, path: &str) -> PortResult<Vec<String>>;
+    /// Takes away a vhost file of another name than the site's own, so that the site's own can take its names: what is there must be as
+    /// saved, or nothing. `false`, and nothing done, where the saved one is the site's own. Does not reload.
+    /// [`WebServer::restore_vhost`] puts it back.
+    async fn set_aside(&self, site: &SiteName, saved: &SavedFile) -> PortResult<bool>;
+
     /// Makes the server take its files: config test first (a failure is `Refused` with the culprit, and nothing is reloaded),
     /// reload, then polls until `revision` is answered for `site` on this host (or, with `None`, until no revision of ours is
     /// answered for it). Concurrent reloads are coalesced.

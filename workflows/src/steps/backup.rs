@@ -175,6 +175,8 @@ impl Step for CatalogBackup {
             sha256: info.sha256,
             task: cx.task.to_string(),
             created_at: cx.now,
+            pinned: false,
+            rehearsed_at: None,
         };
         cx.put_record(BACKUP, info.name.clone(), &record)?;
         Ok(Catalogued { backup: info.name, backup_bytes: info.bytes })

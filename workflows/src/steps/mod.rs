@@ -2,14 +2,17 @@
 
 pub(crate) mod app;
 pub(crate) mod backup;
+pub(crate) mod batch;
 pub(crate) mod certificate;
 pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
+pub(crate) mod import;
 pub(crate) mod login;
 pub(crate) mod names;
 pub(crate) mod preflight;
 pub(crate) mod registry;
+pub(crate) mod rehearsal;
 pub(crate) mod removal;
 pub(crate) mod restore;
 pub(crate) mod servers;
@@ -22,6 +25,11 @@ use crate::ports::World;
 
 /// Every kind of step there is. Old journals name them: never remove one without a word in ARCHITECTURE.md.
 pub(crate) fn kinds() -> StepKinds<dyn World> {
+    others(of_moves())
+}
+
+/// What builds a side and switches to it.
+fn of_moves() -> StepKinds<dyn World> {
     StepKinds::new()
         .with::<preflight::Preflight>()
         .with::<fingerprint::FingerprintSite>()
@@ -71,6 +79,10 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<removal::RemoveDir>()
         .with::<removal::DropDatabase>()
         .with::<removal::RemoveBackup>()
+}
+
+fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
+    kinds
         .with::<verify::LookAtSite>()
         .with::<verify::TellDrift>()
         .with::<verify::RepairSettings>()
@@ -87,4 +99,19 @@ pub(crate) fn kinds() -> StepKinds<dyn World> {
         .with::<login::DecideRevoke>()
         .with::<login::RevokeLogin>()
         .with::<certificate::EnsureCertificate>()
+        .with::<import::FindSite>()
+        .with::<import::FindDatabase>()
+        .with::<import::LookAtFound>()
+        .with::<import::FingerprintFound>()
+        .with::<import::CopyFound>()
+        .with::<import::TakeName>()
+        .with::<import::CommitGiveBack>()
+        .with::<import::HandBack>()
+        .with::<batch::MoveSite>()
+        .with::<batch::MoveSiteBack>()
+        .with::<batch::CountSites>()
+        .with::<rehearsal::CheckRehearsal>()
+        .with::<rehearsal::CommitRehearsal>()
+        .with::<rehearsal::DropRehearsal>()
+        .with::<rehearsal::CommitPin>()
 }

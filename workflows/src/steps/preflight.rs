@@ -274,7 +274,7 @@ fn told<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
     rows.take(MAX_ROWS).map(Row::told).collect()
 }
 
-async fn look_at_server(
+pub(super) async fn look_at_server(
     cx: &Cx<'_, dyn World>,
     name: &str,
     schema: Option<&SchemaFacts>,
@@ -351,7 +351,7 @@ pub(super) async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Re
     }
 }
 
-fn with_margin(needed: u64) -> u64 {
+pub(super) fn with_margin(needed: u64) -> u64 {
     needed + needed * MARGIN_PERCENT / 100
 }
 
@@ -368,7 +368,7 @@ fn is_older(version: &str, than: &str) -> bool {
     numbers(version) < numbers(than)
 }
 
-fn demand_room(what: &str, free: u64, needed: u64) -> Result<(), StepError> {
+pub(super) fn demand_room(what: &str, free: u64, needed: u64) -> Result<(), StepError> {
     let needed = with_margin(needed);
     if free >= needed {
         return Ok(());

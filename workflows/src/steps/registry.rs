@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::place::{Place, Store};
 use crate::ports::World;
-use crate::records::{BACKUP, SITE, SiteRecord, SiteState, TRASH, TrashRecord, TrashedBy};
+use crate::records::{BACKUP, BackupRecord, SITE, SiteRecord, SiteState, TRASH, TrashRecord, TrashedBy};
 
 fn record_of(
     cx: &Cx<'_, dyn World>,
@@ -224,10 +224,15 @@ impl Step for CommitPurge {
         for task in &self.tasks {
             cx.delete_record(TRASH, task);
         }
+        let mut backups = 0;
         for backup in &self.backups {
-            cx.delete_record(BACKUP, backup);
+            // Pinned while this task waited for its lock.
+            if cx.record::<BackupRecord>(BACKUP, backup)?.is_some_and(|backup| !backup.pinned) {
+                cx.delete_record(BACKUP, backup);
+                backups += 1;
+            }
         }
-        Ok(Purged { sides: self.tasks.len(), backups: self.backups.len() })
+        Ok(Purged { sides: self.tasks.len(), backups })
     }
 
     fn reports(&self) -> bool {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::place::{Place, Store, scope};
 use crate::ports::{Existing, World};
-use crate::records::{DATABASE_NAME, SiteRecord};
+use crate::records::{BACKUP, BackupRecord, DATABASE_NAME, SiteRecord};
 
 /// An hour: removing millions of files.
 const REMOVE_LIMIT_MS: u64 = 3_600_000;
@@ -191,6 +191,10 @@ impl Step for RemoveBackup {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        if cx.record::<BackupRecord>(BACKUP, &self.name)?.is_some() {
+            cx.log(format!("{} was pinned meanwhile, and stays", self.name));
+            return Ok(());
+        }
         Ok(cx.ports.backups(&scope(cx)).remove(&self.name, &self.made_by).await?)
     }
 

@@ -12,19 +12,24 @@ use crate::ports::{
     Get, PortResult, RenderedVhost, SavedFile, SecretRef, SmokeCheck, VhostMode, WebServer, World,
 };
 
-const CLOSED: VhostMode = VhostMode::Maintenance { bypass: None };
+pub(super) const CLOSED: VhostMode = VhostMode::Maintenance { bypass: None };
 
 /// The vhost that only the bearer of the token sees through.
 fn hidden(token: &str) -> VhostMode {
     VhostMode::Maintenance { bypass: Some(token.to_owned()) }
 }
 
-fn rendered(web: &dyn WebServer, place: &Place, mode: VhostMode) -> RenderedVhost {
+pub(super) fn rendered(web: &dyn WebServer, place: &Place, mode: VhostMode) -> RenderedVhost {
     web.render(&place.vhost(mode))
 }
 
 /// Writes a vhost over one of `before` (hashes) and waits until the server answers with it.
-async fn switch(web: &dyn WebServer, place: &Place, mode: VhostMode, before: Option<&str>) -> PortResult<()> {
+pub(super) async fn switch(
+    web: &dyn WebServer,
+    place: &Place,
+    mode: VhostMode,
+    before: Option<&str>,
+) -> PortResult<()> {
     let vhost = place.vhost(mode);
     let written = web.put_vhost(&place.site, &vhost, before).await?;
     web.reload(&place.site, Some(&written.revision)).await

@@ -11,11 +11,11 @@ use kedge_engine::task::Millis;
 use super::database_sql::{FakeTable, FakeTables};
 use super::world::digest;
 use super::{FakeDatabase, FakeDisk, FakeFiles, Faults, Page};
-use crate::names::SiteName;
+use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
-    Abilities, Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, Get, InstallRequest, LoginUser,
-    Package, PackageKind, PlatformFacts, PortError, PortResult, SavedFile, Secret, SecretRef, Secrets,
-    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    Abilities, Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, FoundSite, Get, InstallRequest,
+    LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, SavedFile, Secret, SecretRef,
+    Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 
 const DISPATCHER: &[u8] = b"<?php // kedge: picks the site by its host name\n";
@@ -247,10 +247,12 @@ fn login_row(link: &SecretRef) -> String {
 
 fn values(bytes: &[u8]) -> BTreeMap<String, String> {
     let text = String::from_utf8_lossy(bytes);
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    let mut values = BTreeMap::new();
+    for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        // The first one counts, as with PHP's constants.
+        values.entry(key.to_owned()).or_insert_with(|| value.to_owned());
+    }
+    values
 }
 
 fn option(tables: &FakeTables, name: &str) -> Option<String> {
@@ -399,6 +401,30 @@ impl App for FakeApp {
             lines.push("- password ***".to_owned());
         }
         Ok(lines)
+    }
+
+    async fn find_site(&self, dir: &str, _: &SiteName) -> PortResult<FoundSite> {
+        self.faults.before("app.find_site", dir)?;
+        let code = self.code(dir).await?;
+        let path = format!("{dir}/{SETTINGS}");
+        let file = self.files.read(&path).await?.ok_or_else(|| refused(format!("{path} does not exist")))?;
+        let settings = values(&file.bytes);
+        let get = |key: &str| settings.get(key).map_or("", String::as_str);
+        let (home, schema_version, tables) = self
+            .as_site(&settings, |tables| (option(tables, "home"), schema_of(tables), tables.len() as u64))?;
+        let bad = |error: crate::names::BadName| refused(format!("{path}: {error}"));
+        let home = home.ok_or_else(|| refused(format!("the site in {dir} is not installed")))?;
+        let name = SiteName::parse(home.trim_start_matches("http://")).map_err(bad)?;
+        Ok(FoundSite {
+            name: Some(name),
+            version: code.version,
+            schema_version,
+            database_host: "localhost".to_owned(),
+            database: DatabaseName::parse(get("schema")).map_err(bad)?,
+            user: DatabaseName::parse(get("user")).map_err(bad)?,
+            tables: Some(tables),
+            members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
+        })
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {

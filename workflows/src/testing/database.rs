@@ -341,6 +341,15 @@ impl Database for FakeDatabase {
         })
     }
 
+    async fn reach(&self, user: &DatabaseName) -> PortResult<Vec<String>> {
+        self.query("database.reach", user.as_str(), |server| {
+            let mut schemas =
+                server.users.get(user.as_str()).map(|user| user.schemas.clone()).unwrap_or_default();
+            schemas.sort();
+            Ok(schemas)
+        })
+    }
+
     fn address_for_sites(&self) -> String {
         "localhost".to_owned()
     }

@@ -397,6 +397,30 @@ impl WebServer for FakeWebServer {
         })
     }
 
+    async fn names_in(&self, path: &str) -> PortResult<Vec<String>> {
+        self.act("names_in", path, |state| {
+            let loaded = state.files.get(path).and_then(|file| Loaded::parse(&file.bytes));
+            let mut names = match loaded {
+                Some(Loaded::Foreign { names, .. }) => names,
+                Some(Loaded::Ours { vhost, .. }) => {
+                    std::iter::once(&vhost.site).chain(&vhost.aliases).map(ToString::to_string).collect()
+                }
+                None => Vec::new(),
+            };
+            names.sort();
+            Ok(names)
+        })
+    }
+
+    async fn set_aside(&self, site: &SiteName, saved: &SavedFile) -> PortResult<bool> {
+        if saved.path == self.file_of(site) {
+            return Ok(false);
+        }
+        let ours = [saved.sha256.clone()];
+        self.act("set_aside", site.as_str(), |state| state.restore(&saved.path, None, &ours))?;
+        Ok(true)
+    }
+
     async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
         let path = self.file_of(site);
         self.act("reload", site.as_str(), |state| {

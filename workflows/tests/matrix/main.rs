@@ -12,6 +12,7 @@
     reason = "tests: a failure is a failed test"
 )]
 
+mod batch;
 mod cases;
 mod judge;
 mod rig;

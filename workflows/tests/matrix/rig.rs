@@ -200,8 +200,18 @@ impl Rig {
 
     /// The task that was accepted, although nobody was told.
     fn newest(&self, since: Millis) -> Option<TaskId> {
-        let filter = kedge_engine::service::TaskFilter { since: Some(since), limit: 1, ..Default::default() };
-        self.engine.tasks(&filter).unwrap().tasks.first().map(|task| task.id.clone())
+        let filter =
+            kedge_engine::service::TaskFilter { since: Some(since), limit: 200, ..Default::default() };
+        // What it has started itself came later.
+        self.engine.tasks(&filter).unwrap().tasks.last().map(|task| task.id.clone())
+    }
+
+    /// A task that is stuck: the one that was asked for, or one that it has started.
+    fn stuck(&self, since: Millis) -> Option<TaskView> {
+        let state = Some(TaskState::Stuck);
+        let filter =
+            kedge_engine::service::TaskFilter { since: Some(since), state, limit: 1, ..Default::default() };
+        self.engine.tasks(&filter).unwrap().tasks.into_iter().next()
     }
 
     fn view(&self, task: &TaskId) -> TaskView {
@@ -290,18 +300,19 @@ pub(crate) fn play(base: &Base, ask: &Ask, case: &Case, watch: &dyn Fn(&FakeWorl
         }
     }
     let task = task.expect("accepted");
-    let mut view = rig.view(&task);
-    let mut incident = None;
-    while view.state == TaskState::Stuck {
-        assert!(incident.is_none(), "stuck again after everything is well: {:#?}", rig.story(&task));
-        incident = view.incident;
-        rig.heal(&task);
+    let (mut incident, mut healed) = (None, Vec::new());
+    while let Some(stuck) = rig.stuck(base.now) {
+        let again = healed.contains(&stuck.id);
+        assert!(!again, "stuck again after everything is well: {:#?}", rig.story(&stuck.id));
+        incident = stuck.incident;
+        rig.heal(&stuck.id);
+        healed.push(stuck.id);
         rig.runtime.run(MAX_POLLS, || {
             scandal = scandal.take().or_else(|| watch(&rig.world));
             false
         });
-        view = rig.view(&task);
     }
+    let view = rig.view(&task);
     End { rig, view, incident, died, lives, scandal }
 }
 

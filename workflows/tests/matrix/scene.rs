@@ -2,7 +2,7 @@
 //! below only adds other ways of using one. What can be taken back is, as a scene of its own.
 
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::testing::{FakeEvent, FakeTable, FakeWorld, WorldState};
+use kedge_workflows::testing::{FakeEvent, FakeTable, FakeWebServer, FakeWorld, WorldState};
 use kedge_workflows::workflows;
 use serde_json::{Value, json};
 
@@ -113,6 +113,24 @@ fn looks() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+/// Other ways of using `import`.
+fn imports() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        (
+            "import",
+            "only looking",
+            json!({ "platform": "wordpress-68", "path": "/var/www/found.example.test", "database_server": "db1",
+                    "aliases": ["www.found.example.test"], "check_only": true }),
+        ),
+        (
+            "import",
+            "to a platform that no site was on",
+            json!({ "platform": "wordpress-68", "path": "/var/www/found.example.test/", "database_server": "db1",
+                    "aliases": ["www.found.example.test"] }),
+        ),
+    ]
+}
+
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
 pub(crate) fn usual() -> Base {
     let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1")];
@@ -121,6 +139,7 @@ pub(crate) fn usual() -> Base {
     world.add_platform("wordpress-68", "web1", "/srv/platforms/68", "6.8", 2);
     world.add_platform("wordpress-far", "web2", "/srv/platforms/far", "6.8", 2);
     world.add_platform("wordpress-beside", "web3", "/srv/platforms/beside", "6.8", 2);
+    world.add_platform("wordpress-one", "web1", "/srv/platforms/one", "6.1", 1);
     let empty = Base { world, journal: Default::default(), now: 1_795_363_200_000 };
     let install = |base: &Base, site: &str, aliases: &[&str]| {
         let params =
@@ -152,10 +171,45 @@ pub(crate) fn usual() -> Base {
     let made = backups.names().into_iter().rfind(|name| name.starts_with(SHOP)).expect("the shop's backup");
     backups.copy(&made, BACKUP);
     change(&base.world);
+    find(&base.world);
+    let lonely =
+        json!({ "site": "lonely.example.test", "platform": "wordpress-one", "database_server": "db1" });
+    base = task(&base, "install", lonely);
     base = install(&base, BENT, &["www.bent.example.test"]);
     base = install(&base, EDITED, &[]);
     bend(&base.world);
     base
+}
+
+/// A site that somebody made by hand, with code, database and vhost of its own.
+fn find(world: &FakeWorld) {
+    let (disk, name, dir) = (world.disk("host1"), "found.example.test", "/var/www/found.example.test");
+    disk.write(&format!("{dir}/version"), "6.0\n1\n");
+    disk.write(
+        &format!("{dir}/wp-config.php"),
+        "server=db1\nschema=found\nuser=found\npassword=foreign\nown=line\n",
+    );
+    disk.write(&format!("{dir}/wp-content/uploads/a picture.jpg"), vec![0, 159, 146, 150]);
+    disk.write(&format!("{dir}/wp-includes/core.php"), "<?php\n");
+    let mut options = FakeTable::new(&["option_name", "option_value"]);
+    let (url, path) = (format!("http://{name}"), format!("{dir}/wp-content/uploads"));
+    for (name, value) in [
+        ("siteurl", url.as_str()),
+        ("home", &url),
+        ("blogname", "Found"),
+        ("upload_path", &path),
+        ("db_version", "1"),
+    ] {
+        options.insert(&[name, value]);
+    }
+    let mut posts = FakeTable::new(&["post_title", "post_content", "guid"]);
+    posts.insert(&["Made by hand", &format!("<a href=\"{url}/about\">{path}</a>"), &format!("{url}/?p=1")]);
+    let tables = [("wp_options".to_owned(), options), ("wp_posts".to_owned(), posts)].into();
+    world.database_server("db1").add_foreign(&DatabaseName::parse("found").unwrap(), tables);
+    let web = world.web("web1");
+    let vhost = FakeWebServer::foreign_vhost(&[name, "www.found.example.test"], "made by hand");
+    web.write("/etc/web1/by-hand.conf", Some(&vhost), Some("../sites-available/by-hand"));
+    web.set_stopped(false);
 }
 
 /// One site gets wrong settings, modes and owners, and has no vhost any more; another one's vhost gets a line of somebody's own.
@@ -216,7 +270,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let origin = whole(&Rig::new(&base, &Case::default()));
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
-    for (workflow, what, params) in examples.chain(variations()).chain(looks()) {
+    for (workflow, what, params) in examples.chain(variations()).chain(looks()).chain(imports()) {
         let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 5 } else { 20 });
         let ask = Ask::Task { workflow, params };
         let (after, view) = quietly(&base, &ask);

@@ -1,0 +1,476 @@
+//! Steps on a site that Kedge did not make: found by its own settings, copied, and its name taken over. Its files are only read, its
+//! database is only locked, and its vhost is put back exactly where the task fails.
+
+use std::collections::BTreeMap;
+
+use kedge_engine::context::Cx;
+use kedge_engine::plan::Doors;
+use kedge_engine::proof::Listing;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{
+    Compensable, Compensate, Covered, CoveredBy, Pivot, Query, Ref, Retriable, Step, StepError,
+};
+use serde::{Deserialize, Serialize};
+
+use super::names::Reserved;
+use super::preflight::{Found, demand_room, demand_valid, look_at_server, with_margin};
+use super::vhost::{CLOSED, rendered, switch};
+use crate::names::SiteName;
+use crate::place::{Place, Store, scope};
+use crate::ports::{
+    CopyOptions, CopyReport, DatabaseFingerprint, Existing, FileKind, FoundSite, SavedFile, VhostOrigin,
+    World,
+};
+use crate::records::{SITE, SiteRecord, TRASH, TrashRecord, TrashedBy};
+
+/// Two hours: the longest that a copy of a site's files may take.
+const COPY_LIMIT_MS: u64 = 7_200_000;
+/// Half an hour: looking at every inode and counting every row of a large site.
+const LOOK_LIMIT_MS: u64 = 1_800_000;
+
+/// Looks at what is in a directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FindSite {
+    /// The directory.
+    pub(crate) path: String,
+    /// Where the site will be.
+    pub(crate) to: Place,
+}
+
+async fn find(cx: &Cx<'_, dyn World>, path: &str, to: &Place) -> Result<FoundSite, StepError> {
+    let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope(cx))?;
+    Ok(app.find_site(path, &to.site).await?)
+}
+
+impl Step for FindSite {
+    type Ports = dyn World;
+    type Output = FoundSite;
+    type Mode = Query;
+    const KIND: &'static str = "find_site";
+
+    fn title(&self) -> String {
+        format!("look at the site in {}", self.path)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<FoundSite, StepError> {
+        let found = find(cx, &self.path, &self.to).await?;
+        let asked = |name: &SiteName| self.to.site == *name || self.to.aliases.contains(name);
+        match &found.name {
+            Some(name) if !asked(name) => Err(StepError::fatal(format!(
+                "the site in {} calls itself {name}; import it under that name (site), and rename it afterwards with migrate",
+                self.path
+            ))),
+            _ => Ok(found),
+        }
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+/// Looks whether the found site's database is on the server that was named, and its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FindDatabase {
+    /// What its settings say.
+    pub(crate) site: Ref<FoundSite>,
+    /// The server.
+    pub(crate) server: String,
+}
+
+impl Step for FindDatabase {
+    type Ports = dyn World;
+    type Output = Reserved;
+    type Mode = Query;
+    const KIND: &'static str = "find_database";
+
+    fn title(&self) -> String {
+        format!("look for its database on {}", self.server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Reserved, StepError> {
+        let FoundSite { database, user, database_host, tables, .. } = cx.output(&self.site)?;
+        let server = cx.ports.database(&self.server, &scope(cx))?;
+        let other = |why: String| {
+            Err(StepError::fatal(format!(
+                "the database {database} that the site uses (at {database_host}) is not the one on {}: {why}; name its \
+                 database_server",
+                self.server
+            )))
+        };
+        if server.schema(&database).await? == Existing::Absent {
+            return other("there is none of that name".to_owned());
+        }
+        let there = server.schema_facts(&database).await?.tables;
+        if let Some(tables) = tables.filter(|tables| *tables != there) {
+            return other(format!("it has {there} tables, and the site sees {tables}"));
+        }
+        if !server.user_exists(&user).await? {
+            return other(format!("it has no user {user}"));
+        }
+        // The account is locked while the database is copied, and stays so: nobody else may depend on it.
+        let mut reach = server.reach(&user).await?;
+        reach.retain(|schema| schema != database.as_str());
+        if !reach.is_empty() {
+            return Err(StepError::fatal(format!(
+                "the database user {user} of the site has rights on more than {database} ({}), and Kedge would lock it; give the \
+                 site a user of its own first",
+                reach.join(", ")
+            )));
+        }
+        Ok(Reserved { schema: database, user })
+    }
+}
+
+/// Looks at everything that the import will need.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LookAtFound {
+    /// The directory.
+    pub(crate) path: String,
+    /// What was found.
+    pub(crate) site: Ref<FoundSite>,
+    /// Its database.
+    pub(crate) old: Store,
+    /// Where it will be.
+    pub(crate) to: Place,
+    /// On which database server.
+    pub(crate) server: String,
+}
+
+impl Step for LookAtFound {
+    type Ports = dyn World;
+    type Output = Found;
+    type Mode = Query;
+    const KIND: &'static str = "look_at_found";
+
+    fn title(&self) -> String {
+        "look at everything that will be needed".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Found, StepError> {
+        let (scope, to) = (scope(cx), &self.to);
+        if cx.record::<SiteRecord>(SITE, to.site.as_str())?.is_some() {
+            return Err(StepError::fatal(format!("there is a site {} meanwhile", to.site)));
+        }
+        demand_valid(cx, &to.web_server).await?;
+        self.look_at_names(cx).await?;
+        let files = cx.ports.files(&to.web_server, &scope)?;
+        if files.stat(&to.dir).await?.is_some() {
+            return Err(StepError::fatal(format!("{} is there already", to.dir)));
+        }
+        let site = cx.output(&self.site)?;
+        let (mut file_bytes, mut file_entries) = (0, 0);
+        for member in &site.members {
+            let member = format!("{}/{member}", self.path);
+            if files.stat(&member).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
+                let usage = files.usage(&member).await?;
+                (file_bytes, file_entries) = (file_bytes + usage.bytes, file_entries + usage.entries);
+            }
+        }
+        let sites = to.sites_dir();
+        let free = files.free(&sites).await?;
+        demand_room(&format!("the file system of {sites}"), free.bytes, file_bytes)?;
+        if free.inodes.is_some_and(|inodes| inodes < with_margin(file_entries)) {
+            return Err(StepError::fatal(format!("the file system of {sites} has too few inodes free")));
+        }
+        let server = cx.ports.database(&self.server, &scope)?;
+        let (schema, user) = self.old.known(cx)?;
+        let holds = server.schema_facts(&schema).await?;
+        let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope)?;
+        let platform = app.platform_facts(&to.root).await?;
+        if let (Some(has), Some(wants)) = (site.schema_version, platform.schema_version)
+            && has > wants
+        {
+            return Err(StepError::fatal(format!(
+                "the database of the site has version {has}, newer than version {wants} of {} ({}): choose a newer platform",
+                to.platform, platform.version
+            )));
+        }
+        let mut found = Found {
+            account_locked: server.account_locked(&user).await?,
+            charset: Some(holds.charset.clone()),
+            file_bytes,
+            file_entries,
+            database_bytes: holds.bytes,
+            from_version: Some(site.version),
+            to_version: Some(platform.version),
+            to_prepared: Some(platform.prepared),
+            warnings: Vec::new(),
+        };
+        look_at_server(cx, &self.server, Some(&holds), &mut found).await?;
+        Ok(found)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(LOOK_LIMIT_MS)
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+impl LookAtFound {
+    /// Whether the name is served by nobody, or by a file that serves nothing but this site: that file makes way.
+    async fn look_at_names(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let to = &self.to;
+        let web = cx.ports.web_server(&to.web_server, &scope(cx))?;
+        let vhost = web.vhost(&to.site).await?;
+        if let Some(file) = &vhost {
+            if web.origin(&file.bytes) != VhostOrigin::Foreign {
+                return Err(StepError::fatal(format!(
+                    "{} is a vhost of Kedge's own for {}, which is not in the registry; remove it first",
+                    file.path, to.site
+                )));
+            }
+            let own = |name: &String| {
+                *name == to.site.as_str() || to.aliases.iter().any(|alias| name == alias.as_str())
+            };
+            let others: Vec<String> =
+                web.names_in(&file.path).await?.into_iter().filter(|name| !own(name)).collect();
+            if !others.is_empty() {
+                return Err(StepError::fatal(format!(
+                    "{} serves more than {}: {}; name those that are the site's own in aliases, and move the rest to another file",
+                    file.path,
+                    to.site,
+                    others.join(", ")
+                )));
+            }
+        }
+        for name in std::iter::once(&to.site).chain(&to.aliases) {
+            let server = web.server_of(name).await?;
+            if let Some(file) = server.filter(|file| vhost.as_ref().is_none_or(|vhost| vhost.path != *file)) {
+                return Err(StepError::fatal(format!(
+                    "{name} is served on {} already, by {file}",
+                    to.web_server
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Fingerprints everything that an import may touch: the found site, and where it will be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FingerprintFound {
+    /// The directory.
+    pub(crate) path: String,
+    /// Where it will be.
+    pub(crate) to: Place,
+    /// The database server.
+    pub(crate) server: String,
+}
+
+impl FingerprintFound {
+    /// The resources in words.
+    pub(crate) fn resources(&self) -> Vec<String> {
+        let Place { host, web_server, site, dir, root, .. } = &self.to;
+        vec![
+            format!("files {host}:{}", self.path),
+            format!("files {host}:{dir}"),
+            format!("vhost {web_server}:{site}"),
+            format!("database of {site} on {}", self.server),
+            format!("platform {host}:{root}"),
+        ]
+    }
+}
+
+impl Step for FingerprintFound {
+    type Ports = dyn World;
+    type Output = Listing;
+    type Mode = Query;
+    const KIND: &'static str = "fingerprint_found";
+
+    fn title(&self) -> String {
+        "fingerprint everything that will be touched".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Listing, StepError> {
+        let (scope, to) = (scope(cx), &self.to);
+        let site = find(cx, &self.path, to).await?;
+        let files = cx.ports.files(&to.web_server, &scope)?;
+        let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope)?;
+        let tree = files.fingerprint(&self.path, false, &app.settings_files()).await?.entries;
+        let there = |there: bool| vec![(".".to_owned(), if there { "there" } else { "absent" }.to_owned())];
+        let vhost = cx.ports.web_server(&to.web_server, &scope)?.vhost(&to.site).await?;
+        let vhost =
+            vhost.map(|file| (file.path, format!("{:o} {} {:?}", file.mode, file.sha256, file.symlink)));
+        let request = DatabaseFingerprint {
+            schema: site.database,
+            user: Some(site.user),
+            volatile: app.volatile_rows(),
+            full: false,
+        };
+        let database = cx.ports.database(&self.server, &scope)?.fingerprint(&request).await?.entries;
+        let prepared = there(app.platform_facts(&to.root).await?.prepared);
+        let seen =
+            [tree, there(files.stat(&to.dir).await?.is_some()), Vec::from_iter(vhost), database, prepared];
+        let listing = self.resources().into_iter().zip(seen.map(BTreeMap::from_iter));
+        Ok(Listing(listing.collect()))
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(LOOK_LIMIT_MS)
+    }
+}
+
+/// Copies what is the site's own into the stage: while it is up, and what has changed since behind closed doors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CopyFound {
+    /// The directory.
+    pub(crate) path: String,
+    /// What was found.
+    pub(crate) site: Ref<FoundSite>,
+    /// Where it will be.
+    pub(crate) to: Place,
+}
+
+impl Step for CopyFound {
+    type Ports = dyn World;
+    type Output = CopyReport;
+    type Mode = Covered;
+    const KIND: &'static str = "copy_found";
+
+    fn title(&self) -> String {
+        format!("copy what has changed in {} to {}", self.path, self.to.platform)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<CopyReport, StepError> {
+        let files = cx.ports.files(&self.to.web_server, &scope(cx))?;
+        let members = cx.output(&self.site)?.members;
+        let mut exclude = files.list(&self.path).await?;
+        exclude.retain(|name| !members.contains(name));
+        let options = CopyOptions { exact: true, exclude };
+        Ok(files.copy_tree(&self.path, &self.to.stage(cx.task.as_str()), &options).await?)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(COPY_LIMIT_MS)
+    }
+}
+
+impl CoveredBy for CopyFound {
+    fn covered_by(&self) -> String {
+        "goes with the stage directory".to_owned()
+    }
+}
+
+/// Takes the name over from the vhost that serves it: everybody gets a 503.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct TakeName {
+    /// Where the site will be.
+    pub(crate) to: Place,
+    /// The vhost that serves its name, if one does.
+    pub(crate) saved: Ref<Option<SavedFile>>,
+}
+
+impl Step for TakeName {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "take_name";
+
+    fn title(&self) -> String {
+        format!("take {} over from its vhost: visitors get a 503", self.to.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let web = cx.ports.web_server(&self.to.web_server, &scope(cx))?;
+        let mut before = cx.output(&self.saved)?;
+        if let Some(saved) = &before
+            && web.set_aside(&self.to.site, saved).await?
+        {
+            before = None;
+        }
+        let before = before.map(|saved| saved.sha256);
+        Ok(switch(&*web, &self.to, CLOSED, before.as_deref()).await?)
+    }
+
+    fn doors(&self) -> Option<Doors> {
+        Some(Doors::Close)
+    }
+}
+
+impl Compensate for TakeName {
+    fn undo_title(&self) -> String {
+        "put the vhost back as it was".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(saved) = cx.maybe(&self.saved)? else { return Ok(()) };
+        give_back(cx, &self.to, saved.as_ref()).await
+    }
+}
+
+/// Puts somebody's vhost back in the place of our closed one.
+async fn give_back(
+    cx: &Cx<'_, dyn World>,
+    place: &Place,
+    saved: Option<&SavedFile>,
+) -> Result<(), StepError> {
+    let web = cx.ports.web_server(&place.web_server, &scope(cx))?;
+    let ours = [rendered(&*web, place, CLOSED).sha256];
+    web.restore_vhost(&place.site, saved, &ours).await?;
+    Ok(web.reload(&place.site, None).await?)
+}
+
+/// Gives up an imported site: what it came from serves its visitors again from here on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct CommitGiveBack {
+    /// The site.
+    pub(crate) record: SiteRecord,
+    /// Where its directory is kept.
+    pub(crate) trash: String,
+    /// How long, in milliseconds.
+    pub(crate) hold_ms: u64,
+}
+
+impl Step for CommitGiveBack {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Pivot;
+    const KIND: &'static str = "commit_give_back";
+
+    fn title(&self) -> String {
+        format!("decide: {} is not Kedge's from here on", self.record.name)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        cx.delete_record(SITE, self.record.name.as_str());
+        let until = cx.now.saturating_add(self.hold_ms);
+        let site = SiteRecord { dir: self.trash.clone(), ..self.record.clone() };
+        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Import })
+    }
+}
+
+/// Hands the name back to the vhost that served it before the import.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct HandBack {
+    /// The imported side, which is closed.
+    pub(crate) place: Place,
+    /// The vhost as it was, if there was one.
+    pub(crate) saved: Option<SavedFile>,
+}
+
+impl Step for HandBack {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Retriable;
+    const KIND: &'static str = "hand_back";
+
+    fn title(&self) -> String {
+        format!("let the vhost serve {} that did before", self.place.site)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        give_back(cx, &self.place, self.saved.as_ref()).await
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::PERSISTENT
+    }
+
+    fn doors(&self) -> Option<Doors> {
+        Some(Doors::Open)
+    }
+}
