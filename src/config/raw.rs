@@ -33,6 +33,7 @@ pub(crate) struct File {
     pub(crate) endpoints: Vec<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) approvals: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
     pub(crate) schedules: Vec<Spanned<toml::Value>>,
 }
 

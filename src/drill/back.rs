@@ -30,7 +30,7 @@ pub(crate) enum Inverse {
 /// When a drill could not come back to its start: says why.
 pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
     Ok(match workflow {
-        "backup" | "verify" => Inverse::Nothing,
+        "backup" | "verify" | "rehearse" => Inverse::Nothing,
         "migrate" | "restore" | "delete" => Inverse::Undo,
         "disable" => Inverse::Task("enable"),
         "enable" => Inverse::Task("disable"),
@@ -40,7 +40,7 @@ pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
         ),
         other => bail!(
             "a drill of {other} is refused: once it has succeeded there is no exact way back to the start, and the next crash \
-             point would begin with another world; drills are for install, clone, backup, restore, migrate, disable, enable and delete"
+             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, disable, enable and delete"
         ),
     })
 }
@@ -139,7 +139,10 @@ mod tests {
             .collect();
         for name in refused {
             assert!(
-                matches!(name, "undelete" | "purge" | "login" | "import" | "migrate_platform" | "configure"),
+                matches!(
+                    name,
+                    "undelete" | "purge" | "login" | "import" | "migrate_platform" | "configure" | "pin"
+                ),
                 "{name}"
             );
         }
