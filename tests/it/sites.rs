@@ -20,6 +20,7 @@ async fn a_site_migrates_is_renamed_and_rolls_back_on_nginx() -> Result<()> {
     }
     let scene = Scene::new(Service::Nginx, Transport::Docker).await?;
     moves(&scene).await?;
+    crate::import::a_site_made_by_hand(&scene).await?;
     scene.end().await
 }
 
@@ -30,6 +31,7 @@ async fn a_site_migrates_is_renamed_and_rolls_back_on_apache_over_ssh() -> Resul
     }
     let scene = Scene::new(Service::Apache, Transport::Ssh).await?;
     moves(&scene).await?;
+    crate::import::a_site_made_by_hand(&scene).await?;
     scene.end().await
 }
 

@@ -187,6 +187,12 @@ async fn a_user_reaches_its_schema_only(bench: &dyn DatabaseBench) {
     let Place { schema, mark, login, .. } = &place;
     database.create_user(&login.user, schema, &login.password, mark).await.expect("created twice");
     assert!(database.user_exists(&login.user).await.expect("asked"));
+    assert_eq!(
+        database.reach(&login.user).await,
+        Ok(vec![login.user.to_string()]),
+        "one schema, nothing else"
+    );
+    assert_eq!(database.reach(&name("kedge_contract_nobody")).await, Ok(Vec::new()));
     assert!(place.add(bench, "x", "y").await);
     let intruder = (&login.user, &place.password);
     assert!(!bench.add_option(&neighbour.schema, intruder, "x", "y").await, "it reached another schema");

@@ -52,6 +52,7 @@ pub async fn web_server_contract(bench: &dyn WebServerBench) {
         a_put_expects_what_is_there(bench).await;
         unsafe_vhosts_are_refused(bench).await;
         what_was_there_comes_back_exactly(bench).await;
+        a_file_of_another_name_makes_way_and_comes_back(bench).await;
         a_change_by_hand_is_nobodys_to_undo(bench).await;
         names_have_one_file(bench).await;
         a_broken_neighbour_stops_reloads_and_nothing_else(bench).await;
@@ -279,6 +280,42 @@ async fn what_was_there_comes_back_exactly(bench: &dyn WebServerBench) {
         assert!(text(&get(bench, &site, "/", None).await).contains("somebody else's page"));
         bench.write(&path, None, symlink).await;
     }
+    server.reload(&site, None).await.expect("reloaded");
+}
+
+async fn a_file_of_another_name_makes_way_and_comes_back(bench: &dyn WebServerBench) {
+    let (server, site, alias) = (bench.server(), site("found"), site("also-found"));
+    let target = bench.make_site(&site, "ours").await;
+    let path = format!("{}/by-hand.conf", bench.vhost_dir());
+    assert_eq!(server.names_in(&path).await, Ok(Vec::new()), "nothing is there");
+    let foreign = bench.foreign_vhost(&[site.as_str(), alias.as_str()], "by hand");
+    bench.write(&path, Some(&foreign), None).await;
+    assert_eq!(server.names_in(&path).await, Ok(vec![alias.to_string(), site.to_string()]));
+    let there = saved(bench, &site).await;
+    assert_eq!(there.path, path);
+    let both = Vhost { aliases: vec![alias.clone()], ..vhost(&site, VhostMode::Live, Some(&target)) };
+    assert!(server.put_vhost(&site, &both, None).await.is_err(), "its names are served by another file");
+    for _ in 0..2 {
+        assert_eq!(server.set_aside(&site, &there).await, Ok(true));
+    }
+    let ours = server.put_vhost(&site, &both, None).await.expect("the names are free");
+    server.reload(&site, Some(&ours.revision)).await.expect("reloaded");
+    assert!(text(&get(bench, &alias, "/", None).await).contains("ours"));
+    let own = saved(bench, &site).await;
+    assert_eq!(server.set_aside(&site, &own).await, Ok(false), "the site's own file stays");
+    assert_eq!(saved(bench, &site).await, own);
+    for _ in 0..2 {
+        server
+            .restore_vhost(&site, Some(&there), std::slice::from_ref(&ours.sha256))
+            .await
+            .expect("put back");
+    }
+    server.reload(&site, None).await.expect("reloaded");
+    assert_eq!(saved(bench, &site).await, there);
+    assert!(text(&get(bench, &site, "/", None).await).contains("by hand"));
+    bench.write(&path, Some(&bench.foreign_vhost(&[site.as_str()], "changed")), None).await;
+    not_ours(server.set_aside(&site, &there).await);
+    bench.write(&path, None, None).await;
     server.reload(&site, None).await.expect("reloaded");
 }
 
