@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use kedge_testenv::Service;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{answers, dir_of, done, install, purged, refused, rolled_back, sql};
 use crate::scene::{LIMIT, SITE, Scene, as_before};
@@ -155,7 +155,7 @@ pub(super) async fn many_files(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let task = done(scene, "migrate", &super::to_the_other_platform(scene)).await?;
     ensure!(
-        scene.shell(&inodes.replace(&uploads, &trashed(scene, &uploads).await?)).await? == was,
+        scene.shell(&inodes.replace(&uploads, &trashed(&task, &uploads))).await? == was,
         "the old side's inodes were written"
     );
     // Times of birth on the new side, beside when the doors were closed.
@@ -170,9 +170,9 @@ pub(super) async fn many_files(scene: &mut Scene) -> Result<()> {
     scene.shell(&format!("rm -r {uploads}")).await.map(drop)
 }
 
-/// Where a directory of the old side is now.
-async fn trashed(scene: &Scene, dir: &str) -> Result<String> {
-    let below = dir.strip_prefix(&dir_of(0, SITE)).unwrap_or_default().to_owned();
-    let newest = scene.shell("ls -dt /srv/platforms/wordpress-6.1/sites/.kedge-trash-* | head -n 1").await?;
-    Ok(format!("{}{below}", newest.trim()))
+/// Where a directory of the old side is, now that this task has moved it away.
+fn trashed(task: &Value, dir: &str) -> String {
+    let (old, id) = (dir_of(0, SITE), task["id"].as_str().unwrap_or_default());
+    let sites = old.strip_suffix(SITE).unwrap_or_default();
+    format!("{sites}.kedge-trash-{id}{}", dir.strip_prefix(&old).unwrap_or_default())
 }
