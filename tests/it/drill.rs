@@ -1,9 +1,9 @@
-//! `kedge drill` on real sites: a sample of a migrate's and an install's crash and failure matrix, chosen by a printed seed, on nginx and on
-//! Apache. Before and after, the whole host is looked at from outside. Needs Docker.
+//! `kedge drill` on real sites: a sample of the crash and failure matrix of migrate, install, and of another workflow, chosen by a printed
+//! seed, on nginx and on Apache; with `KEDGE_DRILL_POINTS=failures` or `all` of every workflow that can be drilled. Before and after, the whole host is looked at from outside. Needs Docker.
 
 use anyhow::{Context as _, Result, ensure};
 use kedge_testenv::Service;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::kedge::{Kedge, Transport};
 
 use crate::scene::{SITE, Scene, as_before, wanted};
@@ -20,6 +20,36 @@ async fn a_sample_of_a_drill_with_a_rename_holds_on_apache_over_ssh() -> Result<
     drilled(Service::Apache, Transport::Ssh, &change).await
 }
 
+/// A workflow that can be drilled besides install and migrate.
+struct Other {
+    workflow: &'static str,
+    /// Its parameters, but the site; `BACKUP` stands for the name of one.
+    params: &'static [&'static str],
+    /// Whether the site is closed when it begins.
+    closed: bool,
+    /// Whether it is the undo that is drilled.
+    undo: bool,
+}
+
+/// The others. `undelete` is drilled as the undo of a delete.
+const OTHERS: &[Other] = &[
+    other("backup", &[], false),
+    other("verify", &[], false),
+    other("rehearse", &["backup=BACKUP"], false),
+    other("restore", &["backup=BACKUP"], false),
+    other("clone", &["new_site=copy.example.test"], false),
+    other("configure", &["www=true", "redirect_to=www.shop.example.test"], false),
+    other("login", &[], false),
+    other("disable", &[], false),
+    other("enable", &[], true),
+    other("delete", &[], true),
+    Other { undo: true, ..other("delete", &[], true) },
+];
+
+const fn other(workflow: &'static str, params: &'static [&'static str], closed: bool) -> Other {
+    Other { workflow, params, closed, undo: false }
+}
+
 async fn drilled(server: Service, transport: Transport, change: &[&str]) -> Result<()> {
     if !wanted() {
         return Ok(());
@@ -30,27 +60,65 @@ async fn drilled(server: Service, transport: Transport, change: &[&str]) -> Resu
     let mut scene = Scene::new(server, transport).await?;
     let (held, said) = scene.kedge.command(&["drill", "backup", "--site", SITE])?;
     ensure!(!held && said.contains("stop `kedge serve`"), "beside a service: {said}");
-    scene.kedge.stop().await?;
-
     let before = scene.look().await?;
-    let mut params = vec![format!("site={SITE}")];
-    params.extend(change.iter().map(|param| (*param).to_owned()));
-    let report = drill(&scene.kedge, "migrate", &params, &seed, &points)?;
+    let sampled = points.starts_with("sample");
+    others(&mut scene, &seed, if sampled { "sample:2" } else { &points }, sampled).await?;
+
+    scene.kedge.stop().await?;
+    let change: Vec<String> = change.iter().map(|param| (*param).to_owned()).collect();
+    let report = drill(&scene.kedge, "migrate", &change, &seed, &points, false)?;
     let drilled = report["points"].as_array().context("the report has no points")?;
     ensure!(drilled.len() > 2, "nothing was drilled: {report}");
     let platform = format!("platform={}", scene.platforms[0]);
     let new = ["site=new.example.test".to_owned(), platform, "database_server=db1".to_owned()];
-    drill(&scene.kedge, "install", &new, &seed, "sample:2")?;
+    drill(&scene.kedge, "install", &new, &seed, if sampled { "sample:2" } else { &points }, false)?;
     as_before(&before, &scene.look().await?, "after the drills")?;
     scene.end().await
 }
 
+/// Drills the others: one that the seed chooses, or all; then the site is open again.
+async fn others(scene: &mut Scene, seed: &str, points: &str, one: bool) -> Result<()> {
+    let backup = scene.run("backup", &json!({ "site": SITE })).await?;
+    let (_, backups) = scene.face.get("/v1/backups").await?;
+    let name = backups["backups"][0]["name"].as_str().with_context(|| format!("no backup: {backup}"))?;
+    let chosen = seed.bytes().fold(0, |sum, byte| sum * 31 + usize::from(byte)) % OTHERS.len();
+    let wanted = OTHERS.iter().enumerate().filter(|(place, _)| !one || *place == chosen);
+    let mut closed = false;
+    for (_, other) in wanted {
+        if other.closed && !closed {
+            let task = scene.run("disable", &json!({ "site": SITE })).await?;
+            ensure!(task["state"] == "succeeded", "disable: {task}");
+            closed = true;
+        }
+        scene.kedge.stop().await?;
+        let params: Vec<String> = other.params.iter().map(|param| param.replace("BACKUP", name)).collect();
+        drill(&scene.kedge, other.workflow, &params, seed, points, other.undo)?;
+        scene.kedge.start().await?;
+    }
+    if closed {
+        let task = scene.run("enable", &json!({ "site": SITE })).await?;
+        ensure!(task["state"] == "succeeded", "enable: {task}");
+    }
+    Ok(())
+}
+
 /// Drills, shows what it said, and gives its report.
-fn drill(kedge: &Kedge, workflow: &str, params: &[String], seed: &str, points: &str) -> Result<Value> {
+fn drill(
+    kedge: &Kedge,
+    workflow: &str,
+    params: &[String],
+    seed: &str,
+    points: &str,
+    undo: bool,
+) -> Result<Value> {
     let dir = kedge.dir().join("report");
     let dir = dir.to_str().context("the report's directory is no text")?;
     let mut args = vec!["drill", workflow, "--seed", seed, "--points", points, "--report", dir];
+    if !params.iter().any(|param| param.starts_with("site=")) {
+        args.extend(["--site", SITE]);
+    }
     params.iter().for_each(|param| args.extend(["--param", param.as_str()]));
+    args.extend(undo.then_some("--undo"));
     let (held, said) = kedge.command(&args)?;
     println!("{said}");
     ensure!(held, "the drill of {workflow} found something");

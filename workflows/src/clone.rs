@@ -3,14 +3,15 @@
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
-use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
+use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::delete;
 use crate::install::{database_password, platform_lock, taken_names};
 use crate::names::SiteName;
-use crate::params::{parse, schema};
+use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::SecretRef;
 use crate::reach::aliases_are_free;
@@ -77,7 +78,13 @@ impl Workflow for Clone {
         plan.note("the original is copied while it is up: what visitors change meanwhile may be missing in the copy");
         let copy = Copy { cx, record: &record, from, to };
         copy.plan(&mut plan, server, prepared)?;
+        plan.hold(Hold::default().0);
         Ok(plan.build()?)
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(finished.params)?;
+        delete::unmade(finished.task.as_str(), &params.new_site, cx)
     }
 }
 

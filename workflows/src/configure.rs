@@ -1,15 +1,16 @@
 //! `configure`: other names of a site, where they lead, its certificate. The site stays where it is; its vhost and settings follow.
 
 use kedge_engine::plan::Plan;
-use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
+use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::names::SiteName;
-use crate::params::{parse, schema};
+use crate::params::{Hold, parse, schema};
 use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
 use crate::records::{self, SiteRecord};
+use crate::steps::verify::{Change, Reached};
 use crate::verify;
 
 /// The workflow.
@@ -48,6 +49,9 @@ struct Params {
     /// Whether visitors by plain HTTP are sent to HTTPS.
     #[serde(default)]
     https_only: Option<bool>,
+    /// How long the task can be undone.
+    #[serde(default)]
+    hold: Hold,
 }
 
 impl Workflow for Configure {
@@ -93,6 +97,23 @@ impl Workflow for Configure {
         };
         let reach = asked.reach(&was.name, &aliases, &now)?;
         let record = SiteRecord { aliases, reach, changed_at: cx.named_at, ..was.clone() };
-        verify::configured(cx, &was, record)
+        verify::configured(cx, &was, record, Some(params.hold.0))
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(finished.params)?;
+        let change = finished.outputs.get("commit").and_then(|output| Option::deserialize(&**output).ok());
+        let change: Change = change.flatten().ok_or_else(|| {
+            PlanRefusal::Refused(format!("{} has not written down how it was before", finished.task))
+        })?;
+        let now = records::site(cx.facts, &params.site, "")?;
+        if Reached::of(&now) != change.to {
+            let why = format!("how {} is reached was changed since; undo that first", now.name);
+            return Err(PlanRefusal::Refused(why));
+        }
+        let Reached { aliases, reach } = change.from;
+        aliases_are_free(cx.facts, &now.name, &aliases)?;
+        let record = SiteRecord { aliases, reach, changed_at: cx.named_at, ..now.clone() };
+        verify::configured(cx, &now, record, None)
     }
 }

@@ -76,7 +76,8 @@ impl Workflow for Delete {
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         plan.lock(format!("site {}", place.site), false);
         plan.hold(params.hold.0);
-        delete(&mut plan, cx, &params, record, &place);
+        let why = Reason { description: "Generated before being deleted".to_owned(), may_be_broken: false };
+        delete(&mut plan, cx, &params, why, record, &place);
         Ok(plan.build()?)
     }
 
@@ -89,7 +90,22 @@ impl Workflow for Delete {
     }
 }
 
-fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: SiteRecord, place: &Place) {
+/// Why a site goes.
+struct Reason {
+    /// What its backup says.
+    description: String,
+    /// It may be broken, or never have been installed: also what failed can be taken back.
+    may_be_broken: bool,
+}
+
+fn delete(
+    plan: &mut PlanBuilder,
+    cx: &PlanCx<'_>,
+    params: &Params,
+    why: Reason,
+    record: SiteRecord,
+    place: &Place,
+) {
     let (store, trash) = (Store::of(&record), place.trash(cx.task.as_str()));
     let commit = CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0 };
     let (saved, committed) = if params.force {
@@ -113,11 +129,11 @@ fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: Site
             backup: true,
             expects: None,
             warnings_stop: false,
-            may_be_broken: false,
+            may_be_broken: why.may_be_broken,
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
-            description: "Generated before being deleted".to_owned(),
+            description: why.description,
             compression: Compression::Zstd,
             exclude: Vec::new(),
         };
@@ -127,7 +143,8 @@ fn delete(plan: &mut PlanBuilder, cx: &PlanCx<'_>, params: &Params, record: Site
         (saved, committed)
     };
     let removed = plan.step("remove_vhost", RemoveVhost { place: place.clone(), saved }, &[&committed]);
-    plan.step("lock_account", LockAccount { store }, &[&committed]);
+    // Not before visitors are gone: a site that is taken back is open until then.
+    plan.step("lock_account", LockAccount { store }, &[&removed]);
     let to_trash = TrashDir { place: place.clone(), may_be_missing: params.force };
     plan.step("trash_dir", to_trash, &[&removed]);
 }
@@ -166,6 +183,27 @@ impl Workflow for Undelete {
         })?;
         undelete(cx.facts, &task, &trash)
     }
+}
+
+/// The plan that takes back what has made a site: the site goes to the trash, as if it were deleted, and is kept there.
+///
+/// # Errors
+/// When it is gone, or another task has put it where it is since.
+pub(crate) fn unmade(task: &str, site: &SiteName, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+    let record = records::site(cx.facts, site, "")?;
+    if record.task != task {
+        let why = format!("{site} was changed since, by {}; undo that first", record.task);
+        return Err(PlanRefusal::Refused(why));
+    }
+    let platform = records::platform(cx.facts, &record.platform, "")?;
+    let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
+    let mut plan = PlanBuilder::new(Some(site.as_str()));
+    plan.lock(format!("site {site}"), false);
+    let params = Params { site: site.clone(), force: false, hold: Hold::default() };
+    plan.note("the site goes to the trash: `undelete` brings it back within its hold");
+    let why = Reason { description: format!("Generated before {task} was taken back"), may_be_broken: true };
+    delete(&mut plan, cx, &params, why, record, &place);
+    Ok(plan.build()?)
 }
 
 /// The plan that brings a deleted site back.

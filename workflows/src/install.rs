@@ -3,13 +3,14 @@
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
-use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
+use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::delete;
 use crate::names::{DatabaseName, SiteName};
-use crate::params::{parse, schema};
+use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{InstallRequest, Reach, SecretRef};
 use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
@@ -140,7 +141,13 @@ impl Workflow for Install {
         plan.lock(format!("site {}", params.site), false);
         let prepared = platform_lock(&mut plan, cx.facts, &params.platform)?;
         build(&mut plan, cx, &params, &to, prepared)?;
+        plan.hold(Hold::default().0);
         Ok(plan.build()?)
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(finished.params)?;
+        delete::unmade(finished.task.as_str(), &params.site, cx)
     }
 }
 

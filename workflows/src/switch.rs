@@ -3,14 +3,15 @@
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
-use kedge_engine::workflow::{Facts, PlanCx, PlanRefusal, Workflow};
+use kedge_engine::task::Millis;
+use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::backup;
 use crate::names::SiteName;
-use crate::params::{parse, schema};
+use crate::params::{Hold, parse, schema};
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
@@ -64,6 +65,7 @@ impl Workflow for Disable {
         let params: DisableParams = parse(params)?;
         let (record, place) = site_in(cx.facts, &params.site, SiteState::Enabled)?;
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
+        plan.hold(Hold::default().0);
         if params.force {
             close_anyhow(&mut plan, record, place);
             return Ok(plan.build()?);
@@ -79,6 +81,11 @@ impl Workflow for Disable {
         let disabled = plan.step("disable", DisableStep { place, saved }, &[&backed_up]);
         plan.step("commit", CommitState { record, state: SiteState::Disabled }, &[&disabled]);
         Ok(plan.build()?)
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: DisableParams = parse(finished.params)?;
+        open(&params.site, None, cx)
     }
 }
 
@@ -101,25 +108,42 @@ impl Workflow for Enable {
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
-        let (record, place) = site_in(cx.facts, &params.site, SiteState::Disabled)?;
+        open(&params.site, Some(Hold::default().0), cx)
+    }
+
+    fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+        let params: Params = parse(finished.params)?;
+        let (record, place) = site_in(cx.facts, &params.site, SiteState::Enabled)?;
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
-        let (_, saved) = begin(&mut plan, &record, &place);
-        let bypass = SecretRef(format!("bypass/{}", cx.task));
-        let hidden = OpenHidden {
-            to: place.clone(),
-            over: None,
-            bypass: bypass.clone(),
-            redirect: Some(saved),
-            gives: None,
-        };
-        let opened = plan.step("open_hidden", hidden, &[]);
-        let check = CheckHidden { to: place.clone(), bypass: bypass.clone() };
-        let checked = plan.step("check_hidden", check, &[&opened]);
-        let commit = CommitState { record, state: SiteState::Enabled };
-        let committed = plan.step("commit", commit, &[&checked]);
-        plan.step("go_live", GoLive { to: place, bypass }, &[&committed]);
+        // Nothing is deleted by it, and before the enable there was no backup of its own either.
+        close_anyhow(&mut plan, record, place);
         Ok(plan.build()?)
     }
+}
+
+/// The plan that opens a disabled site, when its pages answer; with a hold it can be undone.
+fn open(site: &SiteName, hold_ms: Option<Millis>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
+    let (record, place) = site_in(cx.facts, site, SiteState::Disabled)?;
+    let mut plan = PlanBuilder::new(Some(site.as_str()));
+    if let Some(hold_ms) = hold_ms {
+        plan.hold(hold_ms);
+    }
+    let (_, saved) = begin(&mut plan, &record, &place);
+    let bypass = SecretRef(format!("bypass/{}", cx.task));
+    let hidden = OpenHidden {
+        to: place.clone(),
+        over: None,
+        bypass: bypass.clone(),
+        redirect: Some(saved),
+        gives: None,
+    };
+    let opened = plan.step("open_hidden", hidden, &[]);
+    let check = CheckHidden { to: place.clone(), bypass: bypass.clone() };
+    let checked = plan.step("check_hidden", check, &[&opened]);
+    let commit = CommitState { record, state: SiteState::Enabled };
+    let committed = plan.step("commit", commit, &[&checked]);
+    plan.step("go_live", GoLive { to: place, bypass }, &[&committed]);
+    Ok(plan.build()?)
 }
 
 /// Closes a site of which nothing but its web server is asked for.

@@ -3,6 +3,7 @@
 
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
+use kedge_engine::task::Millis;
 use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ use crate::steps::servers::{
     LookAtDatabaseServer, LookAtPlatform, LookAtWebServer, PlatformAt, RefreshPlatform,
 };
 use crate::steps::verify::{
-    CheckPages, CommitVerify, DropKept, LookAtSite, RepairAccess, RepairSettings, RepairVhost, TellDrift,
+    CheckPages, CommitVerify, DropKept, LookAtSite, Reached, RepairAccess, RepairSettings, RepairVhost,
+    TellDrift,
 };
 use crate::steps::vhost::SaveVhost;
 
@@ -82,20 +84,28 @@ fn site(params: &Params, name: &SiteName, cx: &PlanCx<'_>) -> Result<Plan, PlanR
     let mut plan = PlanBuilder::new(Some(name.as_str()));
     plan.lock(format!("site {name}"), params.check_only);
     plan.note("what differs is found by looking: with check_only a task looks, changes nothing, and tells it in its result");
-    repair(&mut plan, params, cx, &record.clone(), record)?;
+    repair(&mut plan, params, cx, None, record)?;
     Ok(plan.build()?)
 }
 
-/// The plan that makes a site as `record` says, where it was as `was` says: only how it is reached differs.
-pub(crate) fn configured(cx: &PlanCx<'_>, was: &SiteRecord, record: SiteRecord) -> Result<Plan, PlanRefusal> {
+/// The plan that makes a site as `record` says, where it was as `was` says: only how it is reached differs. With a hold it can be undone.
+pub(crate) fn configured(
+    cx: &PlanCx<'_>,
+    was: &SiteRecord,
+    record: SiteRecord,
+    hold_ms: Option<Millis>,
+) -> Result<Plan, PlanRefusal> {
     let mut plan = PlanBuilder::new(Some(record.name.as_str()));
+    if let Some(hold_ms) = hold_ms {
+        plan.hold(hold_ms);
+    }
     plan.lock(format!("site {}", record.name), false);
     for alias in record.aliases.iter().filter(|alias| !was.aliases.contains(alias)) {
         // Another task that wants the name waits, and is told.
         plan.lock(format!("site {alias}"), false);
     }
     let params = Params { site: None, platform: None, server: None, check_only: false, overwrite: false };
-    repair(&mut plan, &params, cx, was, record)?;
+    repair(&mut plan, &params, cx, Some(was), record)?;
     Ok(plan.build()?)
 }
 
@@ -103,14 +113,14 @@ fn repair(
     plan: &mut PlanBuilder,
     params: &Params,
     cx: &PlanCx<'_>,
-    was: &SiteRecord,
+    was: Option<&SiteRecord>,
     record: SiteRecord,
 ) -> Result<(), PlanRefusal> {
     let platform = records::platform(cx.facts, &record.platform, "/site")?;
     let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
     let (store, state) = (Store::of(&record), record.state);
-    let before = Place::of(was, &platform, place.host.clone());
-    let before = (before != place).then_some(before);
+    let before =
+        was.map(|was| Place::of(was, &platform, place.host.clone())).filter(|before| *before != place);
     let look = LookAtSite { place: place.clone(), store: store.clone(), state, was: before };
     let drift = plan.step("look", look, &[]);
     let tell = TellDrift { place: place.clone(), drift: drift.clone(), overwrite: params.overwrite };
@@ -128,15 +138,19 @@ fn repair(
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&told]);
     let repair = RepairSettings { place: place.clone(), store, drift: drift.clone() };
     let settings = plan.step("repair_settings", repair, &[&told]);
-    let repair = RepairAccess { place: place.clone(), drift: drift.clone() };
-    let access = plan.step("repair_access", repair, &[&settings]);
-    let mut ready: Vec<&dyn Named> = vec![&access];
+    // Modes and owners are nobody's question where only names are, and an undo would not bring wrong ones back.
+    let access = was.is_none().then(|| {
+        let repair = RepairAccess { place: place.clone(), drift: drift.clone() };
+        plan.step("repair_access", repair, &[&settings])
+    });
+    let mut ready: Vec<&dyn Named> = vec![&settings];
+    ready.extend(access.iter().map(|step| step as &dyn Named));
     let certificate = certificate::ensured(plan, &place, &told);
     ready.extend(certificate.iter().map(|step| step as &dyn Named));
     let repair = RepairVhost { place: place.clone(), state, drift, saved, overwrite: params.overwrite };
     let vhost = plan.step("repair_vhost", repair, &ready);
     let checked = plan.step("check_pages", CheckPages { place: place.clone(), state }, &[&vhost]);
-    let committed = plan.step("commit", CommitVerify { record }, &[&checked]);
+    let committed = plan.step("commit", CommitVerify { record, reached: was.map(Reached::of) }, &[&checked]);
     plan.step("drop_kept", DropKept { place }, &[&committed]);
     Ok(())
 }

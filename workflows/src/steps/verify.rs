@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::preflight::demand_unchanged;
 use super::vhost::judge;
+use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
-use crate::ports::{Access, AccessWas, Get, SavedFile, VhostMode, VhostOrigin, World};
+use crate::ports::{Access, AccessWas, Get, Reach, SavedFile, VhostMode, VhostOrigin, World};
 use crate::records::{SITE, SiteRecord, SiteState};
 
 /// Half an hour: looking at every inode of a large site.
@@ -441,11 +442,27 @@ impl Step for CheckPages {
 pub(crate) struct CommitVerify {
     /// The site.
     pub(crate) record: SiteRecord,
+    /// How it was reached before, where the task changes that: what an undo goes back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reached: Option<Reached>,
+}
+
+/// By which names and how a site is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reached {
+    pub(crate) aliases: Vec<SiteName>,
+    pub(crate) reach: Reach,
+}
+
+impl Reached {
+    pub(crate) fn of(record: &SiteRecord) -> Self {
+        Self { aliases: record.aliases.clone(), reach: record.reach.clone() }
+    }
 }
 
 impl Step for CommitVerify {
     type Ports = dyn World;
-    type Output = ();
+    type Output = Option<Change>;
     type Mode = Pivot;
     const KIND: &'static str = "commit_verify";
 
@@ -453,10 +470,19 @@ impl Step for CommitVerify {
         format!("note that {} is as it should be", self.record.name)
     }
 
-    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Option<Change>, StepError> {
         let record = SiteRecord { verified_at: Some(cx.now), ..self.record.clone() };
-        cx.put_record(SITE, self.record.name.as_str(), &record)
+        cx.put_record(SITE, self.record.name.as_str(), &record)?;
+        let change = |from: &Reached| Change { from: from.clone(), to: Reached::of(&record) };
+        Ok(self.reached.as_ref().map(change))
     }
+}
+
+/// How the names of a site, or what they lead to, were changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Change {
+    pub(crate) from: Reached,
+    pub(crate) to: Reached,
 }
 
 /// Removes what was kept in case the site would not answer.

@@ -84,7 +84,7 @@ fn without_the_allowed(mut state: WorldState, before: &WorldState, end: &End) ->
             state.remove(&format!("time {host} {dir}"));
         }
     }
-    if matches!(end.view.workflow.as_str(), "verify" | "configure") {
+    if end.view.steps.iter().any(|step| step.name == "repair_settings") {
         state.retain(|key, _| {
             let settings = key.starts_with("inode ") && key.ends_with("/wp-config.php");
             let around =
@@ -194,7 +194,8 @@ fn without_times(record: &str) -> String {
 /// What an undo has left different from how everything was before the task that it took back. Allowed is, and nothing else:
 /// - what was added: the new side in the trash within its hold, the names and secrets of its database, the backups;
 /// - in the site's record: which task has changed it, and when;
-/// - the times of vhosts, and of a platform's root and `sites`; that a platform is prepared now.
+/// - the times of vhosts, and of a platform's root and `sites`; that a platform is prepared now;
+/// - that settings with the same bytes were written anew.
 pub(crate) fn not_as_in(origin: &WorldState, end: &End) -> Vec<String> {
     let now = whole(&end.rig);
     let roots = end.rig.world.roots();
@@ -202,7 +203,11 @@ pub(crate) fn not_as_in(origin: &WorldState, end: &End) -> Vec<String> {
         let dir = |(host, root): &(String, String)| {
             key == format!("time {host} {root}") || key == format!("time {host} {root}/sites")
         };
-        roots.iter().any(dir) || (key.starts_with("time web") && key.ends_with(".conf"))
+        let settings =
+            |dir: &str| origin.keys().any(|other| other.ends_with(&format!("{dir}/wp-config.php")));
+        let anew = key.ends_with("/wp-config.php") && (key.starts_with("inode ") || key.starts_with("time "))
+            || key.strip_prefix("time host1 ").is_some_and(settings);
+        roots.iter().any(dir) || (key.starts_with("time web") && key.ends_with(".conf")) || anew
     };
     let plain = |key: &str, told: Option<&String>| {
         let told = told.cloned().unwrap_or_default();
