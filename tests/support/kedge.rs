@@ -281,6 +281,7 @@ kind = "apache"
 vhost_dir = "/etc/apache2/sites-enabled"
 php_fpm = "unix:/run/php/php-fpm.sock"
 port = 8080
+tls_port = 8443
 
 [database_servers.db1]
 host = "web1"

@@ -29,8 +29,39 @@ mv "$2.new" "$2"
 chmod 644 "$1.new"
 mv "$1.new" "$1"
 "#;
+/// Says what is wrong with a certificate, a line each. Arguments: certificate, key, names. `-checkhost` tells by its words only.
+const LOOK: &str = r#"certificate=$1 key=$2
+shift 2
+for path in "$certificate" "$key"; do [ -s "$path" ] || echo "$path is not there"; done
+[ -s "$certificate" ] || exit 0
+end=$(openssl x509 -in "$certificate" -noout -enddate 2>/dev/null) ||
+    { echo "$certificate is no certificate that openssl can read"; exit 0; }
+if ! openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null; then
+    echo "$certificate is over since ${end#*=}"
+elif ! openssl x509 -in "$certificate" -noout -checkend 1209600 >/dev/null; then
+    echo "$certificate ends soon: ${end#*=}"
+fi
+for name; do
+    openssl x509 -in "$certificate" -noout -checkhost "$name" | grep -q 'does match' || echo "$certificate is not for $name"
+done
+"#;
 
 impl VhostServer {
+    /// What is wrong with a certificate.
+    pub(super) async fn faults_of(&self, names: &[SiteName], tls: &Tls) -> PortResult<Vec<String>> {
+        let refused = |what: String| PortError::Refused(format!("{}: {what}", self.what()));
+        for path in [&tls.certificate, &tls.key] {
+            safe_path(path).map_err(|why| refused(format!("{path:?} {why}")))?;
+        }
+        let look = ["sh", "-c", LOOK, "kedge-certificate", &tls.certificate, &tls.key];
+        let argv = look.into_iter().chain(names.iter().map(SiteName::as_str));
+        let finished = self.run(argv.map(str::to_owned).collect(), LIMIT).await?;
+        if finished.status != 0 {
+            return Err(refused(format!("looking at {}: {}", tls.certificate, finished.last_error())));
+        }
+        Ok(String::from_utf8_lossy(&finished.stdout).lines().map(str::to_owned).collect())
+    }
+
     /// Brings about that a vhost with this certificate can be written.
     pub(super) async fn certificate_for(&self, names: &[SiteName], tls: &Tls) -> PortResult<()> {
         let refused = |what: String| PortError::Refused(format!("{}: {what}", self.what()));

@@ -131,6 +131,10 @@ impl WebServer for VhostServer {
         self.certificate_for(names, tls).await
     }
 
+    async fn certificate_faults(&self, names: &[SiteName], tls: &Tls) -> PortResult<Vec<String>> {
+        self.faults_of(names, tls).await
+    }
+
     async fn put_vhost(
         &self,
         site: &SiteName,

@@ -4,6 +4,7 @@
 
 mod app;
 mod archives;
+mod batch;
 mod database;
 mod disk;
 mod dumps;

@@ -2,8 +2,8 @@
 //! as before, files, rows, grants and vhosts are equal, nothing is left, no other site noticed, the safety backup stays.
 
 use super::{
-    Case, Play, Stands, app, archives, database, disk, dumps, engine, names, remote, sites, space, task,
-    vhosts, web,
+    Case, Play, Stands, app, archives, batch, database, disk, dumps, engine, names, remote, sites, space,
+    task, vhosts, web,
 };
 
 /// All cases. Some are played in several ways; what waits for something is open.
@@ -235,10 +235,10 @@ pub(super) const CASES: &[Case] = &[
         "sites.php edited by two tasks on one platform at once [no lost alias]",
         "Drupal sites on the test hosts: WordPress keeps no such list",
     ),
-    open(
+    case(
         47,
         "Cert missing/expired, ACME fails, rename invalidates cert, cert deleted on migrate, shared cert [http vhost keeps working, cert refcounted, task warns]",
-        "certificates, which Kedge does not manage yet",
+        |scene| Box::pin(batch::certificates(scene)),
     ),
     case(
         48,
@@ -334,8 +334,12 @@ pub(super) const CASES: &[Case] = &[
     case(71, "Purge while restore reads that backup [pinned]", |scene| {
         Box::pin(archives::purged_while_read(scene))
     }),
-    open(72, "Schedule across DST/downtime [no double run, one catch-up]", "schedules"),
-    open(73, "Batch migrate: site 7 of 40 fails [others as policy]", "`migrate_platform`"),
+    case(72, "Schedule across DST/downtime [no double run, one catch-up]", |scene| {
+        Box::pin(batch::schedules(scene))
+    }),
+    case(73, "Batch migrate: site 7 of 40 fails [others as policy]", |scene| {
+        Box::pin(batch::one_of_many_fails(scene))
+    }),
 ];
 
 const fn case(number: u8, words: &'static str, play: Play) -> Case {

@@ -26,6 +26,9 @@ pub trait WebServer: Send + Sync {
     /// ends within 30 days; the key never leaves the host. One of somebody else has to be there: `Refused` with its path.
     async fn ensure_certificate(&self, names: &[SiteName], tls: &Tls) -> PortResult<()>;
 
+    /// What is wrong with a site's certificate, in lines for people: missing, over, over within 14 days, not for one of the names. Only looks.
+    async fn certificate_faults(&self, names: &[SiteName], tls: &Tls) -> PortResult<Vec<String>>;
+
     /// Writes a site's vhost file (temp, fsync, rename; 0644 root). Does not reload. `expected` is what must be there now
     /// (hash, or `None` for nothing), or the very bytes to be written (a repeated call): otherwise `NotOurs`. What the server does not take
     /// is taken back at once, before anybody else tests or reloads: `Refused`, with the server's words.

@@ -62,6 +62,9 @@ pub(crate) struct SiteDrift {
     pub(crate) wrong: u64,
     /// The first of them, as they are.
     pub(crate) access: Vec<AccessWas>,
+    /// Of the certificate, in lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificate: Vec<String>,
 }
 
 impl SiteDrift {
@@ -82,6 +85,7 @@ impl SiteDrift {
             }
             _ => {}
         }
+        lines.extend(self.certificate.iter().map(|line| format!("certificate: {line}")));
         for entry in self.access.iter().take(MAX_NAMED) {
             let AccessWas { path, mode, uid, gid, wanted } = entry;
             lines.push(format!("access: {path} is {mode:04o} {uid}:{gid}, should be {wanted}"));
@@ -133,7 +137,11 @@ impl Step for LookAtSite {
         let vhost_by = there.as_ref().map(|file| web.origin(&file.bytes));
         let access = files.wrong_access(&place.dir, &app.access_rules(), MAX_ACCESS).await?;
         let (checked, wrong, access) = (access.checked, access.wrong, access.entries);
-        Ok(SiteDrift { settings, settings_missing, vhost, vhost_by, checked, wrong, access })
+        let certificate = match &place.reach.tls {
+            Some(tls) => web.certificate_faults(&place.all_names(), tls).await?,
+            None => Vec::new(),
+        };
+        Ok(SiteDrift { settings, settings_missing, vhost, vhost_by, checked, wrong, access, certificate })
     }
 
     fn policy(&self) -> Policy {

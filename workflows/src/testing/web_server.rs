@@ -358,6 +358,15 @@ impl WebServer for FakeWebServer {
         })
     }
 
+    async fn certificate_faults(&self, names: &[SiteName], tls: &Tls) -> PortResult<Vec<String>> {
+        let detail = names.first().map(ToString::to_string).unwrap_or_default();
+        self.act("certificate_faults", &detail, |state| {
+            let missing =
+                [&tls.certificate, &tls.key].into_iter().filter(|path| !state.certificates.contains(*path));
+            Ok(missing.map(|path| format!("{path} is not there")).collect())
+        })
+    }
+
     async fn put_vhost(
         &self,
         site: &SiteName,

@@ -417,6 +417,8 @@ async fn a_vhost_that_the_server_does_not_take_is_not_left(bench: &dyn WebServer
     let tls = secure(&site, false);
     let names = [site.clone()];
     refused(server.ensure_certificate(&names, &tls).await, &tls.certificate);
+    let faults = server.certificate_faults(&names, &tls).await.expect("looked at");
+    assert!(faults.iter().any(|line| line.contains(&tls.certificate)), "{faults:?}");
     // Also where nobody asked first: the server says no, and nobody else's test ever sees it.
     let reach = Reach { tls: Some(tls), canonical: None };
     refused(server.put_vhost(&site, &Vhost { reach, ..plain }, Some(&before.sha256)).await, "does not take");
@@ -434,6 +436,8 @@ async fn names_and_ports_send_on(bench: &dyn WebServerBench) {
     let tls = Tls { only: true, ..secure(&site, true) };
     for _ in 0..2 {
         server.ensure_certificate(&[site.clone(), www.clone()], &tls).await.expect("made, once");
+        let faults = server.certificate_faults(&[site.clone(), www.clone()], &tls).await;
+        assert_eq!(faults.expect("looked at"), Vec::<String>::new());
     }
     let live = Vhost { aliases: vec![www.clone()], ..vhost(&site, VhostMode::Live, Some(&target)) };
     let shown = |answer: &Answer| (answer.status, answer.location.clone());
