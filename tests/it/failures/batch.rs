@@ -62,7 +62,7 @@ pub(super) async fn certificates(scene: &mut Scene) -> Result<()> {
 async fn secured(scene: &Scene, site: &str) -> Result<()> {
     let port = if scene.server == Service::Apache { 8443 } else { 443 };
     let script = format!(
-        "curl -sk --max-time 60 -o /dev/null -w '%{{http_code}}' --resolve {site}:{port}:127.0.0.1 https://{site}:{port}/ && echo && \
+        "curl -sk --max-time 60 -o /dev/null -w '%{{http_code}}' --resolve {site}:{port}:127.0.0.1 https://{site}:{port}/wp-login.php && echo && \
          openssl s_client -connect 127.0.0.1:{port} -servername {site} </dev/null 2>/dev/null | openssl x509 -noout -ext subjectAltName"
     );
     let told = scene.shell(&script).await?;
