@@ -52,6 +52,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let service = again::open(&config).await?;
     let http = http(&config)?;
     let metrics = Metrics::default();
+    let desk = Arc::new(LiveDesk::new(service.world.clone(), service.facts.clone()));
     let ports = Ports {
         store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
@@ -59,7 +60,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         inbox: Arc::new(service.engine.inbox()),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
-        desk: Arc::new(LiveDesk::new(service.world.clone(), service.facts.clone())),
+        desk: desk.clone(),
     };
     let tls = http.tls.clone();
     let access = access(&config);
@@ -90,7 +91,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         Arc::new(SystemClock),
         Arc::new(SystemRandom),
         metrics,
-    );
+    )
+    .with_desk(desk);
     let delivering = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
     let inbox = service.engine.inbox();
     let tending =

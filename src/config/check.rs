@@ -95,6 +95,7 @@ impl Check<'_> {
         let web_servers = self.web_servers(file.web_servers, &host_names);
         let database_servers = self.database_servers(file.database_servers, &host_names);
         let platforms = self.platforms(file.platforms, &web_server_names);
+        let (mails, smtp) = (file.smtp.is_some(), file.smtp.and_then(|smtp| self.smtp(smtp)));
         Config {
             data_dir,
             backup_dir,
@@ -113,7 +114,7 @@ impl Check<'_> {
             certificates: self.certificates(file.certificates),
             hooks: self.hooks(file.hooks),
             chats: self.chats(file.chat),
-            endpoints: self.endpoints(file.endpoints),
+            endpoints: self.endpoints(file.endpoints, mails, smtp),
             approvals: self.approvals(file.approvals),
             schedules: self.schedules(file.schedules),
             secrets: Vec::new(),

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::check;
 
-const PAGES: [(&str, &str); 10] = [
+const PAGES: [(&str, &str); 11] = [
     ("approvals", include_str!("../../docs/approvals.md")),
     ("commit-statuses", include_str!("../../docs/commit-statuses.md")),
+    ("mail", include_str!("../../docs/mail.md")),
     ("curl", include_str!("../../docs/curl.md")),
     ("github-actions", include_str!("../../docs/github-actions.md")),
     ("gitlab-ci", include_str!("../../docs/gitlab-ci.md")),

@@ -1,15 +1,19 @@
 //! Checks the parts of a configuration that the HTTP face is made of: tokens, hooks, chats, endpoints, approvals. Pure, like `check.rs`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use kedge_webhooks::{
     ApprovalPolicy, CertificateSpec, Chat, ChatSpec, ClientCertificate, Endpoint, EndpointSpec, Hook,
-    HookSpec, Secret, Tls, TlsSpec, Token, TokenSpec,
+    HookSpec, MailSpec, Secret, Smtp, SmtpSpec, Tls, TlsSpec, Token, TokenSpec,
 };
 use toml::Spanned;
 
 use super::check::Check;
 use super::raw;
+
+/// How long handing over one mail may take.
+const SMTP_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Check<'_> {
     pub(super) fn tokens(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Token> {
@@ -151,7 +155,29 @@ impl Check<'_> {
         chats
     }
 
-    pub(super) fn endpoints(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Endpoint> {
+    pub(super) fn smtp(&mut self, part: Spanned<toml::Value>) -> Option<Smtp> {
+        let line = self.line(&part);
+        let raw = self.part::<raw::Smtp>("smtp", part)?;
+        let files: Vec<String> = raw.password_file.into_iter().collect();
+        let password = self.load(line, "smtp", &files, &[])?.into_iter().next();
+        let ca = match raw.ca_file.map(|file| (self.public)(Path::new(&file))) {
+            None => None,
+            Some(Ok(text)) => Some(text.into_bytes()),
+            Some(Err(why)) => {
+                self.problem(line, "smtp", why);
+                return None;
+            }
+        };
+        let spec = SmtpSpec { server: raw.server, user: raw.user, password, from: raw.from, ca };
+        self.built(line, "smtp", Smtp::new(spec, SMTP_PATIENCE))
+    }
+
+    pub(super) fn endpoints(
+        &mut self,
+        parts: Vec<Spanned<toml::Value>>,
+        mails: bool,
+        smtp: Option<Smtp>,
+    ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         for (line, raw) in self.list::<raw::Endpoint>("endpoints", parts) {
             let part = format!("endpoints.{}", raw.name);
@@ -177,6 +203,17 @@ impl Check<'_> {
                     continue;
                 }
             };
+            let is_mail = !raw.to.is_empty() || !raw.login_domains.is_empty();
+            if is_mail && smtp.is_none() {
+                // What is wrong with it is told where it stands.
+                if !mails {
+                    let none = "gets mail, but there is no [smtp] that says how it leaves the house";
+                    self.problem(line, &part, none);
+                }
+                continue;
+            }
+            let (to, login_domains) = (raw.to, raw.login_domains);
+            let mail = smtp.clone().filter(|_| is_mail).map(|smtp| MailSpec { smtp, to, login_domains });
             let spec = EndpointSpec {
                 name: raw.name,
                 url,
@@ -185,6 +222,7 @@ impl Check<'_> {
                 secrets,
                 events: raw.events,
                 allow_private: raw.allow_private,
+                mail,
                 forge: raw.forge,
                 context: raw.context,
             };

@@ -33,6 +33,7 @@ pub(crate) struct File {
     pub(crate) endpoints: Vec<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) approvals: Vec<Spanned<toml::Value>>,
+    pub(crate) smtp: Option<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) schedules: Vec<Spanned<toml::Value>>,
 }
@@ -343,6 +344,11 @@ pub(crate) struct Endpoint {
     pub(crate) events: Option<Vec<String>>,
     #[serde(default)]
     pub(crate) allow_private: Vec<String>,
+    /// Mail: who gets it, and at which domains a `login` may name who gets its link.
+    #[serde(default)]
+    pub(crate) to: Vec<String>,
+    #[serde(default)]
+    pub(crate) login_domains: Vec<String>,
     /// Commit statuses: `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`.
     pub(crate) forge: Option<String>,
     pub(crate) context: Option<String>,
@@ -374,4 +380,15 @@ impl From<Approval> for kedge_webhooks::ApprovalSpec {
         let Approval { name, workflows, sites, when, before, approvers, within } = raw;
         Self { name, workflows, sites, when, before, approvers, within }
     }
+}
+
+/// How mail leaves the house.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Smtp {
+    pub(crate) server: String,
+    pub(crate) from: String,
+    pub(crate) user: Option<String>,
+    pub(crate) password_file: Option<String>,
+    pub(crate) ca_file: Option<String>,
 }

@@ -36,7 +36,8 @@ const IMPURE_CODE: [&str; 9] = [
 ];
 
 /// Licences that may be linked into a binary that people run in production.
-const LICENCES: [&str; 15] = [
+const LICENCES: [&str; 16] = [
+    "0BSD",
     "MIT-0",
     "MIT",
     "Apache-2.0",

@@ -34,6 +34,19 @@ impl EndpointComposer {
 }
 
 impl EndpointComposer {
+    /// The mail with the link of a finished `login`, to whom it names.
+    fn welcome(&self, event: &str, task: &TaskView) -> Option<NewCallback> {
+        if task.workflow != "login" || task.state != TaskState::Succeeded {
+            return None;
+        }
+        let all = self.endpoints.all();
+        let (name, body) = all.iter().find_map(|endpoint| match &endpoint.kind {
+            Kind::Mail(mail) => Some((endpoint.name.clone(), mail.welcome(task)?)),
+            Kind::Web | Kind::Forge(_) => None,
+        })?;
+        Some(NewCallback { endpoint: name, event: event.to_owned(), body })
+    }
+
     /// The status of the commit that a hook's message named.
     fn status(&self, event: &str, task: &TaskView, callback: &Value) -> Option<NewCallback> {
         let commit: Commit = serde_json::from_value(callback.get(STATUS)?.clone()).ok()?;
@@ -69,6 +82,10 @@ impl Composer for EndpointComposer {
         let now = task.finished_at.unwrap_or_else(|| self.clock.now());
         let callback = |receiver: String| {
             let (endpoint, _) = self.endpoints.target(&receiver)?;
+            if let Kind::Mail(mail) = &endpoint.kind {
+                let body = mail.body(task, &self.links)?;
+                return Some(NewCallback { endpoint: receiver, event: event.to_owned(), body });
+            }
             let body = match endpoint.form {
                 Form::Standard => body(event, task, &self.links, now, endpoint.full).to_string(),
                 Form::CloudEvents => cloud_event(event, task, &self.links, now, endpoint.full).to_string(),
@@ -78,7 +95,7 @@ impl Composer for EndpointComposer {
             };
             Some(NewCallback { endpoint: receiver, event: event.to_owned(), body })
         };
-        receivers.into_iter().filter_map(callback).chain(status).collect()
+        receivers.into_iter().filter_map(callback).chain(status).chain(self.welcome(event, task)).collect()
     }
 }
 

@@ -13,6 +13,7 @@ use url::Url;
 use crate::config::{Mistake, check_name, matches_glob};
 use crate::fields::Fields;
 use crate::key::Key;
+use crate::mail::{Mail, MailSpec};
 use crate::own::{Book, Stored};
 use crate::problem::Fault;
 use crate::secret::Secret;
@@ -108,6 +109,8 @@ pub struct EndpointSpec {
     /// `github`, `gitlab`, `gitea`, `forgejo`, `bitbucket`: it gets commit statuses of hooks that name it, and nothing else. The secret is
     /// the token, the URL where the forge's interface is.
     pub forge: Option<String>,
+    /// It gets mail. There is no URL then, and no secret.
+    pub mail: Option<MailSpec>,
     /// The name of statuses; `kedge` by default.
     pub context: Option<String>,
 }
@@ -120,6 +123,8 @@ pub(crate) enum Kind {
     Web,
     /// A forge that gets commit statuses.
     Forge(Writer),
+    /// People who get mail.
+    Mail(Box<Mail>),
 }
 
 impl Kind {
@@ -128,6 +133,7 @@ impl Kind {
         match self {
             Self::Web => "web",
             Self::Forge(_) => "forge",
+            Self::Mail(_) => "mail",
         }
     }
 }
@@ -162,6 +168,9 @@ impl Endpoint {
     /// # Errors
     /// Every mistake.
     pub fn new(spec: EndpointSpec) -> Result<Self, Vec<Mistake>> {
+        if spec.mail.is_some() {
+            return Self::mail(spec);
+        }
         if spec.forge.is_some() {
             return Self::forge(spec);
         }
@@ -179,13 +188,7 @@ impl Endpoint {
                 Err(error) => mistakes.push(Mistake::new("secret_file", error.to_string())),
             }
         }
-        let events = spec.events.unwrap_or_else(|| ENDS.map(str::to_owned).to_vec());
-        for (index, pattern) in events.iter().enumerate() {
-            if !EVENTS.iter().any(|event| matches_glob(pattern, event)) {
-                let detail = format!("{pattern:?} is no event; there are {}", EVENTS.join(", "));
-                mistakes.push(Mistake::new(format!("events[{index}]"), detail));
-            }
-        }
+        let events = events(spec.events, &mut mistakes);
         if spec.context.is_some() {
             mistakes
                 .push(Mistake::new("context", "is the name of commit statuses: for endpoints with `forge`"));
@@ -206,6 +209,39 @@ impl Endpoint {
                     ends: Vec::new(),
                 })
             }
+            _ => Err(mistakes),
+        }
+    }
+
+    /// Checks one that gets mail.
+    fn mail(spec: EndpointSpec) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = Vec::new();
+        check_name(&spec.name, &mut mistakes);
+        let others = [
+            ("url", !spec.url.is_empty()),
+            ("secret_file", !spec.secrets.is_empty()),
+            ("forge", spec.forge.is_some()),
+            ("payload", spec.full),
+            ("form", spec.form != Form::Standard),
+            ("allow_private", !spec.allow_private.is_empty()),
+        ];
+        for (field, _) in others.iter().filter(|(_, there)| *there) {
+            mistakes.push(Mistake::new(*field, "is not for mail: leave it out"));
+        }
+        let events = events(spec.events, &mut mistakes);
+        let mail = spec.mail.map(|mail| Mail::new(mail, &mut mistakes));
+        match (mail, Url::parse("mailto:")) {
+            (Some(mail), Ok(url)) if mistakes.is_empty() => Ok(Self {
+                name: spec.name,
+                url,
+                keys: Vec::new(),
+                events,
+                allow_private: Vec::new(),
+                full: false,
+                form: Form::Standard,
+                kind: Kind::Mail(Box::new(mail)),
+                ends: Vec::new(),
+            }),
             _ => Err(mistakes),
         }
     }
@@ -296,6 +332,17 @@ impl Endpoint {
 /// Scheme, host and port: what may be shown, since paths of callback URLs can hold secrets.
 pub(crate) fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+fn events(wanted: Option<Vec<String>>, mistakes: &mut Vec<Mistake>) -> Vec<String> {
+    let events = wanted.unwrap_or_else(|| ENDS.map(str::to_owned).to_vec());
+    for (index, pattern) in events.iter().enumerate() {
+        if !EVENTS.iter().any(|event| matches_glob(pattern, event)) {
+            let detail = format!("{pattern:?} is no event; there are {}", EVENTS.join(", "));
+            mistakes.push(Mistake::new(format!("events[{index}]"), detail));
+        }
+    }
+    events
 }
 
 fn networks(texts: &[String], mistakes: &mut Vec<Mistake>) -> Vec<IpNet> {

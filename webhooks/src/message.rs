@@ -63,6 +63,11 @@ fn buttons(form: Form, text: &str, yes: &str, no: &str, links: &Links) -> Option
     }
 }
 
+/// The message as plain text.
+pub(crate) fn plain(task: &TaskView, links: &Links) -> String {
+    text(Form::Standard, task, links).replace("**", "")
+}
+
 fn text(form: Form, task: &TaskView, links: &Links) -> String {
     let site = task.site.as_deref().unwrap_or("no single site");
     let bold = |text: &str| match form {

@@ -34,6 +34,10 @@ struct Params {
     #[serde(default)]
     #[schemars(length(min = 1, max = 200))]
     user: Option<String>,
+    /// A mail address that gets the link, where the configuration sends mail to its domain.
+    #[serde(default)]
+    #[schemars(length(min = 3, max = 200))]
+    mail_to: Option<String>,
     /// How long the link is good: 15m, 1h (the default), at most 24h.
     #[serde(default)]
     valid_for: Option<Hold>,
@@ -70,6 +74,13 @@ impl Workflow for Login {
         }
         if params.user.as_ref().is_some_and(|user| user.chars().any(char::is_control)) {
             return Err(PlanRefusal::param("/user", "no user has control characters in its name"));
+        }
+        if params
+            .mail_to
+            .as_ref()
+            .is_some_and(|to| !to.contains('@') || to.chars().any(|c| c.is_control() || c.is_whitespace()))
+        {
+            return Err(PlanRefusal::param("/mail_to", "is no mail address"));
         }
         let (record, place) = site(cx.facts, &params.site)?;
         if record.state != SiteState::Enabled {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::deliver::guard::{Forbidden, GuardedResolver, check_literal};
+use crate::desk::Desk;
 use crate::endpoint::{Endpoint, Kind};
 use crate::key::Key;
 use crate::provider::Provider;
@@ -51,6 +52,8 @@ pub(crate) struct Outcome {
     pub(crate) error: Option<String>,
     pub(crate) answer: String,
     pub(crate) retry_after_s: Option<u64>,
+    /// Trying again makes no sense.
+    pub(crate) for_good: bool,
 }
 
 impl Outcome {
@@ -73,11 +76,18 @@ impl Outcome {
 pub(crate) struct Sender {
     patience: Patience,
     clients: Mutex<HashMap<String, (Vec<IpNet>, Client)>>,
+    /// Who knows login links, for mail.
+    desk: OnceLock<Arc<dyn Desk>>,
 }
 
 impl Sender {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, clients: Mutex::default() }
+        Self { patience, clients: Mutex::default(), desk: OnceLock::new() }
+    }
+
+    /// Login links are asked for here.
+    pub(crate) fn ask(&self, desk: Arc<dyn Desk>) {
+        self.desk.get_or_init(|| desk);
     }
 
     /// Posts a callback once.
@@ -89,6 +99,12 @@ impl Sender {
         callback: &Callback,
         now: Millis,
     ) -> Outcome {
+        if let Kind::Mail(mail) = &endpoint.kind {
+            return match mail.smtp.send(callback, self.desk.get().map(|desk| &**desk)).await {
+                Ok(answer) => Outcome { answer, ..Outcome::default() },
+                Err(failed) => Outcome { for_good: failed.for_good, ..Outcome::failed(failed.why) },
+            };
+        }
         if let Err(forbidden) = check_literal(url, &endpoint.allow_private) {
             return Outcome::failed(forbidden.to_string());
         }
@@ -199,7 +215,13 @@ async fn read(mut response: Response, deadline: Instant, now: Millis) -> Outcome
     }
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     let answer = String::from_utf8_lossy(&bytes).chars().take(MAX_KEPT).map(printable).collect();
-    Outcome { status: Some(status.as_u16()), error: complaint(status), answer, retry_after_s }
+    Outcome {
+        status: Some(status.as_u16()),
+        error: complaint(status),
+        answer,
+        retry_after_s,
+        for_good: false,
+    }
 }
 
 fn complaint(status: StatusCode) -> Option<String> {

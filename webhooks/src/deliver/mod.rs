@@ -28,6 +28,7 @@ use lanes::{Lanes, Pick, Thread, thread};
 
 use crate::api;
 use crate::config::matches_glob;
+use crate::desk::Desk;
 use crate::endpoint::{ENDPOINT_DISABLED, Endpoints, Form};
 use crate::metrics::Metrics;
 
@@ -102,6 +103,13 @@ impl Deliverer {
             breakers: Mutex::default(),
         });
         Self { shared, lanes: Lanes::default(), window: WINDOW }
+    }
+
+    /// Login links that mail is to hold are asked for here.
+    #[must_use]
+    pub fn with_desk(self, desk: Arc<dyn Desk>) -> Self {
+        self.shared.sender.ask(desk);
+        self
     }
 
     /// Delivers until `shutdown` resolves; attempts under way are ended and recorded.
@@ -254,7 +262,10 @@ impl Shared {
         let attempt = callback.attempts + 1;
         let then = if outcome.is_delivered() {
             CallbackStatus::Delivered { at: now }
-        } else if outcome.is_gone() || outcome.status.is_none() && self.is_hopeless(&callback) {
+        } else if outcome.is_gone()
+            || outcome.for_good
+            || outcome.status.is_none() && self.is_hopeless(&callback)
+        {
             CallbackStatus::Dead { at: now }
         } else {
             after_failure(attempt, now, self.random.roll(), outcome.retry_after_s)

@@ -15,7 +15,7 @@ use crate::api;
 use crate::app::{Answer, Cx};
 use crate::auth::Verb;
 use crate::body::Body;
-use crate::endpoint::{Endpoint, Form, origin};
+use crate::endpoint::{Endpoint, Form, Kind, origin};
 use crate::fields::Fields;
 use crate::handlers::{self, MAX_LIMIT, Query, unreadable};
 use crate::own::{NotChanged, Stored};
@@ -165,18 +165,7 @@ async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
         return Err(Problem::new(StatusCode::CONFLICT, "kind", "There is nothing to test it with", detail));
     }
     let now = cx.app.ports.clock.now();
-    let text = "This is a test: Kedge reaches you.";
-    let body = match endpoint.form {
-        Form::Standard => {
-            json!({ "type": "endpoint.test", "timestamp": api::time(now), "data": { "endpoint": endpoint.name } })
-        }
-        Form::CloudEvents => json!({
-            "specversion": "1.0", "id": hex::encode(cx.app.ports.random.id()), "source": cx.app.links.source(),
-            "type": "kedge.endpoint.test", "time": api::time(now), "data": { "endpoint": endpoint.name },
-        }),
-        Form::Slack | Form::Mattermost => json!({ "text": text }),
-        Form::Discord => json!({ "content": text }),
-    };
+    let body = test_body(cx, endpoint, now)?;
     let callback = Callback {
         id: format!("msg_{}", hex::encode(cx.app.ports.random.id())),
         task: TaskId::from_bytes([0; 16]),
@@ -184,7 +173,7 @@ async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
         endpoint: endpoint.name.clone(),
         event: "endpoint.test".to_owned(),
         state: TaskState::Queued,
-        body: body.to_string(),
+        body,
         created_at: now,
         attempts: 0,
         trace: cx.trace(),
@@ -198,6 +187,30 @@ async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
         "answer": outcome.answer,
     });
     Ok(handlers::json(StatusCode::OK, &value))
+}
+
+/// What a test says.
+fn test_body(cx: &Cx<'_>, endpoint: &Endpoint, now: Millis) -> Result<String, Problem> {
+    let text = "This is a test: Kedge reaches you.";
+    if let Kind::Mail(mail) = &endpoint.kind {
+        let nobody =
+            "it sends login links to whom their tasks name, and has nobody of its own to send a test to";
+        return mail.test(text).ok_or_else(|| {
+            Problem::new(StatusCode::CONFLICT, "kind", "There is nobody to send a test to", nobody)
+        });
+    }
+    let body = match endpoint.form {
+        Form::Standard => {
+            json!({ "type": "endpoint.test", "timestamp": api::time(now), "data": { "endpoint": endpoint.name } })
+        }
+        Form::CloudEvents => json!({
+            "specversion": "1.0", "id": hex::encode(cx.app.ports.random.id()), "source": cx.app.links.source(),
+            "type": "kedge.endpoint.test", "time": api::time(now), "data": { "endpoint": endpoint.name },
+        }),
+        Form::Slack | Form::Mattermost => json!({ "text": text }),
+        Form::Discord => json!({ "content": text }),
+    };
+    Ok(body.to_string())
 }
 
 /// Makes due what the endpoint did not take since a time: what is dead, or waits for a later attempt.
@@ -334,7 +347,7 @@ fn shown(cx: &Cx<'_>, endpoint: &Endpoint) -> Value {
     json!({
         "name": endpoint.name,
         "source": if own.is_some() { "api" } else { "configuration" },
-        "origin": origin(&endpoint.url),
+        "origin": if matches!(endpoint.kind, Kind::Mail(_)) { "mail".to_owned() } else { origin(&endpoint.url) },
         "kind": endpoint.kind.as_str(),
         "events": endpoint.events,
         "payload": if endpoint.full { "full" } else { "thin" },

@@ -15,6 +15,7 @@ mod hooks;
 mod inbox;
 mod login;
 mod logs;
+mod mail;
 mod receivers;
 mod streams;
 mod tls;
