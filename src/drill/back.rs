@@ -31,7 +31,7 @@ pub(crate) enum Inverse {
 pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
     Ok(match workflow {
         "backup" | "verify" | "rehearse" => Inverse::Nothing,
-        "migrate" | "restore" | "delete" | "configure" | "login" => Inverse::Undo,
+        "migrate" | "restore" | "delete" | "login" => Inverse::Undo,
         "disable" => Inverse::Task("enable"),
         "enable" => Inverse::Task("disable"),
         "install" | "clone" => Inverse::Remove,
@@ -40,7 +40,7 @@ pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
         ),
         other => bail!(
             "a drill of {other} is refused: once it has succeeded there is no exact way back to the start, and the next crash \
-             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, configure, login, disable, enable and delete"
+             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, login, disable, enable and delete"
         ),
     })
 }
@@ -138,7 +138,10 @@ mod tests {
             .filter(|name| inverse(name).is_err())
             .collect();
         for name in refused {
-            assert!(matches!(name, "undelete" | "purge" | "import" | "migrate_platform" | "pin"), "{name}");
+            assert!(
+                matches!(name, "undelete" | "purge" | "import" | "migrate_platform" | "configure" | "pin"),
+                "{name}"
+            );
         }
         assert_eq!(inverse("migrate").unwrap(), Inverse::Undo);
         assert!(inverse("purge").unwrap_err().to_string().contains("no exact way back"));
