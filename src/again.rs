@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use kedge_webhooks::Tls;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -52,7 +53,7 @@ pub(crate) async fn open(config: &Arc<Config>) -> Result<Service> {
             tracing::error!("waiting, and going on when it is repaired: {error:#}");
             let listener = TcpListener::bind(config.listen);
             let listener = listener.await.with_context(|| format!("cannot listen on {}", config.listen))?;
-            telling = Some(tokio::spawn(tell(listener, format!("{error:#}"))));
+            telling = Some(tokio::spawn(tell(listener, config.tls.clone(), format!("{error:#}"))));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
@@ -75,16 +76,23 @@ fn is_shortage(error: &anyhow::Error) -> bool {
 }
 
 /// Answers everybody: alive, and not ready.
-async fn tell(listener: TcpListener, why: String) -> Infallible {
+async fn tell(listener: TcpListener, tls: Option<Tls>, why: String) -> Infallible {
     let (room, why) = (Arc::new(Semaphore::new(MAX_CALLERS)), Arc::new(why));
     loop {
         let permit = room.clone().acquire_owned().await;
         match listener.accept().await {
             Ok((caller, _)) => {
-                let why = why.clone();
+                let (tls, why) = (tls.clone(), why.clone());
                 tokio::spawn(async move {
+                    let answered = async {
+                        let near = caller.peer_addr()?.ip().is_loopback();
+                        match tls {
+                            Some(tls) => answer(tls.accept_http1(caller).await?, near, &why).await,
+                            None => answer(caller, near, &why).await,
+                        }
+                    };
                     // A caller that leaves has heard enough.
-                    let _ = timeout(CALL_LIMIT, answer(caller, &why)).await;
+                    let _: Result<io::Result<()>, _> = timeout(CALL_LIMIT, answered).await;
                     drop(permit);
                 });
             }
@@ -96,7 +104,8 @@ async fn tell(listener: TcpListener, why: String) -> Infallible {
     }
 }
 
-async fn answer(mut caller: TcpStream, why: &str) -> io::Result<()> {
+/// Answers one caller; who is near is told where the disk is.
+async fn answer(mut caller: impl AsyncRead + AsyncWrite + Unpin, near: bool, why: &str) -> io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < MAX_CALL {
@@ -109,8 +118,7 @@ async fn answer(mut caller: TcpStream, why: &str) -> io::Result<()> {
         ("200 OK", serde_json::json!({ "status": "alive" }))
     } else {
         // The words name a path of this machine: for the log, and for whoever sits at it.
-        let detail =
-            if caller.peer_addr()?.ip().is_loopback() { why } else { "the disk of its journal has no room" };
+        let detail = if near { why } else { "the disk of its journal has no room" };
         let title = "The service waits for its disk";
         (
             "503 Service Unavailable",
@@ -154,6 +162,8 @@ fn next(told: &str, now: u64) -> Option<String> {
 mod tests {
     use std::net::SocketAddr;
 
+    use tokio::net::TcpStream;
+
     use super::*;
 
     #[test]
@@ -180,7 +190,7 @@ mod tests {
     async fn everybody_is_told() {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let telling = tokio::spawn(tell(listener, "the disk of /x is full".to_owned()));
+        let telling = tokio::spawn(tell(listener, None, "the disk of /x is full".to_owned()));
         for (request, expected) in [
             ("GET /livez HTTP/1.1\r\n\r\n", "HTTP/1.1 200 OK"),
             ("GET /readyz HTTP/1.1\r\n\r\n", "HTTP/1.1 503 Service"),
@@ -193,6 +203,26 @@ mod tests {
             caller.read_to_string(&mut said).await.unwrap();
             assert!(said.contains(expected), "{request}: {said}");
         }
+        end(telling).await;
+    }
+
+    #[tokio::test]
+    async fn who_comes_by_https_is_told_by_https() {
+        let made = rcgen::generate_simple_self_signed(vec!["kedge.test".to_owned()]).unwrap();
+        let key = kedge_webhooks::Secret::new(made.signing_key.serialize_pem());
+        let pem = made.cert.pem();
+        let spec =
+            kedge_webhooks::TlsSpec { certificate: pem.clone().into(), key: Some(key), ..Default::default() };
+        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let tls = Tls::new(&spec).unwrap();
+        let telling = tokio::spawn(tell(listener, Some(tls), "the disk of /x is full".to_owned()));
+        let trusted = reqwest::Certificate::from_pem(pem.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().add_root_certificate(trusted);
+        let client = client.resolve("kedge.test", address).build().unwrap();
+        let asked = client.get(format!("https://kedge.test:{}/readyz", address.port())).send().await.unwrap();
+        assert_eq!(asked.status(), 503);
+        assert!(asked.text().await.unwrap().contains("the disk of /x is full"));
         end(telling).await;
     }
 }

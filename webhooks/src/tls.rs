@@ -1,9 +1,13 @@
-//! TLS of our own listener: a certificate that can be replaced while serving, and certificates of clients. Reads no files and opens no sockets.
+//! TLS of our own listener: a certificate that can be replaced while serving, and certificates of clients. Reads no files and opens no sockets; speaks over those it is given.
 
 use std::fmt;
+use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -88,6 +92,19 @@ impl Tls {
         let mut config = builder.with_single_cert(chain, key).map_err(|error| mistake("key_file", &error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
+    }
+
+    /// Speaks with one caller who gets HTTP/1.1, whatever else it knows: where the whole server is not up yet.
+    ///
+    /// # Errors
+    /// When it does not come to that.
+    pub async fn accept_http1(
+        &self,
+        caller: TcpStream,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + use<>> {
+        let mut config = ServerConfig::clone(&self.0);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config)).accept(caller).await
     }
 }
 
