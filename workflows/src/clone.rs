@@ -14,7 +14,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::SecretRef;
-use crate::reach::aliases_are_free;
+use crate::reach::{self, aliases_are_free};
 use crate::records::{self, SiteRecord};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
@@ -47,6 +47,9 @@ struct Params {
     #[serde(default)]
     #[schemars(length(max = 50))]
     aliases: Vec<SiteName>,
+    /// Keep the copy from reaching anybody: no mail, no cron, no requests to others (WordPress). `configure` with quiet=false lifts it.
+    #[serde(default)]
+    quiet: bool,
 }
 
 impl Workflow for Clone {
@@ -108,7 +111,11 @@ fn sides(
     let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
     records::database_server(cx.facts, server, "/target_database_server")?;
     let host = records::host_of(cx.facts, &new.web_server)?;
-    let to = Place { aliases: params.aliases.clone(), ..Place::on(&params.new_site, platform, &new, host) };
+    if params.quiet {
+        reach::can_be_quiet(new.app)?;
+    }
+    let (aliases, quiet) = (params.aliases.clone(), params.quiet);
+    let to = Place { aliases, quiet, ..Place::on(&params.new_site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
 
@@ -191,7 +198,7 @@ impl Copy<'_> {
             fenced: false,
         };
         let rows = plan.step("copy_database", copy, &[user]);
-        let settings = WriteSettings { to: self.to.clone(), store: new.clone() };
+        let settings = WriteSettings { to: self.to.clone(), store: new.clone(), renews: true };
         let settings = plan.step("write_settings", settings, &[&files, user]);
         let access = plan.step("fix_access", FixAccess { to: self.to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };

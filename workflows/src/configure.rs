@@ -1,4 +1,5 @@
-//! `configure`: other names of a site, where they lead, its certificate. The site stays where it is; its vhost and settings follow.
+//! `configure`: other names of a site, where they lead, its certificate, whether it reaches anybody. The site stays where it is; its
+//! vhost and settings follow.
 
 use kedge_engine::plan::Plan;
 use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
-use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
+use crate::reach::{Asked, TlsFrom, aliases_are_free, can_be_quiet, with_www};
 use crate::records::{self, SiteRecord};
 use crate::steps::verify::{Change, Reached};
 use crate::verify;
@@ -49,6 +50,9 @@ struct Params {
     /// Whether visitors by plain HTTP are sent to HTTPS.
     #[serde(default)]
     https_only: Option<bool>,
+    /// Whether it is kept from reaching anybody: no mail, no cron, no requests to others (WordPress).
+    #[serde(default)]
+    quiet: Option<bool>,
     /// How long the task can be undone.
     #[serde(default)]
     hold: Hold,
@@ -60,7 +64,7 @@ impl Workflow for Configure {
     }
 
     fn title(&self) -> &'static str {
-        "Change a site's other names, where they lead, and its certificate."
+        "Change a site's other names, where they lead, its certificate, and whether it reaches anybody."
     }
 
     fn schema(&self) -> Value {
@@ -96,7 +100,11 @@ impl Workflow for Configure {
             redirect_to: params.redirect_to.as_ref(),
         };
         let reach = asked.reach(&was.name, &aliases, &now)?;
-        let record = SiteRecord { aliases, reach, changed_at: cx.named_at, ..was.clone() };
+        let quiet = params.quiet.unwrap_or(was.quiet);
+        if quiet {
+            can_be_quiet(records::platform(cx.facts, &was.platform, "/site")?.app)?;
+        }
+        let record = SiteRecord { aliases, reach, quiet, changed_at: cx.named_at, ..was.clone() };
         verify::configured(cx, &was, record, Some(params.hold.0))
     }
 
@@ -111,9 +119,9 @@ impl Workflow for Configure {
             let why = format!("how {} is reached was changed since; undo that first", now.name);
             return Err(PlanRefusal::Refused(why));
         }
-        let Reached { aliases, reach } = change.from;
+        let Reached { aliases, reach, quiet } = change.from;
         aliases_are_free(cx.facts, &now.name, &aliases)?;
-        let record = SiteRecord { aliases, reach, changed_at: cx.named_at, ..now.clone() };
+        let record = SiteRecord { aliases, reach, quiet, changed_at: cx.named_at, ..now.clone() };
         verify::configured(cx, &now, record, None)
     }
 }

@@ -217,6 +217,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
     let place = Place {
         aliases: trash.site.aliases.clone(),
         reach: trash.site.reach.clone(),
+        quiet: trash.site.quiet,
         ..Place::on(name, &trash.site.platform, &platform, host)
     };
     let (store, waits) = (Store::of(&trash.site), trash.site.dir.clone());

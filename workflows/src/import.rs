@@ -275,7 +275,7 @@ impl Take<'_> {
             fenced: true,
         };
         let rows = plan.step("copy_database", rows, &[&fenced]);
-        let settings = WriteSettings { to: to.clone(), store: new.store.clone() };
+        let settings = WriteSettings { to: to.clone(), store: new.store.clone(), renews: false };
         let settings = plan.step("write_settings", settings, &[&synced]);
         let access = plan.step("fix_access", FixAccess { to: to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: to.clone(), store: new.store.clone() };

@@ -194,7 +194,7 @@ fn build(
     let filled = plan.step("fill_skeleton", FillSkeleton { to: to.clone() }, &[&stage]);
     let written = plan.step(
         "write_settings",
-        WriteSettings { to: to.clone(), store: store.clone() },
+        WriteSettings { to: to.clone(), store: store.clone(), renews: false },
         &[&filled, &user],
     );
     let accessible = plan.step("fix_access", FixAccess { to: to.clone() }, &[&written]);

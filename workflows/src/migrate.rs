@@ -145,7 +145,7 @@ fn sides(
         true => record.reach.clone(),
         false => reach::renamed(&record.reach, &record.name, site, &aliases),
     };
-    let to = Place { aliases, reach, ..Place::on(site, platform, &new, host) };
+    let to = Place { aliases, reach, quiet: record.quiet, ..Place::on(site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
 
@@ -301,7 +301,7 @@ impl Move<'_> {
             fenced: true,
         };
         let copied = plan.step("copy_database", copy, &[fenced]);
-        let settings = WriteSettings { to: self.to.clone(), store: new.clone() };
+        let settings = WriteSettings { to: self.to.clone(), store: new.clone(), renews: false };
         let settings = plan.step("write_settings", settings, &[&synced]);
         let access = plan.step("fix_access", FixAccess { to: self.to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };

@@ -35,6 +35,9 @@ pub(crate) struct Place {
     /// How visitors reach it.
     #[serde(default, skip_serializing_if = "Reach::is_plain")]
     pub(crate) reach: Reach,
+    /// Whether it reaches nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) quiet: bool,
 }
 
 /// A side's database: the names are known, or reserved by a step of this plan.
@@ -76,6 +79,7 @@ impl Place {
             app: platform.app,
             dir: format!("{}/sites/{site}", platform.root.trim_end_matches('/')),
             reach: Reach::default(),
+            quiet: false,
         }
     }
 
@@ -86,6 +90,7 @@ impl Place {
             aliases: record.aliases.clone(),
             dir: record.dir.clone(),
             reach: record.reach.clone(),
+            quiet: record.quiet,
             ..place
         }
     }
@@ -205,5 +210,6 @@ pub(crate) fn live_site(
             password: store.password.clone(),
         },
         reach: place.reach.clone(),
+        quiet: place.quiet,
     }
 }

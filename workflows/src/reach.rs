@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::SiteName;
-use crate::ports::{Reach, Tls};
+use crate::ports::{AppKind, Reach, Tls};
 use crate::records;
 use crate::renaming::twin;
 
@@ -133,6 +133,17 @@ pub(crate) fn aliases_are_free(
         }
     }
     Ok(())
+}
+
+/// Refuses to hold a site back where its application cannot be told to.
+pub(crate) fn can_be_quiet(app: AppKind) -> Result<(), PlanRefusal> {
+    match app {
+        AppKind::Wordpress => Ok(()),
+        AppKind::Drupal | AppKind::Plain => Err(PlanRefusal::param(
+            "/quiet",
+            "Kedge holds back mail, cron and requests of WordPress sites only; leave it out, and pause them in the copy's own settings",
+        )),
+    }
 }
 
 #[cfg(test)]

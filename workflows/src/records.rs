@@ -56,6 +56,9 @@ pub struct SiteRecord {
     /// How visitors reach it.
     #[serde(default, skip_serializing_if = "Reach::is_plain")]
     pub reach: Reach,
+    /// Whether it reaches nobody: no mail, no cron, no requests to others. A copy may be so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
     /// The site that this one was cloned from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloned_from: Option<SiteName>,

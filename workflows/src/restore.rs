@@ -124,7 +124,7 @@ fn sides(params: &Params, record: &SiteRecord, cx: &PlanCx<'_>) -> Result<(Place
     }
     let host = records::host_of(cx.facts, &new.web_server)?;
     let (aliases, reach) = (record.aliases.clone(), record.reach.clone());
-    let to = Place { aliases, reach, ..Place::on(&record.name, platform, &new, host) };
+    let to = Place { aliases, reach, quiet: record.quiet, ..Place::on(&record.name, platform, &new, host) };
     Ok((from, to))
 }
 
@@ -289,8 +289,11 @@ impl Restoring<'_> {
         database: &dyn Named,
     ) -> Ref<()> {
         let to = &self.moving.to;
-        let settings =
-            plan.step("write_settings", WriteSettings { to: to.clone(), store: new.clone() }, &[files]);
+        let settings = plan.step(
+            "write_settings",
+            WriteSettings { to: to.clone(), store: new.clone(), renews: false },
+            &[files],
+        );
         let access = plan.step("fix_access", FixAccess { to: to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: to.clone(), store: new.clone() };
         let updated = plan.step("update_database", update, &[&access, database]);

@@ -52,6 +52,11 @@ impl Known {
             .with("prepared", "wordpress-61", json!({}))
             .with("site", "shop.example.test", site.clone())
             .with("site", "closed.example.test", Self::named(&site, "closed.example.test", "disabled"))
+            .with("site", "files.example.test", {
+                let mut files = Self::named(&site, "files.example.test", "enabled");
+                files["platform"] = json!("files");
+                files
+            })
             .with(
                 "platform",
                 "wordpress-one",
@@ -249,6 +254,44 @@ fn what_cannot_be_is_refused_in_words() {
         "/admin_email write one mail address",
     );
     refused("backup", json!({ "site": "shop.example.test", "exclude": ["../x"] }), "/exclude/0");
+    refused(
+        "clone",
+        json!({ "site": "files.example.test", "new_site": "a.example.test", "quiet": true }),
+        "/quiet Kedge holds back mail, cron and requests of WordPress sites only",
+    );
+    refused("configure", json!({ "site": "files.example.test", "quiet": true }), "/quiet");
+}
+
+#[test]
+fn a_copy_is_quiet_on_demand_and_stays_so_until_it_is_let_go() {
+    let copy = json!({ "site": "shop.example.test", "new_site": "staging.example.test" });
+    let quiet = |params: &Value, step: &str| {
+        let plan = plan("clone", params.clone(), &Known::usual()).unwrap();
+        plan.step(plan.find(step).unwrap()).params["to"]["quiet"].clone()
+    };
+    let mut asked = copy.clone();
+    asked["quiet"] = json!(true);
+    for step in ["write_settings", "commit"] {
+        assert_eq!((quiet(&copy, step), quiet(&asked, step)), (Value::Null, json!(true)), "{step}");
+    }
+    let mut site = Known::usual().0[&("site".to_owned(), "shop.example.test".to_owned())].clone();
+    site["quiet"] = json!(true);
+    let known = Known::usual().with("site", "shop.example.test", site);
+    let (moved, step) =
+        (json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), "write_settings");
+    let moved = plan("migrate", moved, &known).unwrap();
+    assert_eq!(
+        moved.step(moved.find(step).unwrap()).params["to"]["quiet"],
+        json!(true),
+        "a move changes nothing of it"
+    );
+    let look = |params: Value| {
+        let plan = plan("configure", params, &known).unwrap();
+        let look = plan.step(plan.find("look").unwrap()).params.clone();
+        (look["place"]["quiet"].clone(), look["was"]["quiet"].clone())
+    };
+    assert_eq!(look(json!({ "site": "shop.example.test", "www": true })), (json!(true), json!(true)));
+    assert_eq!(look(json!({ "site": "shop.example.test", "quiet": false })), (Value::Null, json!(true)));
 }
 
 #[test]

@@ -17,6 +17,21 @@ impl Markers {
     /// # Errors
     /// `Refused` when the markers are not one pair in order: somebody edited them, and what is ours cannot be told.
     pub(super) fn replace(&self, file: &[u8], block: &str) -> PortResult<Option<Vec<u8>>> {
+        let at = self.find(file)?;
+        Ok(at.map(|(start, end)| [&file[..start], block.as_bytes(), &file[end..]].concat()))
+    }
+
+    /// The file with a text right behind its block. `None`: there is no block.
+    ///
+    /// # Errors
+    /// As [`Markers::replace`].
+    pub(super) fn append(&self, file: &[u8], text: &str) -> PortResult<Option<Vec<u8>>> {
+        let at = self.find(file)?;
+        Ok(at.map(|(_, end)| [&file[..end], text.as_bytes(), &file[end..]].concat()))
+    }
+
+    /// Where the block begins and ends.
+    fn find(&self, file: &[u8]) -> PortResult<Option<(usize, usize)>> {
         let lines = lines(file);
         let at = |marker: &str, whole: bool| -> Vec<usize> {
             let is = |line: &[u8]| {
@@ -35,10 +50,7 @@ impl Markers {
         };
         match (at(self.begin, false).as_slice(), at(self.end, true).as_slice()) {
             ([], []) => Ok(None),
-            ([begin], [end]) if begin < end => {
-                let (start, end) = (lines[*begin].0, lines[*end].1);
-                Ok(Some([&file[..start], block.as_bytes(), &file[end..]].concat()))
-            }
+            ([begin], [end]) if begin < end => Ok(Some((lines[*begin].0, lines[*end].1))),
             _ => Err(PortError::Refused(format!(
                 "the lines {:?} and {:?} have to be there once each, in this order",
                 self.begin, self.end
@@ -73,6 +85,8 @@ mod tests {
         assert_eq!(new, b"\xff own\r\n# BEGIN kedge\nnew\n# END kedge\nmore # END kedge\nlast");
         assert_eq!(MARKERS.replace(&new, "# BEGIN kedge\nnew\n# END kedge\n").unwrap().unwrap(), new);
         assert_eq!(MARKERS.replace(b"nothing of ours", "x").unwrap(), None);
+        let more = MARKERS.append(b"a\n# BEGIN kedge\n# END kedge\nb\n", "more\n").unwrap().unwrap();
+        assert_eq!(more, b"a\n# BEGIN kedge\n# END kedge\nmore\nb\n");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::drift::drift;
 use super::drush::{self, Drush};
 use super::php::{Php, Run};
-use super::{drupal_policy, drupal_settings, drupal_sites};
+use super::{demand_loud, drupal_policy, drupal_settings, drupal_sites};
 use crate::host::Host;
 
 const SETTINGS: &str = "settings.php";
@@ -240,6 +240,7 @@ impl App for Drupal {
     }
 
     async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
+        demand_loud(site, "a Drupal site")?;
         let password = self.secret(&site.database.password).await?;
         for name in DATA_DIRECTORIES {
             let path = format!("{}/{name}", site.dir);
@@ -257,6 +258,16 @@ impl App for Drupal {
         let access =
             Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
+    }
+
+    async fn renew_keys(&self, site: &AppSite) -> PortResult<()> {
+        let path = format!("{}/{SETTINGS}", site.dir);
+        let there = self.files.read(&path).await?;
+        let there = there.ok_or_else(|| PortError::Refused(format!("{path} does not exist")))?;
+        let new = drupal_settings::renewed(&there.bytes, &salt()?)?;
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
+        self.files.put(&path, &new, &access, Some(&there.sha256)).await
     }
 
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
@@ -337,7 +348,7 @@ impl App for Drupal {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { packages: false, login_links: false }
+        Abilities { packages: false, login_links: false, quiet: false }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

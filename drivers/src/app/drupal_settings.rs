@@ -5,10 +5,14 @@ use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{AppSite, PortError, PortResult, Secret};
 
 use super::block::Markers;
+use super::keys;
 use super::wordpress_settings::literal;
 
 /// Our block's markers: comments of PHP.
 const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
+
+/// Where Drupal 7 and newer ones have their salt. Source: default.settings.php.
+const SALTS: [&str; 2] = ["$drupal_hash_salt", "$settings['hash_salt']"];
 
 /// The file that shall be there, given the one that is. `salt` is asked for once, for a new file.
 ///
@@ -29,12 +33,28 @@ pub(super) fn render(
         return Err(PortError::Refused("it does not begin with <?php".to_owned()));
     }
     // A file that is not from us (Aegir's, or made by hand): our values come last, and the last one counts.
-    let gap: &[u8] = match file.trim_ascii_end() {
+    Ok([file, gap(file), block.as_bytes()].concat())
+}
+
+/// What has to be between a file and more code.
+fn gap(file: &[u8]) -> &'static [u8] {
+    match file.trim_ascii_end() {
         closed if closed.ends_with(b"?>") => b"\n<?php\n",
         _ if file.ends_with(b"\n") => b"",
         _ => b"\n",
-    };
-    Ok([file, gap, block.as_bytes()].concat())
+    }
+}
+
+/// The file with a new salt: in the lines that give it a literal, or at the end, where the last one counts.
+///
+/// # Errors
+/// `Refused` when the salt cannot be written.
+pub(super) fn renewed(file: &[u8], salt: &str) -> PortResult<Vec<u8>> {
+    if let Some(new) = keys::with_variables(file, &SALTS, salt)? {
+        return Ok(new);
+    }
+    let last = format!("{} = {};\n{} = {0};\n", SALTS[0], literal(salt)?, SALTS[1]);
+    Ok([file, gap(file), last.as_bytes()].concat())
 }
 
 fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
@@ -181,6 +201,22 @@ mod tests {
         for bad in ["", "text", "<?php\n// BEGIN kedge\n"] {
             assert!(text(Some(bad), "shop", "pw").is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_copy_gets_a_salt_of_its_own() {
+        let again =
+            |file: &str, salt: &str| String::from_utf8(renewed(file.as_bytes(), salt).unwrap()).unwrap();
+        let ours = text(None, "shop", "pw").unwrap();
+        assert_eq!(again(&ours, "new"), ours.replace("'salt'", "'new'"));
+        let newer = again("<?php\n$settings['hash_salt'] = 'old';\n", "new");
+        assert_eq!(newer, "<?php\n$settings['hash_salt'] = 'new';\n");
+        let read = again("<?php\n$settings['hash_salt'] = file_get_contents('x');\n", "new");
+        assert!(
+            read.ends_with("$drupal_hash_salt = 'new';\n$settings['hash_salt'] = $drupal_hash_salt;\n"),
+            "{read}"
+        );
+        assert_eq!(again(&read, "newer"), read.replace("'new'", "'newer'"));
     }
 
     #[test]

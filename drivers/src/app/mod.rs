@@ -7,6 +7,7 @@ mod drupal_policy;
 mod drupal_settings;
 mod drupal_sites;
 mod drush;
+mod keys;
 mod php;
 mod plain;
 #[cfg(test)]
@@ -15,6 +16,17 @@ mod wordpress;
 mod wordpress_login;
 mod wordpress_settings;
 
+use kedge_workflows::ports::{AppSite, PortError, PortResult};
+
 pub use drupal::Drupal;
 pub use plain::{Plain, PlainConfig, SettingsFormat};
 pub use wordpress::WordPress;
+
+/// Refuses a quiet site of an application that cannot be held back.
+fn demand_loud(site: &AppSite, what: &str) -> PortResult<()> {
+    if site.quiet {
+        let name = &site.name;
+        return Err(PortError::Refused(format!("{name} cannot be kept quiet: it is {what}")));
+    }
+    Ok(())
+}

@@ -15,6 +15,7 @@ use kedge_workflows::ports::{
 use serde::{Deserialize, Serialize};
 
 use super::block::Markers;
+use super::demand_loud;
 use super::drift::drift;
 use super::wordpress_settings::literal;
 use crate::host::{Command, Host};
@@ -193,6 +194,7 @@ impl App for Plain {
     }
 
     async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
+        demand_loud(site, "a plain site")?;
         let secret = self.secrets.get(&site.database.password).await?;
         let secret = secret.ok_or_else(|| {
             PortError::Refused("the password of the site's database does not exist".to_owned())
@@ -208,6 +210,11 @@ impl App for Plain {
         let access =
             Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.web_user.clone()) };
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
+    }
+
+    async fn renew_keys(&self, _site: &AppSite) -> PortResult<()> {
+        // What else a settings file of the owner's has is not known.
+        Ok(())
     }
 
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
@@ -272,7 +279,7 @@ impl App for Plain {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { login_links: false, ..Abilities::ALL }
+        Abilities { login_links: false, quiet: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

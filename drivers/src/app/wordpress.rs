@@ -284,6 +284,16 @@ impl App for WordPress {
         self.files.put(&path, &new, &access, there.as_ref().map(|file| file.sha256.as_str())).await
     }
 
+    async fn renew_keys(&self, site: &AppSite) -> PortResult<()> {
+        let path = format!("{}/{SETTINGS}", site.dir);
+        let there = self.files.read(&path).await?;
+        let there = there.ok_or_else(|| PortError::Refused(format!("{path} does not exist")))?;
+        let new = wordpress_settings::renewed(&there.bytes, salt)?;
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some(self.php.user.clone()) };
+        self.files.put(&path, &new, &access, Some(&there.sha256)).await
+    }
+
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {
         let password = self.secret(&site.database.password).await?;
         let there = self.files.read(&format!("{}/{SETTINGS}", site.dir)).await?;

@@ -3,6 +3,7 @@
 use kedge_workflows::ports::{AppSite, PortError, PortResult, Secret};
 
 use super::block::Markers;
+use super::keys;
 
 /// Our block's markers: comments of PHP.
 const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
@@ -17,6 +18,10 @@ const SALTS: [&str; 8] = [
     "LOGGED_IN_SALT",
     "NONCE_SALT",
 ];
+
+/// What holds a quiet site back, before any code of its own is loaded. WordPress takes hooks that are set before it (since 4.7), and the
+/// first one who defines `wp_mail` has it: a plugin that mails by itself is held back too. Requests to the site itself go through.
+const QUIET: &str = include_str!("php/wordpress_quiet.php");
 
 /// The file that shall be there, given the one that is. `salt` is asked for each new key.
 ///
@@ -68,8 +73,9 @@ fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
         "define( 'WP_CONTENT_DIR', __DIR__ . '/wp-content' );\n\
          // The core is shared by the platform's sites: it changes when they move, not by itself.\n\
          define( 'WP_AUTO_UPDATE_CORE', false );\n\
-         defined( 'ABSPATH' ) || define( 'ABSPATH', {} );\n{}\n",
+         defined( 'ABSPATH' ) || define( 'ABSPATH', {} );\n{}{}\n",
         literal(&format!("{}/", site.platform_root))?,
+        if site.quiet { QUIET } else { "" },
         MARKERS.end
     );
     Ok(text)
@@ -78,11 +84,24 @@ fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
 fn whole(block: &str, mut salt: impl FnMut() -> PortResult<String>) -> PortResult<String> {
     let mut text =
         format!("<?php\n{block}\ndefine( 'DB_CHARSET', 'utf8mb4' );\ndefine( 'DB_COLLATE', '' );\n\n");
-    for name in SALTS {
-        text += &format!("define( '{name}', {} );\n", literal(&salt()?)?);
-    }
+    text += &salts(&mut salt)?;
     text += "\n$table_prefix = 'wp_';\n\ndefine( 'WP_DEBUG', false );\n\nrequire_once ABSPATH . 'wp-settings.php';\n";
     Ok(text)
+}
+
+fn salts(mut salt: impl FnMut() -> PortResult<String>) -> PortResult<String> {
+    let lines = SALTS.iter().map(|name| Ok(format!("define( '{name}', {} );\n", literal(&salt()?)?)));
+    lines.collect()
+}
+
+/// A file that has our block, with new keys and salts. They stand right behind the block, so that they are the first, which count: also
+/// where the old ones are written in a form that is not known here.
+///
+/// # Errors
+/// `Refused` when it has no block of ours.
+pub(super) fn renewed(file: &[u8], salt: impl FnMut() -> PortResult<String>) -> PortResult<Vec<u8>> {
+    let new = MARKERS.append(&keys::without_constants(file, &SALTS), &salts(salt)?)?;
+    new.ok_or_else(|| PortError::Refused(format!("it has no block {:?}", MARKERS.begin)))
 }
 
 /// A string of PHP in single quotes.
@@ -118,6 +137,7 @@ pub(super) mod tests {
                 password: SecretRef("x".into()),
             },
             reach: Reach::default(),
+            quiet: false,
         }
     }
 
@@ -145,6 +165,44 @@ pub(super) mod tests {
         }
         assert!(!text.contains("stage"), "the file must work in both places");
         assert_eq!(render_text(Some(&text), "shop", r"it's \ a password").unwrap(), text);
+    }
+
+    #[test]
+    fn keys_are_made_anew_whatever_form_the_old_ones_have() {
+        let renewed = |file: &str, name: &str| {
+            let bytes = renewed(file.as_bytes(), || Ok(name.to_owned())).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        let ours = render_text(None, "shop", "pw").unwrap();
+        let theirs = "<?php\ndefine('AUTH_KEY',   'x\\'y');\ndefine('NONCE_KEY', getenv('N'));\n$a = 1;\n";
+        for file in [ours, render_text(Some(theirs), "shop", "pw").unwrap()] {
+            let new = renewed(&file, "new");
+            for name in SALTS {
+                let first = new.find(&format!("'{name}'")).map(|at| &new[at..]);
+                assert!(first.unwrap().starts_with(&format!("'{name}', 'new' );")), "{name}: {new}");
+            }
+            assert!(!new.contains("salt '") && !new.contains("x\\'y"), "an old one is left: {new}");
+            assert_eq!(renewed(&new, "newer"), new.replace("'new'", "'newer'"));
+            assert_eq!(render_text(Some(&new), "shop", "pw").unwrap(), new);
+        }
+        assert!(super::renewed(b"<?php\n", || Ok("new".to_owned())).is_err());
+    }
+
+    #[test]
+    fn a_quiet_site_is_held_back_and_let_go() {
+        let render = |there: &str, quiet: bool| {
+            let site = AppSite { quiet, ..site("shop") };
+            let new = render(Some(there.as_bytes()), &site, &Secret::new("pw"), || Ok("salt".to_owned()));
+            String::from_utf8(new.unwrap()).unwrap()
+        };
+        let loud = render_text(None, "shop", "pw").unwrap();
+        let quiet = render(&loud, true);
+        for line in ["define( 'DISABLE_WP_CRON', true );", "function wp_mail(", "'WP_HTTP_BLOCK_EXTERNAL'"] {
+            assert!(quiet.contains(line) && !loud.contains(line), "{line}: {quiet}");
+        }
+        assert!(quiet.find(QUIET).unwrap() < quiet.find(MARKERS.end).unwrap(), "within our block: {quiet}");
+        assert_eq!(render(&quiet, true), quiet);
+        assert_eq!(render(&quiet, false), loud);
     }
 
     #[test]

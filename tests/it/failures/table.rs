@@ -268,11 +268,9 @@ pub(super) const CASES: &[Case] = &[
         "URL rewrite: sites/foo.com vs sites/foo.com.au; old uri substring of new (a.com -> aa.com) run twice; serialised lengths; JSON-escaped `\\/`; case",
         |scene| Box::pin(app::name_in_name(scene)),
     ),
-    open(
-        55,
-        "Clone sends mail / runs cron / hits payment webhooks [paused]",
-        "a clone that can be told to be quiet",
-    ),
+    case(55, "Clone sends mail / runs cron / hits payment webhooks [paused]", |scene| {
+        Box::pin(app::quiet_copy(scene))
+    }),
     case(56, "hash_salt/password/cron key changed by verify [must not]", |scene| {
         Box::pin(web::put_right(scene))
     }),

@@ -46,6 +46,7 @@ pub(crate) fn plan(
     let to = Place {
         aliases: trash.site.aliases.clone(),
         reach: trash.site.reach.clone(),
+        quiet: trash.site.quiet,
         ..Place::on(&trash.site.name, &trash.site.platform, &old, host)
     };
     let mut plan = PlanBuilder::new(Some(record.name.as_str()));

@@ -27,6 +27,10 @@ pub trait App: Send + Sync {
     /// outside the block are kept when the file is there, made when it is not. The password is resolved inside.
     async fn write_settings(&self, site: &AppSite) -> PortResult<()>;
 
+    /// Gives a site whose settings are written keys and salts of its own in place of those that are there: sessions, cookies and links
+    /// of the site that it is a copy of are good no more. An application that has none does nothing.
+    async fn renew_keys(&self, site: &AppSite) -> PortResult<()>;
+
     /// What [`App::write_settings`] would change, as lines: `- ` what is there, `+ ` what would be. Empty: nothing. No line has a
     /// secret in it. Changes nothing; a file that it would refuse is told by a line too.
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>>;
@@ -108,6 +112,10 @@ pub struct AppSite {
     /// How visitors reach it, which decides its URL.
     #[serde(default, skip_serializing_if = "Reach::is_plain")]
     pub reach: Reach,
+    /// Whether it reaches nobody: what [`App::write_settings`] writes holds back mail, cron and requests to others. An application that
+    /// cannot be held back ([`Abilities::quiet`]) refuses such a site.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
 }
 
 impl AppSite {
@@ -212,11 +220,13 @@ pub struct Abilities {
     pub packages: bool,
     /// Whether it makes login links: [`App::login_link`]. Taking one back is no more than forgetting it where there are none.
     pub login_links: bool,
+    /// Whether its sites can be kept from reaching anybody: [`AppSite::quiet`].
+    pub quiet: bool,
 }
 
 impl Abilities {
     /// All of it.
-    pub const ALL: Self = Self { packages: true, login_links: true };
+    pub const ALL: Self = Self { packages: true, login_links: true, quiet: true };
 }
 
 /// A part of a site's code.

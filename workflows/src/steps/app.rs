@@ -103,6 +103,9 @@ pub(crate) struct WriteSettings {
     pub(crate) to: Place,
     /// Its database.
     pub(crate) store: Store,
+    /// Whether it gets keys and salts of its own: a copy does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) renews: bool,
 }
 
 impl Step for WriteSettings {
@@ -112,12 +115,18 @@ impl Step for WriteSettings {
     const KIND: &'static str = "write_settings";
 
     fn title(&self) -> String {
-        "write the settings of the new side".to_owned()
+        let keys = if self.renews { ", with keys and salts of its own" } else { "" };
+        format!("write the settings of the new side{keys}")
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
-        Ok(app.write_settings(&staged(cx, &self.to, &self.store)?).await?)
+        let site = staged(cx, &self.to, &self.store)?;
+        app.write_settings(&site).await?;
+        if self.renews {
+            app.renew_keys(&site).await?;
+        }
+        Ok(())
     }
 }
 

@@ -327,7 +327,7 @@ pub(super) fn demand_unchanged(
         let names = matches!(&store.names, Names::Known { schema, user } if *schema == now.schema && *user == now.user);
         names
             && (&now.platform, &now.dir, &now.aliases) == (&place.platform, &place.dir, &place.aliases)
-            && now.reach == place.reach
+            && (&now.reach, now.quiet) == (&place.reach, place.quiet)
             && (&now.database_server, &now.password) == (&store.server, &store.password)
     });
     if same {

@@ -27,6 +27,7 @@ fn record_of(
         password: store.password.clone(),
         state: SiteState::Enabled,
         reach: place.reach.clone(),
+        quiet: place.quiet,
         cloned_from: None,
         task: cx.task.to_string(),
         changed_at: cx.now,

@@ -455,16 +455,18 @@ pub(crate) struct CommitVerify {
     pub(crate) reached: Option<Reached>,
 }
 
-/// By which names and how a site is reached.
+/// By which names and how a site is reached, and whether it reaches anybody itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reached {
     pub(crate) aliases: Vec<SiteName>,
     pub(crate) reach: Reach,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) quiet: bool,
 }
 
 impl Reached {
     pub(crate) fn of(record: &SiteRecord) -> Self {
-        Self { aliases: record.aliases.clone(), reach: record.reach.clone() }
+        Self { aliases: record.aliases.clone(), reach: record.reach.clone(), quiet: record.quiet }
     }
 }
 

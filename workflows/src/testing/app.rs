@@ -202,8 +202,9 @@ impl FakeApp {
             }
         };
         let AppSite { platform_root, live_dir, database, .. } = site;
+        let quiet = if site.quiet { "quiet=yes\n" } else { "" };
         Ok(format!(
-            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl={}\nroot={platform_root}\ndir={live_dir}\n{END}{rest}",
+            "{BEGIN}server={}\nschema={}\nuser={}\npassword={}\nurl={}\nroot={platform_root}\ndir={live_dir}\n{quiet}{END}{rest}",
             database.server,
             database.name,
             database.user,
@@ -382,6 +383,21 @@ impl App for FakeApp {
         let expected = there.as_ref().map(|file| file.sha256.as_str());
         self.files.put(&path, text.as_bytes(), &access, expected).await?;
         self.faults.after("app.write_settings", &site.dir)
+    }
+
+    async fn renew_keys(&self, site: &AppSite) -> PortResult<()> {
+        self.faults.before("app.renew_keys", &site.dir)?;
+        let path = format!("{}/{SETTINGS}", site.dir);
+        let file = self.files.read(&path).await?.ok_or_else(|| refused(format!("{path} does not exist")))?;
+        let text = String::from_utf8_lossy(&file.bytes).into_owned();
+        let new = text.lines().map(|line| match line.strip_prefix("salt=") {
+            Some(_) => format!("salt=made anew for {}\n", site.name),
+            None => format!("{line}\n"),
+        });
+        let access =
+            Access { mode: 0o440, user: Some("root".to_owned()), group: Some("www-data".to_owned()) };
+        self.files.put(&path, new.collect::<String>().as_bytes(), &access, Some(&file.sha256)).await?;
+        self.faults.after("app.renew_keys", &site.dir)
     }
 
     async fn settings_drift(&self, site: &AppSite) -> PortResult<Vec<String>> {

@@ -89,6 +89,7 @@ impl Side {
                 password: login.password.clone(),
             },
             reach: Reach::default(),
+            quiet: false,
         };
         let files = bench.files();
         files.make_dir(&format!("{root}/sites"), &access(), false).await.expect("made");
@@ -256,6 +257,7 @@ async fn a_site_is_installed(bench: &dyn AppBench, side: &Side) {
         let secret = bench.secrets().get(secret).await.expect("asked").expect("there");
         assert!(!drift.concat().contains(secret.expose()), "a secret is in the drift");
     }
+    a_site_is_held_back(bench, side).await;
     app.write_settings(&wrong).await.expect("written");
     let error = app.site_facts(site).await.expect_err("the password is wrong");
     let secret = bench.secrets().get(&wrong.database.password).await.expect("asked").expect("there");
@@ -265,6 +267,26 @@ async fn a_site_is_installed(bench: &dyn AppBench, side: &Side) {
     for admin in ["chief", "other"] {
         bench.secrets().remove(&request(admin).admin_password).await.expect("removed");
     }
+}
+
+/// A quiet site has other settings, works, and is let go again without a trace.
+async fn a_site_is_held_back(bench: &dyn AppBench, side: &Side) {
+    let (app, was) = (bench.app(), side.settings(bench).await);
+    let quiet = AppSite { quiet: true, ..side.site.clone() };
+    if !app.abilities().quiet {
+        assert_refused(app.write_settings(&quiet).await, "a quiet site");
+        assert_eq!(side.settings(bench).await, was);
+        return;
+    }
+    assert!(!app.settings_drift(&quiet).await.expect("drift").is_empty(), "it is not quiet yet");
+    app.write_settings(&quiet).await.expect("written");
+    assert_eq!(app.settings_drift(&quiet).await, Ok(Vec::new()));
+    assert!(!app.settings_drift(&side.site).await.expect("drift").is_empty(), "it is quiet");
+    let facts = app.site_facts(&quiet).await.expect("facts");
+    assert!(facts.installed, "{facts:?}");
+    app.clear_caches(&quiet).await.expect("emptied");
+    app.write_settings(&side.site).await.expect("written");
+    assert_eq!(side.settings(bench).await, was, "no trace is left");
 }
 
 async fn packages_are_told(bench: &dyn AppBench, side: &Side) {
@@ -373,6 +395,13 @@ async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &
         "it names its own database"
     );
     assert!(settings.ends_with("// my own: \\ 'x' \"y\"\n"), "own lines come along");
+    for _ in 0..2 {
+        app.renew_keys(&to.site).await.expect("made anew, also twice");
+    }
+    let renewed = to.settings(bench).await;
+    assert!(renewed != settings, "the keys are the original's");
+    assert!(renewed.ends_with("// my own: \\ 'x' \"y\"\n"), "own lines stay");
+    assert_eq!(app.settings_drift(&to.site).await, Ok(Vec::new()));
     let facts = app.site_facts(&to.site).await.expect("facts");
     assert!(facts.installed && facts.update_pending, "{facts:?}");
     bench.break_update(&to.site, true).await;

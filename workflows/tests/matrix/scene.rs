@@ -57,17 +57,6 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             json!({ "site": SHOP, "compression": "gzip", "exclude": ["wp-content/uploads"] }),
         ),
         (
-            "clone",
-            "beside the original",
-            json!({ "site": SHOP, "new_site": "staging.example.test", "aliases": ["www.staging.example.test"] }),
-        ),
-        (
-            "clone",
-            "of a disabled site, to another host",
-            json!({ "site": "closed.example.test", "new_site": "staging.example.test",
-                    "target_platform": "wordpress-far", "target_database_server": "db2" }),
-        ),
-        (
             "restore",
             "of the files, on another platform",
             json!({ "site": SHOP, "backup": BACKUP, "parts": "files", "target_platform": "wordpress-68" }),
@@ -97,6 +86,29 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             json!({ "target_platform": "wordpress-far", "new_site": "store.example.test",
                     "target_database_server": "db2", "redirect_old": true }),
         ),
+    ]
+}
+
+/// Other ways of using `clone`, and `configure` on what comes of it.
+fn clones() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        (
+            "clone",
+            "beside the original",
+            json!({ "site": SHOP, "new_site": "staging.example.test", "aliases": ["www.staging.example.test"] }),
+        ),
+        (
+            "clone",
+            "that reaches nobody",
+            json!({ "site": SHOP, "new_site": "staging.example.test", "quiet": true }),
+        ),
+        (
+            "clone",
+            "of a disabled site, to another host",
+            json!({ "site": "closed.example.test", "new_site": "staging.example.test",
+                    "target_platform": "wordpress-far", "target_database_server": "db2" }),
+        ),
+        ("configure", "so that it reaches nobody", json!({ "site": SHOP, "quiet": true })),
     ]
 }
 
@@ -270,7 +282,9 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let origin = whole(&Rig::new(&base, &Case::default()));
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
-    for (workflow, what, params) in examples.chain(variations()).chain(looks()).chain(imports()) {
+    for (workflow, what, params) in
+        examples.chain(variations()).chain(clones()).chain(looks()).chain(imports())
+    {
         let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 5 } else { 20 });
         let ask = Ask::Task { workflow, params };
         let (after, view) = quietly(&base, &ask);

@@ -89,5 +89,6 @@ fn staged(root: &str) -> AppSite {
             password: SecretRef("tests/plain".into()),
         },
         reach: Reach::default(),
+        quiet: false,
     }
 }

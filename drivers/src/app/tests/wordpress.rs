@@ -41,6 +41,7 @@ impl Site {
                 password: password.clone(),
             },
             reach: Reach::default(),
+            quiet: false,
         };
         files.make_dir(&dir, &Access { mode: 0o755, user: None, group: None }, true).await.unwrap();
         app.fill_skeleton(root, &dir).await.unwrap();

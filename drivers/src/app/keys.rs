@@ -1,0 +1,105 @@
+//! Keys and salts in settings files of PHP, found in the forms in which they are written by everybody, and made anew. Pure: whoever asks
+//! brings the random texts.
+
+use kedge_workflows::ports::PortResult;
+
+use super::wordpress_settings::literal;
+
+/// The file without its lines `define( 'NAME', 'literal' );` of these names.
+pub(super) fn without_constants(file: &[u8], names: &[&str]) -> Vec<u8> {
+    let keep =
+        |line: &&[u8]| !defined(line).is_some_and(|name| names.iter().any(|one| one.as_bytes() == name));
+    file.split_inclusive(|byte| *byte == b'\n').filter(keep).collect::<Vec<_>>().concat()
+}
+
+/// The constant that a line defines by a literal, and does nothing else.
+fn defined(line: &[u8]) -> Option<&[u8]> {
+    let rest = after(after(line, b"define")?, b"(")?;
+    let (name, rest) = string(rest.trim_ascii_start())?;
+    let (_, rest) = string(after(rest, b",")?.trim_ascii_start())?;
+    ends(after(rest, b")")?).then_some(name)
+}
+
+/// The file with another literal in its lines `<variable> = 'literal';` of these variables. `None`: it has no such line.
+pub(super) fn with_variables(file: &[u8], variables: &[&str], value: &str) -> PortResult<Option<Vec<u8>>> {
+    let value = literal(value)?;
+    let (mut new, mut found) = (Vec::with_capacity(file.len()), false);
+    for line in file.split_inclusive(|byte| *byte == b'\n') {
+        match variables.iter().find(|variable| assigned(line, variable)) {
+            Some(variable) => {
+                new.extend_from_slice(format!("{variable} = {value};\n").as_bytes());
+                found = true;
+            }
+            None => new.extend_from_slice(line),
+        }
+    }
+    Ok(found.then_some(new))
+}
+
+/// Whether a line gives a variable a literal, and does nothing else.
+fn assigned(line: &[u8], variable: &str) -> bool {
+    let value = after(line, variable.as_bytes()).and_then(|rest| after(rest, b"="));
+    value.and_then(|value| string(value.trim_ascii_start())).is_some_and(|(_, rest)| ends(rest))
+}
+
+/// What is behind a word, if the text begins with it.
+fn after<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    text.trim_ascii_start().strip_prefix(word)
+}
+
+/// A semicolon, and no more code on the line.
+fn ends(rest: &[u8]) -> bool {
+    after(rest, b";")
+        .map(<[u8]>::trim_ascii)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"//") || rest.starts_with(b"#"))
+}
+
+/// A string of PHP in quotes, as it is written: what is between them, and what is behind.
+fn string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let quote = *text.first().filter(|quote| matches!(quote, b'\'' | b'"'))?;
+    let mut at = 1;
+    while at < text.len() {
+        match text[at] {
+            b'\\' => at += 2,
+            byte if byte == quote => return Some((&text[1..at], &text[at + 1..])),
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_are_taken_out_in_the_forms_that_are_in_use() {
+        for line in [
+            "define( 'AUTH_KEY', 'a;b)c' );",
+            "define('AUTH_KEY',         'it\\'s $x');",
+            "  define(\"AUTH_KEY\", \"a'b\") ; // mine",
+            "define('AUTH_KEY', '');\r",
+        ] {
+            let file = format!("<?php\n{line}\nrest\n");
+            assert_eq!(without_constants(file.as_bytes(), &["AUTH_KEY"]), b"<?php\nrest\n", "{line}");
+        }
+        for line in [
+            "define( 'AUTH_KEY', getenv( 'X' ) );",
+            "define( 'AUTH_KEY_2', 'a' );",
+            "define( 'AUTH_KEY', 'a' ); define( 'B', 'b' );",
+            "define( 'AUTH_KEY', 'a",
+            "// define( 'AUTH_KEY', 'a' );",
+        ] {
+            let file = format!("<?php\n{line}\n");
+            assert_eq!(without_constants(file.as_bytes(), &["AUTH_KEY"]), file.as_bytes(), "{line}");
+        }
+    }
+
+    #[test]
+    fn variables_get_another_literal() {
+        let file = b"<?php\n$salt = 'old'; // x\n$settings['salt'] = $salt;\n";
+        let new = with_variables(file, &["$salt", "$settings['salt']"], "it's new").unwrap().unwrap();
+        assert_eq!(new, b"<?php\n$salt = 'it\\'s new';\n$settings['salt'] = $salt;\n");
+        assert_eq!(with_variables(b"<?php\n$salt = f();\n", &["$salt"], "x").unwrap(), None);
+    }
+}
