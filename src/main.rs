@@ -79,7 +79,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Refuse(args) => client::decide(&Api::from_env()?, out, args, "refuse").await,
         Command::Resolve(args) => client::resolve(&Api::from_env()?, out, args).await,
         Command::Sites => {
-            let fields = ["name", "platform", "database_server", "schema", "state"];
+            let fields = ["name", "platform", "database_server", "schema", "state", "cloned_from"];
             client::records(&Api::from_env()?, out, "sites", &fields).await
         }
         Command::Platforms(cli::PlatformsArgs { command: Some(PlatformsCommand::Compare(args)) }) => {

@@ -205,6 +205,25 @@ mod tests {
     }
 
     #[test]
+    fn a_staging_site_is_refreshed_by_the_clock() {
+        let text = r#"
+            [[schedules]]
+            name = "refresh-staging"
+            workflow = "clone"
+            at = ["05:00"]
+            params = { site = "shop.example.org", new_site = "staging.example.org", over_existing = true }
+        "#;
+        let schedules = checked(text).unwrap();
+        let at = 1_795_928_400_000; // 2026-11-29T05:00:00Z
+        let due = schedules[0].due(at, 0, &[]);
+        assert_eq!((due.len(), due.first().map(|due| due.missed)), (1, Some(false)));
+        assert_eq!(schedules[0].due(at - 1000, at - 2000, &[]), []);
+        let asked = schedules[0].submission(&due[0]);
+        assert_eq!((asked.workflow.as_str(), &asked.params["over_existing"]), ("clone", &true.into()));
+        assert_eq!(asked.params["site"], "shop.example.org");
+    }
+
+    #[test]
     fn what_could_not_work_is_told_at_once() {
         for (lines, told) in [
             ("name = \"a b\"\nsites = [\"*\"]\nevery = \"1h\"", "letters, digits"),

@@ -28,12 +28,14 @@ pub(crate) enum Inverse {
 ///
 /// # Errors
 /// When a drill could not come back to its start: says why.
-pub(crate) fn inverse(workflow: &str) -> Result<Inverse> {
+pub(crate) fn inverse(workflow: &str, params: &Value) -> Result<Inverse> {
     Ok(match workflow {
         "backup" | "verify" | "rehearse" => Inverse::Nothing,
         "migrate" | "restore" | "delete" | "login" => Inverse::Undo,
         "disable" => Inverse::Task("enable"),
         "enable" => Inverse::Task("disable"),
+        // What it replaces waits in the trash.
+        "clone" if params["over_existing"] == true => Inverse::Undo,
         "install" | "clone" => Inverse::Remove,
         "undelete" => bail!(
             "a drill of undelete is refused: it begins with a deleted site; `kedge drill delete --undo` is the same way"
@@ -135,7 +137,7 @@ mod tests {
         let refused: Vec<&str> = kedge_workflows::workflows()
             .iter()
             .map(|workflow| workflow.name())
-            .filter(|name| inverse(name).is_err())
+            .filter(|name| inverse(name, &Value::Null).is_err())
             .collect();
         for name in refused {
             assert!(
@@ -143,7 +145,10 @@ mod tests {
                 "{name}"
             );
         }
-        assert_eq!(inverse("migrate").unwrap(), Inverse::Undo);
-        assert!(inverse("purge").unwrap_err().to_string().contains("no exact way back"));
+        assert_eq!(inverse("migrate", &Value::Null).unwrap(), Inverse::Undo);
+        let over = serde_json::json!({ "over_existing": true });
+        assert_eq!(inverse("clone", &over).unwrap(), Inverse::Undo);
+        assert_eq!(inverse("clone", &Value::Null).unwrap(), Inverse::Remove);
+        assert!(inverse("purge", &Value::Null).unwrap_err().to_string().contains("no exact way back"));
     }
 }

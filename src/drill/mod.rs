@@ -61,7 +61,7 @@ struct Begun {
 /// # Errors
 /// When the workflow cannot be drilled, a service runs on the data, or a host is gone.
 pub(crate) async fn drill(args: &DrillArgs, params: Value, json: bool) -> Result<ExitCode> {
-    let way_back = inverse(&args.workflow)?;
+    let way_back = inverse(&args.workflow, &params)?;
     ensure!(!args.undo || way_back == Inverse::Undo, "a {} has no undo of its own", args.workflow);
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let config = Arc::new(config::load(&args.config.config)?);
@@ -108,7 +108,7 @@ async fn taken_up(args: &DrillArgs, config: &Config, state: State) -> Result<Dri
     let begun: Begun = serde_json::from_slice(&text)?;
     let scene = scene(args, config, &state, &begun.params, &begun.start)?;
     Ok(Drill {
-        inverse: inverse(&begun.workflow)?,
+        inverse: inverse(&begun.workflow, &begun.params)?,
         of_undo: args.undo,
         workflow: begun.workflow,
         params: begun.params,
@@ -140,7 +140,7 @@ async fn begun(args: &DrillArgs, params: Value, config: &Config, state: State) -
     };
     std::fs::write(state.begun(), serde_json::to_vec(&begun)?)?;
     Ok(Drill {
-        inverse: inverse(&begun.workflow)?,
+        inverse: inverse(&begun.workflow, &begun.params)?,
         of_undo: args.undo,
         workflow: begun.workflow,
         params: begun.params,

@@ -85,7 +85,7 @@ impl Schedule {
         dice % self.jitter
     }
 
-    fn submission(&self, due: &Due) -> Submission {
+    pub(crate) fn submission(&self, due: &Due) -> Submission {
         let mut params = self.params.clone();
         if let Some(site) = &due.site {
             params.insert("site".to_owned(), Value::from(site.as_str()));

@@ -5,7 +5,7 @@ use kedge_testenv::Service;
 use serde_json::{Value, json};
 use support::kedge::Transport;
 
-use crate::scene::{SITE, Scene, as_before, wanted};
+use crate::scene::{NEIGHBOUR, SITE, Scene, as_before, take_back, wanted};
 
 const CLONE: &str = "staging.example.test";
 
@@ -25,9 +25,12 @@ async fn life(server: Service, transport: Transport) -> Result<()> {
     }
     let scene = Scene::new(server, transport).await?;
     let before = scene.look().await?;
-    let clone = json!({ "site": SITE, "new_site": CLONE, "target_platform": scene.platforms[1] });
-    done(&scene, "clone", &clone).await?;
+    let clone =
+        json!({ "site": SITE, "new_site": CLONE, "target_platform": scene.platforms[1], "sanitize": true });
+    let task = done(&scene, "clone", &clone).await?;
+    ensure!(task["result"]["sanitized_users"].as_u64() > Some(1), "what was done to users: {task}");
     let page = answers(&scene, CLONE, 200).await?;
+    it_is_its_own(&scene).await?;
     ensure!(!page.contains("//shop.example.test"), "the clone's page names the original");
     answers(&scene, SITE, 200).await?;
     let after = scene.look().await?;
@@ -57,7 +60,73 @@ async fn life(server: Service, transport: Transport) -> Result<()> {
 
     gone_for_good(&scene, &before).await?;
     restored(&scene).await?;
+    refreshed(&scene).await?;
     scene.end().await
+}
+
+/// Keys and salts of the copy: all eight, none of them the original's; and none of its persons.
+async fn it_is_its_own(scene: &Scene) -> Result<()> {
+    let keys = |version: &str, site: &str| {
+        format!(
+            "grep -hoE \"(KEY|SALT)', '[^']+'\" /srv/platforms/wordpress-{version}/sites/{site}/wp-config.php | sort"
+        )
+    };
+    let (original, copy) = (keys("6.1", SITE), keys("6.8", CLONE));
+    let told = scene
+        .shell(&format!(
+            "{original} >/tmp/keys; {copy} >/tmp/copy; wc -l </tmp/copy; comm -12 /tmp/keys /tmp/copy | wc -l"
+        ))
+        .await?;
+    ensure!(
+        told.split_whitespace().eq(["8", "0"]),
+        "keys of the copy, and those that are the original's: {told}"
+    );
+    let persons = |version: &str, site: &str| {
+        format!(
+            "d=$(sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" /srv/platforms/wordpress-{version}/sites/{site}/wp-config.php); \
+             mariadb -N $d -e \"SELECT COUNT(*) FROM wp_users WHERE user_email NOT LIKE 'user%@example.invalid' OR user_pass <> '!'; \
+             SELECT COUNT(*) FROM wp_comments WHERE comment_author_email NOT LIKE '%@example.invalid' AND comment_author_email <> ''\""
+        )
+    };
+    let left = scene.shell(&persons("6.8", CLONE)).await?;
+    ensure!(
+        left.split_whitespace().eq(["0", "0"]),
+        "users and commenters of the copy who are persons still: {left}"
+    );
+    let kept = scene.shell(&persons("6.1", SITE)).await?;
+    ensure!(
+        !kept.split_whitespace().any(|count| count == "0"),
+        "users and commenters of the original: {kept}"
+    );
+    Ok(())
+}
+
+/// A site is replaced by a copy of another one, keeps its name, tells where it comes from, and comes back as it was.
+async fn refreshed(scene: &Scene) -> Result<()> {
+    scene.shell(&format!("touch /srv/platforms/wordpress-6.1/sites/{NEIGHBOUR}/wp-content/mine.txt")).await?;
+    let (before, was) = (scene.look().await?, answers(scene, NEIGHBOUR, 200).await?);
+    let over = json!({ "site": SITE, "new_site": NEIGHBOUR, "target_platform": scene.platforms[1], "over_existing": true, "quiet": true });
+    let task = done(scene, "clone", &over).await?;
+    let (is, original) = (answers(scene, NEIGHBOUR, 200).await?, answers(scene, SITE, 200).await?);
+    ensure!(is.replace(NEIGHBOUR, SITE) != was.replace(NEIGHBOUR, SITE), "the page is the old one");
+    ensure!(
+        !is.contains(&format!("//{SITE}")) && !original.contains(NEIGHBOUR),
+        "a page names the other site"
+    );
+    let quiet = format!(
+        "cd /srv/platforms/wordpress-6.8/sites/{NEIGHBOUR} && test ! -e wp-content/mine.txt && grep -q DISABLE_WP_CRON wp-config.php"
+    );
+    scene.shell(&quiet).await?;
+    let (_, sites) = scene.face.get("/v1/sites").await?;
+    let told = sites["sites"].as_array().into_iter().flatten().find(|site| site["name"] == NEIGHBOUR);
+    ensure!(
+        told.is_some_and(|site| site["cloned_from"] == SITE && site["quiet"] == true),
+        "what is told of it: {sites}"
+    );
+    take_back(scene, task["id"].as_str().unwrap_or_default()).await?;
+    ensure!(answers(scene, NEIGHBOUR, 200).await? == was, "the page is not as before");
+    let after = scene.look().await?;
+    as_before(&before.without_trash(&before), &after.without_trash(&before), "after the clone was taken back")
 }
 
 /// A broken site comes back from its backup, as it was; a damaged archive is refused before anything is touched; the database alone.

@@ -77,6 +77,7 @@ impl Workflow for Backup {
                 expects: None,
                 warnings_stop: false,
                 may_be_broken: false,
+                replaces: None,
             },
             &[],
         );

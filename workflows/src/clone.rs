@@ -1,5 +1,7 @@
 //! `clone`: a copy of a site under another name, on the same platform or another. The original stays up and is only read.
 
+mod over;
+
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
@@ -10,14 +12,15 @@ use serde_json::{Value, json};
 
 use crate::delete;
 use crate::install::{database_password, platform_lock, taken_names};
+use crate::migrate::take_back;
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::SecretRef;
-use crate::reach::{self, aliases_are_free};
+use crate::reach::{aliases_are_free, can_be_quiet, can_be_sanitized};
 use crate::records::{self, SiteRecord};
 use crate::renaming;
-use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::app::{ClearCaches, PreparePlatform, SanitizeCopy, UpdateDatabase, WriteSettings};
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
@@ -48,8 +51,19 @@ struct Params {
     #[schemars(length(max = 50))]
     aliases: Vec<SiteName>,
     /// Keep the copy from reaching anybody: no mail, no cron, no requests to others (WordPress). `configure` with quiet=false lifts it.
+    /// Left out, a new copy is not kept, and a site that is replaced stays as it is.
     #[serde(default)]
-    quiet: bool,
+    quiet: Option<bool>,
+    /// Take persons out of the copy (WordPress): mail addresses of users and commenters, passwords, sessions, addresses of customers.
+    /// Names stay.
+    #[serde(default)]
+    sanitize: bool,
+    /// If there is a site of that name, it is replaced by the copy: it keeps its names and certificate, what it is now goes to the trash.
+    #[serde(default)]
+    over_existing: bool,
+    /// How long the task can be undone, and a replaced site is kept.
+    #[serde(default)]
+    hold: Hold,
 }
 
 impl Workflow for Clone {
@@ -72,6 +86,16 @@ impl Workflow for Clone {
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
         let record = records::site(cx.facts, &params.site, "/site")?;
+        if params.sanitize {
+            can_be_sanitized(records::platform(cx.facts, &record.platform, "/site")?.app)?;
+        }
+        let there = match params.over_existing {
+            true => records::find::<SiteRecord>(cx.facts, records::SITE, params.new_site.as_str())?,
+            false => None,
+        };
+        if let Some(there) = there {
+            return over::plan(&params, &record, &there, cx);
+        }
         let (from, to, server) = sides(&params, &record, cx)?;
         let mut plan = PlanBuilder::new(Some(to.site.as_str()));
         plan.lock(format!("site {}", from.site), true);
@@ -79,14 +103,17 @@ impl Workflow for Clone {
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.note("the original is copied while it is up: what visitors change meanwhile may be missing in the copy");
-        let copy = Copy { cx, record: &record, from, to };
+        let copy = Copy { cx, record: &record, from, to, sanitize: params.sanitize };
         copy.plan(&mut plan, server, prepared)?;
-        plan.hold(Hold::default().0);
+        plan.hold(params.hold.0);
         Ok(plan.build()?)
     }
 
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(finished.params)?;
+        if finished.outputs.contains_key(over::LOOK) {
+            return take_back::plan(finished.task.as_str(), cx, &params.new_site, params.hold.0, false);
+        }
         delete::unmade(finished.task.as_str(), &params.new_site, cx)
     }
 }
@@ -105,16 +132,17 @@ fn sides(
     }
     if let Some(owner) = records::owner_of(cx.facts, &params.new_site)? {
         let name = &params.new_site;
-        return Err(PlanRefusal::Refused(format!("{name} is a name of the site {owner} already")));
+        let hint = if owner == *name { "; with over_existing the copy replaces it" } else { "" };
+        return Err(PlanRefusal::Refused(format!("{name} is a name of the site {owner} already{hint}")));
     }
     aliases_are_free(cx.facts, &params.new_site, &params.aliases)?;
     let server = params.target_database_server.as_ref().unwrap_or(&record.database_server);
     records::database_server(cx.facts, server, "/target_database_server")?;
     let host = records::host_of(cx.facts, &new.web_server)?;
-    if params.quiet {
-        reach::can_be_quiet(new.app)?;
+    let (aliases, quiet) = (params.aliases.clone(), params.quiet.unwrap_or(false));
+    if quiet {
+        can_be_quiet(new.app)?;
     }
-    let (aliases, quiet) = (params.aliases.clone(), params.quiet);
     let to = Place { aliases, quiet, ..Place::on(&params.new_site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
@@ -125,19 +153,20 @@ struct Copy<'a> {
     record: &'a SiteRecord,
     from: Place,
     to: Place,
+    sanitize: bool,
 }
 
 impl Copy<'_> {
     fn plan(&self, plan: &mut PlanBuilder, server: String, prepared: bool) -> Result<(), PlanRefusal> {
-        let old = Store::of(self.record);
         let preflight = Preflight {
-            from: Some((self.from.clone(), old.clone())),
+            from: Some((self.from.clone(), Store::of(self.record))),
             to: Some(self.to.clone()),
             to_server: Some(server.clone()),
             backup: false,
             expects: None,
             warnings_stop: false,
             may_be_broken: false,
+            replaces: None,
         };
         let found = plan.step("preflight", preflight, &[]);
         let proof = FingerprintSite {
@@ -147,26 +176,34 @@ impl Copy<'_> {
             platforms: if prepared { Vec::new() } else { vec![self.to.clone()] },
         };
         plan.fingerprint(&proof, proof.resources());
-        let reserve = ReserveNames {
-            site: self.to.site.clone(),
-            server: server.clone(),
-            taken: taken_names(self.cx.facts, &server)?,
-        };
-        let reserved = plan.step("reserve_names", reserve, &[&found]);
-        let new = Store { server, password: database_password(self.cx), names: Names::Reserved(reserved) };
-        let site = self.to.site.clone();
-        let schema = CreateSchema { site: site.clone(), store: new.clone(), found: Some(found.clone()) };
-        let schema = plan.step("create_schema", schema, &[]);
-        let user = plan.step("create_user", CreateUser { site, store: new.clone() }, &[&schema]);
-        let built = self.build(plan, (&old, &new), prepared, (&found, &user));
+        let (new, user) = self.database(plan, server, &found)?;
+        let built = self.build(plan, &new, prepared, (&found, &user));
         self.open(plan, new, &built);
         Ok(())
     }
 
+    /// An empty database of the copy's own, and its user.
+    fn database(
+        &self,
+        plan: &mut PlanBuilder,
+        server: String,
+        found: &Ref<Found>,
+    ) -> Result<(Store, Ref<()>), PlanRefusal> {
+        let (site, taken) = (self.to.site.clone(), taken_names(self.cx.facts, &server)?);
+        let reserve = ReserveNames { site: site.clone(), server: server.clone(), taken };
+        let reserved = plan.step("reserve_names", reserve, &[found]);
+        let new = Store { server, password: database_password(self.cx), names: Names::Reserved(reserved) };
+        let schema = CreateSchema { site: site.clone(), store: new.clone(), found: Some(found.clone()) };
+        let schema = plan.step("create_schema", schema, &[]);
+        let user = plan.step("create_user", CreateUser { site, store: new.clone() }, &[&schema]);
+        Ok((new, user))
+    }
+
+    /// The copy in its stage and its database, while the original is up.
     fn build(
         &self,
         plan: &mut PlanBuilder,
-        (old, new): (&Store, &Store),
+        new: &Store,
         prepared: bool,
         (found, user): (&Ref<Found>, &Ref<()>),
     ) -> Ref<()> {
@@ -189,7 +226,7 @@ impl Copy<'_> {
         let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
         let copy = CopyDatabase {
             site: self.to.site.clone(),
-            from: old.clone(),
+            from: Store::of(self.record),
             to: new.clone(),
             rename: renames.next(),
             also: renames.collect(),
@@ -203,7 +240,14 @@ impl Copy<'_> {
         let access = plan.step("fix_access", FixAccess { to: self.to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };
         let updated = plan.step("update_database", update, &[&access, &rows]);
-        plan.step("clear_caches", ClearCaches { to: self.to.clone(), store: new.clone() }, &[&updated])
+        let mut ready: Vec<&dyn Named> = vec![&updated];
+        let sanitized;
+        if self.sanitize {
+            let sanitize = SanitizeCopy { to: self.to.clone(), store: new.clone() };
+            sanitized = plan.step("sanitize_copy", sanitize, &[&updated]);
+            ready.push(&sanitized);
+        }
+        plan.step("clear_caches", ClearCaches { to: self.to.clone(), store: new.clone() }, &ready)
     }
 
     fn open(&self, plan: &mut PlanBuilder, new: Store, built: &dyn Named) {

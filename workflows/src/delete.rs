@@ -130,6 +130,7 @@ fn delete(
             expects: None,
             warnings_stop: false,
             may_be_broken: why.may_be_broken,
+            replaces: None,
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
@@ -239,6 +240,7 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
         expects: Some((place.web_server.clone(), waits.clone())),
         warnings_stop: false,
         may_be_broken: false,
+        replaces: None,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

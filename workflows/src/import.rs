@@ -350,6 +350,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
         expects: Some((place.web_server.clone(), params.path.trim_end_matches('/').to_owned())),
         warnings_stop: false,
         may_be_broken: true,
+        replaces: None,
     };
     let found = plan.step("preflight", preflight, &[]);
     let vhost = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

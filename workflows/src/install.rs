@@ -169,6 +169,7 @@ fn build(
             expects: None,
             warnings_stop: false,
             may_be_broken: false,
+            replaces: None,
         },
         &[],
     );

@@ -89,8 +89,8 @@ impl Workflow for Migrate {
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
         notes(&mut plan, &from, &to);
-        let mut moving =
-            Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: params.redirect_old };
+        let (hold_ms, redirect) = (params.hold.0, params.redirect_old);
+        let mut moving = Move { cx, record: &record, from, to, hold_ms, redirect, lineage: None };
         moving.plan(&mut plan, server, prepared, params.acknowledge_warnings)?;
         Ok(plan.build()?)
     }
@@ -185,6 +185,8 @@ pub(crate) struct Move<'a> {
     pub(crate) hold_ms: u64,
     /// Whether visitors of the old name are sent on.
     pub(crate) redirect: bool,
+    /// The site that the new side is a copy of, when it becomes one.
+    pub(crate) lineage: Option<SiteName>,
 }
 
 impl Move<'_> {
@@ -220,6 +222,7 @@ impl Move<'_> {
                 expects: None,
                 warnings_stop: !acknowledged,
                 may_be_broken: false,
+                replaces: None,
             },
             &[],
         );
@@ -327,6 +330,7 @@ impl Move<'_> {
             to: self.to.clone(),
             store: new.clone(),
             takes_back: None,
+            cloned_from: self.lineage.clone(),
         };
         let committed = plan.step("commit", commit, &[&checked]);
         let live = self.after(plan, &committed);

@@ -146,6 +146,17 @@ pub(crate) fn can_be_quiet(app: AppKind) -> Result<(), PlanRefusal> {
     }
 }
 
+/// Refuses to take persons out of what Kedge does not know.
+pub(crate) fn can_be_sanitized(app: AppKind) -> Result<(), PlanRefusal> {
+    match app {
+        AppKind::Wordpress => Ok(()),
+        AppKind::Drupal | AppKind::Plain => Err(PlanRefusal::param(
+            "/sanitize",
+            "Kedge knows where WordPress keeps what is about persons, and not of other applications; leave it out, and clean the copy yourself",
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,7 +94,8 @@ impl Workflow for Restore {
         if let Some(other) = known.map(|backup| backup.site).filter(|site| *site != params.site) {
             plan.note(format!("it is a backup of {other}: its names are rewritten"));
         }
-        let moving = Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false };
+        let moving =
+            Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false, lineage: None };
         Restoring { moving, params: &params }.plan(&mut plan, prepared)?;
         Ok(plan.build()?)
     }
@@ -145,6 +146,7 @@ impl Restoring<'_> {
             expects: None,
             warnings_stop: false,
             may_be_broken: true,
+            replaces: None,
         };
         let found = plan.step("preflight", preflight, &[]);
         let read = ReadBackup {

@@ -191,6 +191,7 @@ fn begin(plan: &mut PlanBuilder, record: &SiteRecord, place: &Place) -> (Ref<Fou
         expects: None,
         warnings_stop: false,
         may_be_broken: false,
+        replaces: None,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

@@ -200,18 +200,20 @@ fn a_move_to_another_database_server_takes_the_place_of_the_old_directory() {
     assert!(plan.find("trash_dir").is_none());
 }
 
+/// What is asked for is refused, in words that have these in them.
+fn refused(name: &str, params: Value, words: &str) {
+    let told = match plan(name, params, &Known::usual()) {
+        Err(PlanRefusal::BadParams(problems)) => {
+            problems.into_iter().map(|p| format!("{} {}", p.pointer, p.detail)).collect()
+        }
+        Err(other) => other.to_string(),
+        Ok(_) => String::from("a plan"),
+    };
+    assert!(told.contains(words), "{told:?} does not say {words:?}");
+}
+
 #[test]
 fn what_cannot_be_is_refused_in_words() {
-    let refused = |name: &str, params: Value, words: &str| {
-        let told = match plan(name, params, &Known::usual()) {
-            Err(PlanRefusal::BadParams(problems)) => {
-                problems.into_iter().map(|p| format!("{} {}", p.pointer, p.detail)).collect()
-            }
-            Err(other) => other.to_string(),
-            Ok(_) => String::from("a plan"),
-        };
-        assert!(told.contains(words), "{told:?} does not say {words:?}");
-    };
     refused("migrate", json!({ "site": "shop.example.test" }), "nothing would change");
     refused(
         "migrate",
@@ -254,12 +256,6 @@ fn what_cannot_be_is_refused_in_words() {
         "/admin_email write one mail address",
     );
     refused("backup", json!({ "site": "shop.example.test", "exclude": ["../x"] }), "/exclude/0");
-    refused(
-        "clone",
-        json!({ "site": "files.example.test", "new_site": "a.example.test", "quiet": true }),
-        "/quiet Kedge holds back mail, cron and requests of WordPress sites only",
-    );
-    refused("configure", json!({ "site": "files.example.test", "quiet": true }), "/quiet");
 }
 
 #[test]
@@ -292,6 +288,64 @@ fn a_copy_is_quiet_on_demand_and_stays_so_until_it_is_let_go() {
     };
     assert_eq!(look(json!({ "site": "shop.example.test", "www": true })), (json!(true), json!(true)));
     assert_eq!(look(json!({ "site": "shop.example.test", "quiet": false })), (Value::Null, json!(true)));
+}
+
+#[test]
+fn what_no_copy_can_be_is_refused_in_words() {
+    refused(
+        "clone",
+        json!({ "site": "files.example.test", "new_site": "a.example.test", "quiet": true }),
+        "/quiet Kedge holds back mail, cron and requests of WordPress sites only",
+    );
+    refused("configure", json!({ "site": "files.example.test", "quiet": true }), "/quiet");
+    refused(
+        "clone",
+        json!({ "site": "files.example.test", "new_site": "a.example.test", "sanitize": true }),
+        "/sanitize Kedge knows where WordPress keeps",
+    );
+    let over = |new_site: &str, more: &str, value: Value| json!({ "site": "shop.example.test", "new_site": new_site, "over_existing": true, more: value });
+    let nothing = || ("hold", json!("1h"));
+    for (new_site, (more, value), words) in [
+        ("shop.example.test", nothing(), "/new_site a site cannot be cloned over itself"),
+        ("closed.example.test", nothing(), "enable it first"),
+        ("files.example.test", nothing(), "another application"),
+        ("lonely.example.test", ("aliases", json!(["a.example.test"])), "/aliases the site that is replaced"),
+        ("lonely.example.test", ("over_existing", json!(false)), "with over_existing the copy replaces it"),
+    ] {
+        refused("clone", over(new_site, more, value), words);
+    }
+}
+
+#[test]
+fn a_clone_over_a_site_keeps_its_names_and_takes_its_place_when_everything_slow_is_done() {
+    let mut there = Known::usual().0[&("site".to_owned(), "lonely.example.test".to_owned())].clone();
+    there["aliases"] = json!(["www.lonely.example.test"]);
+    there["quiet"] = json!(true);
+    there["dir"] = json!("/srv/one/sites/lonely.example.test");
+    there["reach"] =
+        json!({ "tls": { "certificate": "/c.pem", "key": "/k.pem", "self_signed": false, "only": true } });
+    let known = Known::usual().with("site", "lonely.example.test", there.clone());
+    let params = json!({ "site": "shop.example.test", "new_site": "lonely.example.test", "over_existing": true, "hold": "7d" });
+    let plan = plan("clone", params, &known).unwrap();
+    for slow in ["catalog_backup", "look_at_original", "copy_database", "copy_files", "clear_caches"] {
+        assert!(comes_before(&plan, slow, "close"), "{slow} has to be done before the doors close");
+    }
+    assert!(comes_before(&plan, "fence", "set_aside") && comes_before(&plan, "check_hidden", "commit"));
+    let step = |name: &str| &plan.step(plan.find(name).unwrap()).params;
+    let commit = step("commit");
+    assert_eq!(
+        (&commit["cloned_from"], &commit["old"]["name"]),
+        (&json!("shop.example.test"), &there["name"])
+    );
+    for what in ["aliases", "reach", "quiet"] {
+        assert_eq!(commit["to"][what], there[what], "{what} of the site that is replaced");
+    }
+    assert_eq!(step("copy_database")["from"]["names"]["known"]["schema"], "shopexampletest");
+    assert_eq!(step("write_settings")["renews"], json!(true));
+    assert_eq!(plan.rest().hold_ms, Some(7 * 86_400_000));
+    let locks: Vec<_> = plan.rest().locks.iter().map(|lock| (lock.resource.as_str(), lock.shared)).collect();
+    assert!(locks.contains(&("site shop.example.test", true)), "the original is only read: {locks:?}");
+    assert!(locks.contains(&("site lonely.example.test", false)), "{locks:?}");
 }
 
 #[test]

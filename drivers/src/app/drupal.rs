@@ -10,8 +10,8 @@ use kedge_engine::task::Millis;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
     Abilities, Access, AccessRule, App, AppSite, FileKind, Files, FoundSite, InstallRequest, LoginUser,
-    Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret, SecretRef, Secrets, SiteFacts,
-    SmokeCheck, UpdateReport, VolatileRows,
+    Package, PlatformFacts, PortError, PortResult, Sanitized, SavedFile, Scope, Secret, SecretRef, Secrets,
+    SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -338,6 +338,11 @@ impl App for Drupal {
         Ok(UpdateReport { from: Some(from), to: after.schema_version })
     }
 
+    async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized> {
+        let name = &site.name;
+        Err(PortError::Refused(format!("what of {name} is about persons is not known: it is a Drupal site")))
+    }
+
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
         let facts = self.facts(site).await?;
         let args: &[&str] = if facts.seven { &["cache-clear", "all"] } else { &["cache:rebuild"] };
@@ -348,7 +353,7 @@ impl App for Drupal {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { packages: false, login_links: false, quiet: false }
+        Abilities { packages: false, login_links: false, quiet: false, sanitize: false }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

@@ -9,8 +9,8 @@ use kedge_engine::task::Millis;
 use kedge_workflows::names::{DatabaseName, SiteName};
 use kedge_workflows::ports::{
     Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, FoundSite, Get,
-    InstallRequest, LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Scope, Secret,
-    SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    InstallRequest, LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Sanitized, Scope,
+    Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::{Deserialize, Serialize};
 
@@ -274,12 +274,17 @@ impl App for Plain {
         Ok(UpdateReport { from: None, to: None })
     }
 
+    async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized> {
+        let name = &site.name;
+        Err(PortError::Refused(format!("what of {name} is about persons is not known: it is a plain site")))
+    }
+
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
         self.run("emptying the caches of", site, &self.config.cache_command).await
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { login_links: false, quiet: false, ..Abilities::ALL }
+        Abilities { login_links: false, quiet: false, sanitize: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

@@ -9,8 +9,8 @@ use kedge_engine::task::Millis;
 use kedge_workflows::names::{BadName, DatabaseName, SiteName};
 use kedge_workflows::ports::{
     Abilities, Access, AccessRule, App, AppSite, CopyOptions, FileKind, Files, FoundSite, Get,
-    InstallRequest, LoginUser, Package, PlatformFacts, PortError, PortResult, SavedFile, Scope, Secret,
-    SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    InstallRequest, LoginUser, Package, PlatformFacts, PortError, PortResult, Sanitized, SavedFile, Scope,
+    Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -361,6 +361,12 @@ impl App for WordPress {
             .changing(UPDATE_LIMIT);
         let Updated { from, to } = self.on_site(site, run).await?;
         Ok(UpdateReport { from: Some(from), to: Some(to) })
+    }
+
+    async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized> {
+        let run = OnSite::new("taking persons out of", include_str!("php/wordpress_sanitize.php"));
+        let run = OnSite { limit: UPDATE_LIMIT, changes: true, ..run };
+        self.on_site(site, run).await
     }
 
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {

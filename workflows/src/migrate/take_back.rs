@@ -1,4 +1,4 @@
-//! Takes a finished migrate or restore back within its hold: the same switch in the other direction, onto the side that waits in the trash. What
+//! Takes a finished migrate, restore or clone over a site back within its hold: the same switch in the other direction, onto the side that waits in the trash. What
 //! visitors have written since stays in a backup.
 
 use kedge_engine::builder::{Named, PlanBuilder};
@@ -55,7 +55,7 @@ pub(crate) fn plan(
     plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
     plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
     plan.note("what visitors have changed since then stays in the backup of this undo only");
-    let moving = Move { cx, record: &record, from, to, hold_ms, redirect: false };
+    let moving = Move { cx, record: &record, from, to, hold_ms, redirect: false, lineage: None };
     moving.take_back(&mut plan, &trash, task, redirected);
     Ok(plan.build()?)
 }
@@ -72,6 +72,7 @@ impl Move<'_> {
             expects: Some((self.to.web_server.clone(), waits.clone())),
             warnings_stop: false,
             may_be_broken: false,
+            replaces: None,
         };
         let found = plan.step("preflight", preflight, &[]);
         let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);
@@ -113,6 +114,7 @@ impl Move<'_> {
             to: self.to.clone(),
             store: old,
             takes_back: Some(migrate.to_owned()),
+            cloned_from: None,
         };
         let committed = plan.step("commit", commit, &[&checked]);
         self.after(plan, &committed);

@@ -46,6 +46,9 @@ pub trait App: Send + Sync {
     async fn site_facts(&self, site: &AppSite) -> PortResult<SiteFacts>;
     /// Runs the application's database update.
     async fn update_database(&self, site: &AppSite) -> PortResult<UpdateReport>;
+    /// Takes persons out of a copy's database: users' mail addresses and passwords, sessions, commenters' addresses, customers' addresses.
+    /// Again: fine. Where [`Abilities::sanitize`] says no: `Refused`.
+    async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized>;
     /// Empties caches, so that the first visitor sees the new side.
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()>;
 
@@ -222,11 +225,20 @@ pub struct Abilities {
     pub login_links: bool,
     /// Whether its sites can be kept from reaching anybody: [`AppSite::quiet`].
     pub quiet: bool,
+    /// Whether it knows what of its database is about persons: [`App::sanitize`].
+    pub sanitize: bool,
+}
+
+/// What was done to a copy's database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sanitized {
+    /// Users who have another mail address and no password now.
+    pub sanitized_users: u64,
 }
 
 impl Abilities {
     /// All of it.
-    pub const ALL: Self = Self { packages: true, login_links: true, quiet: true };
+    pub const ALL: Self = Self { packages: true, login_links: true, quiet: true, sanitize: true };
 }
 
 /// A part of a site's code.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::preflight::Found;
 use crate::place::{Place, Store, app_site, scope};
-use crate::ports::{AppSite, InstallRequest, UpdateReport, World};
+use crate::ports::{AppSite, InstallRequest, Sanitized, UpdateReport, World};
 use crate::records::PREPARED;
 
 /// An hour: the longest that an install or a database update may take.
@@ -221,6 +221,45 @@ impl Step for UpdateDatabase {
 impl CoveredBy for UpdateDatabase {
     fn covered_by(&self) -> String {
         "goes with the new database; the old one was not touched".to_owned()
+    }
+}
+
+/// Takes persons out of the new side's database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SanitizeCopy {
+    /// The new side.
+    pub(crate) to: Place,
+    /// Its database.
+    pub(crate) store: Store,
+}
+
+impl Step for SanitizeCopy {
+    type Ports = dyn World;
+    type Output = Sanitized;
+    type Mode = Covered;
+    const KIND: &'static str = "sanitize_copy";
+
+    fn title(&self) -> String {
+        "take persons out of the copy: mail addresses, passwords, sessions".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Sanitized, StepError> {
+        let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope(cx))?;
+        Ok(app.sanitize(&staged(cx, &self.to, &self.store)?).await?)
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(APP_LIMIT_MS)
+    }
+}
+
+impl CoveredBy for SanitizeCopy {
+    fn covered_by(&self) -> String {
+        "goes with the new database; the original was not touched".to_owned()
     }
 }
 

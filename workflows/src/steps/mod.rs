@@ -52,6 +52,7 @@ fn of_moves() -> StepKinds<dyn World> {
         .with::<app::WriteSettings>()
         .with::<app::InstallApp>()
         .with::<app::UpdateDatabase>()
+        .with::<app::SanitizeCopy>()
         .with::<app::ClearCaches>()
         .with::<vhost::SaveVhost>()
         .with::<vhost::Close>()

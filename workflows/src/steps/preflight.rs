@@ -36,6 +36,9 @@ pub(crate) struct Preflight {
     /// The site that is there may be broken: a restore is to mend it.
     #[serde(default)]
     pub(crate) may_be_broken: bool,
+    /// The side whose place the new one takes, when that is not `from`: its directory, vhost and names are no hindrance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<Place>,
 }
 
 /// What was found.
@@ -211,20 +214,18 @@ impl Preflight {
         let scope = scope(cx);
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
-        let same_dir =
-            self.from.as_ref().is_some_and(|(from, _)| from.host == place.host && from.dir == place.dir);
+        let leaves: Vec<&Place> = self.from.iter().map(|(from, _)| from).chain(&self.replaces).collect();
+        let same_dir = leaves.iter().any(|from| from.host == place.host && from.dir == place.dir);
         if !same_dir && files.stat(&place.dir).await?.is_some() {
             return Err(StepError::fatal(format!("{} is there already", place.dir)));
         }
-        let same_vhost = self
-            .from
-            .as_ref()
-            .is_some_and(|(from, _)| from.web_server == place.web_server && from.site == place.site);
+        let same_vhost =
+            leaves.iter().any(|from| from.web_server == place.web_server && from.site == place.site);
         if !same_vhost {
             let web = cx.ports.web_server(&place.web_server, &scope)?;
             // Names that the site has already are in its own vhost: fine.
             let own = |name| {
-                self.from.as_ref().is_some_and(|(from, _)| {
+                leaves.iter().any(|from| {
                     from.web_server == place.web_server && (from.aliases.contains(name) || from.site == *name)
                 })
             };

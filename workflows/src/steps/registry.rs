@@ -4,6 +4,7 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Pivot, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::World;
 use crate::records::{BACKUP, BackupRecord, SITE, SiteRecord, SiteState, TRASH, TrashRecord, TrashedBy};
@@ -256,6 +257,9 @@ pub(crate) struct CommitMove {
     pub(crate) store: Store,
     /// The task whose trash the new side comes from, if it does.
     pub(crate) takes_back: Option<String>,
+    /// The site that the new side is a copy of; `None`: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cloned_from: Option<SiteName>,
 }
 
 /// What a task reports of a move.
@@ -284,7 +288,16 @@ impl Step for CommitMove {
             cx.delete_record(SITE, self.old.name.as_str());
         }
         let record = record_of(cx, &self.to, &self.store, self.old.client.clone())?;
-        let record = SiteRecord { cloned_from: self.old.cloned_from.clone(), ..record };
+        let back: Option<TrashRecord> = match &self.takes_back {
+            Some(task) => cx.record(TRASH, task)?,
+            None => None,
+        };
+        // A side that comes back is what it was.
+        let cloned_from = match back {
+            Some(trash) => trash.site.cloned_from,
+            None => self.cloned_from.clone().or_else(|| self.old.cloned_from.clone()),
+        };
+        let record = SiteRecord { cloned_from, ..record };
         cx.put_record(SITE, self.to.site.as_str(), &record)?;
         if let Some(task) = &self.takes_back {
             cx.delete_record(TRASH, task);

@@ -14,8 +14,8 @@ use super::{FakeDatabase, FakeDisk, FakeFiles, Faults, Page};
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
     Abilities, Access, AccessRule, Answer, App, AppSite, CopyOptions, Files, FoundSite, Get, InstallRequest,
-    LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, SavedFile, Secret, SecretRef,
-    Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
+    LoginUser, Package, PackageKind, PlatformFacts, PortError, PortResult, Sanitized, SavedFile, Secret,
+    SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
 
 const DISPATCHER: &[u8] = b"<?php // kedge: picks the site by its host name\n";
@@ -483,6 +483,23 @@ impl App for FakeApp {
         })??;
         self.faults.after("app.update_database", site.name.as_str())?;
         Ok(report)
+    }
+
+    async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized> {
+        let settings = self.settings(site).await?;
+        self.faults.before("app.sanitize", site.name.as_str())?;
+        let sanitized_users = self.as_site(&settings, |tables| {
+            let mut users = 0;
+            for (id, row) in tables.get_mut("wp_users").into_iter().flat_map(|users| &mut users.rows) {
+                row[1] = Some("!".to_owned());
+                row[2] = Some(format!("user{id}@example.invalid"));
+                users += 1;
+            }
+            set_option(tables, "admin_email", "admin@example.invalid");
+            users
+        })?;
+        self.faults.after("app.sanitize", site.name.as_str())?;
+        Ok(Sanitized { sanitized_users })
     }
 
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {

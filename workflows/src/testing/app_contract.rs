@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
 
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
@@ -375,6 +376,26 @@ async fn settings_keep_what_is_not_ours(bench: &dyn AppBench, side: &Side) {
     app.site_facts(site).await.expect("it still works");
 }
 
+async fn persons_are_taken_out(bench: &dyn AppBench, copy: &Side) {
+    let app = bench.app();
+    if !app.abilities().sanitize {
+        assert_refused(app.sanitize(&copy.site).await, "an application that does not know its persons");
+        return;
+    }
+    for _ in 0..2 {
+        let done = app.sanitize(&copy.site).await.expect("taken out, also twice");
+        assert_eq!(done.sanitized_users, 1, "the one who was installed");
+    }
+    let mut dump = bench.database().dump(&copy.login.user).await.expect("dumped");
+    let mut text = Vec::new();
+    while let Some(chunk) = dump.next().await {
+        text.extend_from_slice(&chunk.expect("read"));
+    }
+    let text = String::from_utf8_lossy(&text);
+    assert!(!text.contains(&request("chief").admin_email), "an address is left");
+    assert!(text.contains("user1@example.invalid") && text.contains("chief"), "names stay");
+}
+
 async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &Side, to: &Side) {
     let (app, files, database) = (bench.app(), bench.files(), bench.database());
     let request = DatabaseFingerprint {
@@ -419,6 +440,7 @@ async fn a_copy_is_updated_and_its_original_is_not(bench: &dyn AppBench, from: &
     assert_eq!((report.from, report.to), (facts.schema_version, wanted));
     let again = app.update_database(&to.site).await.expect("nothing to do is fine");
     assert_eq!((again.from, again.to), (wanted, wanted));
+    persons_are_taken_out(bench, to).await;
     app.clear_caches(&to.site).await.expect("emptied");
     let facts = app.site_facts(&to.site).await.expect("facts");
     assert!(facts.installed && !facts.update_pending, "{facts:?}");

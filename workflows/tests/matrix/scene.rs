@@ -104,6 +104,16 @@ fn clones() -> Vec<(&'static str, &'static str, Value)> {
         ),
         (
             "clone",
+            "over a site that is there",
+            json!({ "site": "lonely.example.test", "new_site": SHOP, "over_existing": true, "quiet": true }),
+        ),
+        (
+            "clone",
+            "over a site that is not there yet",
+            json!({ "site": SHOP, "new_site": "staging.example.test", "over_existing": true, "sanitize": true }),
+        ),
+        (
+            "clone",
             "of a disabled site, to another host",
             json!({ "site": "closed.example.test", "new_site": "staging.example.test",
                     "target_platform": "wordpress-far", "target_database_server": "db2" }),
