@@ -11,6 +11,9 @@ use tokio::process::Command;
 use crate::error::{Error, Result};
 use crate::program;
 
+/// The release of Debian that is never released.
+pub(crate) const UNSTABLE: &str = "sid";
+
 /// Where packages come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Archive {
@@ -90,7 +93,8 @@ impl Machine {
 }
 
 impl Sources {
-    /// The sources of a suite in the deb822 format, with its updates, and its security updates where the machine has such.
+    /// The sources of a suite in the deb822 format, with its updates, and its security updates where the machine has such. The unstable
+    /// release has neither: it is where updates come from.
     pub(crate) fn render(&self, suite: &str) -> String {
         let stanza = |archive: &Archive, suites: String| {
             let mut text = format!("Types: deb\nURIs: {}\nSuites: {suites}\nComponents: main\n", archive.uri);
@@ -102,6 +106,9 @@ impl Sources {
             }
             text
         };
+        if suite == UNSTABLE {
+            return stanza(&self.main, suite.to_owned());
+        }
         let mut text = stanza(&self.main, format!("{suite} {suite}-updates"));
         if let Some(security) = &self.security {
             text.push('\n');
@@ -259,6 +266,8 @@ mod tests {
         );
         assert!(text.contains("Suites: bookworm-security\n") && !text.contains("trixie"), "{text}");
         assert_eq!(choose(&parse_deb822(&text)).unwrap(), sources);
+        let unstable = sources.render(UNSTABLE);
+        assert!(unstable.contains("Suites: sid\n") && !unstable.contains("sid-"), "{unstable}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Host {
             mounts.push(volume("srv", "/srv"));
         }
         match spec.data_dir {
-            _ if !self.services.contains(&Service::Mariadb) => (),
+            _ if !spec.has_databases() => (),
             DataDir::Volume => mounts.push(volume("mysql", "/var/lib/mysql")),
             DataDir::Tmpfs(mib) => mounts.push(Mount {
                 target: Some("/var/lib/mysql".to_owned()),
@@ -87,7 +87,7 @@ impl Host {
         let endpoint =
             EndpointSettings { aliases: Some(vec![spec.name.clone()]), ..EndpointSettings::default() };
         Ok(ContainerCreateBody {
-            image: Some(self.run.image.clone()),
+            image: Some(self.image.clone()),
             hostname: Some(spec.name.clone()),
             env: Some(vec![
                 format!("KEDGE_SERVICES={}", services.join(" ")),

@@ -15,6 +15,7 @@ use crate::cleanup::{
 };
 use crate::docker::{Docker, apt_install, is_root};
 use crate::error::{Error, Result};
+use crate::image::{HOST, MYSQL};
 use crate::owner::Owner;
 use crate::program;
 use crate::progress::Progress;
@@ -31,6 +32,7 @@ pub struct Testenv {
 pub(crate) struct Run {
     pub(crate) docker: Docker,
     pub(crate) image: String,
+    progress: Progress,
     pub(crate) id: String,
     pub(crate) labels: HashMap<String, String>,
     pub(crate) network: String,
@@ -55,7 +57,7 @@ impl Testenv {
             Err(error) => progress.say(format!("left to the next sweep: {error}")),
         }
         sweep_directories(&std::env::temp_dir())?;
-        let image = docker.host_image(progress).await?;
+        let image = docker.image(&HOST, progress).await?;
         let owner = Owner::this()?;
         let id = format!("{:08x}", rand::random::<u32>());
         let dir = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).tempdir();
@@ -68,7 +70,8 @@ impl Testenv {
         let network = format!("kedge-{id}");
         // The handle comes first: if the network fails, its drop finds nothing to remove.
         let removed = AtomicBool::new(false);
-        let run = Run { docker, image, id, labels, network, dir, removed };
+        let progress = progress.clone();
+        let run = Run { docker, image, progress, id, labels, network, dir, removed };
         let request = NetworkCreateRequest {
             name: run.network.clone(),
             labels: Some(run.labels.clone()),
@@ -108,6 +111,11 @@ impl Testenv {
 }
 
 impl Run {
+    /// Name of the image with MySQL, which is made first where it is missing.
+    pub(crate) async fn mysql_image(&self) -> Result<String> {
+        self.docker.image(&MYSQL, &self.progress).await
+    }
+
     /// A directory (mode 0700) for the files of the run.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()

@@ -31,6 +31,7 @@ pub struct Host {
     pub(crate) name: String,
     pub(crate) services: Vec<Service>,
     pub(crate) container: String,
+    pub(crate) image: String,
     pub(crate) volumes: Vec<String>,
     pub(crate) ports: HashMap<Service, u16>,
     pub(crate) known_hosts: PathBuf,
@@ -42,12 +43,13 @@ impl Host {
     pub async fn start(env: &Testenv, spec: &HostSpec) -> Result<Self> {
         spec.check()?;
         let run = Arc::clone(&env.run);
+        let image = if spec.runs_mysql() { run.mysql_image().await? } else { run.image.clone() };
         let container = format!("kedge-{}-{}", run.id, spec.name);
         let mut volumes = Vec::new();
         if spec.srv_volume {
             volumes.push(format!("{container}-srv"));
         }
-        if spec.data_dir == DataDir::Volume && spec.services.contains(&Service::Mariadb) {
+        if spec.data_dir == DataDir::Volume && spec.has_databases() {
             volumes.push(format!("{container}-mysql"));
         }
         let known_hosts = run.dir().join(format!("{}.known_hosts", spec.name));
@@ -56,6 +58,7 @@ impl Host {
             name: spec.name.clone(),
             services: spec.services.clone(),
             container,
+            image,
             volumes,
             ports: HashMap::new(),
             known_hosts,
@@ -112,10 +115,11 @@ impl Host {
         self.port(Service::Ssh)
     }
 
-    /// MariaDB.
+    /// MariaDB or MySQL.
     #[must_use]
     pub fn mysql_port(&self) -> u16 {
-        self.port(Service::Mariadb)
+        let mysql = self.services.contains(&Service::Mysql);
+        self.port(if mysql { Service::Mysql } else { Service::Mariadb })
     }
 
     /// The private key (mode 0600) that `root` and `deploy` accept.

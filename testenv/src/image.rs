@@ -1,19 +1,19 @@
-//! The host image: its recipe, its name made from the recipe's hash, and its build. It never deletes an image.
+//! The images of hosts: their recipes, their names made from the recipes' hashes, and their build. It never deletes an image.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::BuildInfo;
-use bollard::query_parameters::BuildImageOptionsBuilder;
+use bollard::query_parameters::{BuildImageOptions, BuildImageOptionsBuilder};
 use futures::StreamExt;
 use sha2::{Digest, Sha256};
 
-use crate::apt::{ImageFile, Machine};
-use crate::base::{SUITE, base_image};
+use crate::apt::{ImageFile, Machine, UNSTABLE};
+use crate::base::base_image;
 use crate::docker::{Docker, lock_machine};
 use crate::error::{Error, Result, tail};
 use crate::progress::Progress;
 
-const REPOSITORY: &str = "kedge-testenv-host";
 /// Label of host images: the hash of the recipe.
 const RECIPE_LABEL: &str = "kedge.testenv.recipe";
 /// A build from bare takes about two minutes; a slow mirror may take ten times that.
@@ -33,29 +33,66 @@ struct RecipeFile {
     content: &'static [u8],
 }
 
-const RECIPE: &[RecipeFile] = recipe![
-    "Dockerfile" 0o644,
-    "packages.sh" 0o755,
-    "platforms.sh" 0o755,
-    "configure.sh" 0o755,
-    "rootfs/usr/local/sbin/kedge-init" 0o755,
-    "rootfs/usr/local/sbin/kedge-service" 0o755,
-    "rootfs/usr/share/kedge-testenv/php.ini" 0o644,
-    "rootfs/usr/share/kedge-testenv/prepend.php" 0o644,
-    "rootfs/etc/nginx/sites-available/default" 0o644,
-    "rootfs/etc/apache2/sites-available/000-default.conf" 0o644,
-    "rootfs/etc/mysql/mariadb.conf.d/99-kedge-testenv.cnf" 0o644,
-    "rootfs/etc/ssh/sshd_config.d/kedge-testenv.conf" 0o644,
-];
+/// How an image is made.
+pub(crate) struct Recipe {
+    /// What it is called; the tag comes from the hash.
+    repository: &'static str,
+    /// The release of Debian that it is made from.
+    suite: &'static str,
+    /// The Dockerfile within the context.
+    dockerfile: &'static str,
+    /// What is told before it is built.
+    says: &'static str,
+    files: &'static [RecipeFile],
+}
+
+/// The image of ordinary hosts.
+pub(crate) const HOST: Recipe = Recipe {
+    repository: "kedge-testenv-host",
+    suite: "bookworm",
+    dockerfile: "Dockerfile",
+    says: "building the host image (web server, PHP, MariaDB, two WordPress platforms), 1 to 4 minutes",
+    files: recipe![
+        "Dockerfile" 0o644,
+        "packages.sh" 0o755,
+        "platforms.sh" 0o755,
+        "configure.sh" 0o755,
+        "rootfs/usr/local/sbin/kedge-init" 0o755,
+        "rootfs/usr/local/sbin/kedge-service" 0o755,
+        "rootfs/usr/share/kedge-testenv/php.ini" 0o644,
+        "rootfs/usr/share/kedge-testenv/prepend.php" 0o644,
+        "rootfs/etc/nginx/sites-available/default" 0o644,
+        "rootfs/etc/apache2/sites-available/000-default.conf" 0o644,
+        "rootfs/etc/mysql/mariadb.conf.d/99-kedge-testenv.cnf" 0o644,
+        "rootfs/etc/ssh/sshd_config.d/kedge-testenv.conf" 0o644,
+    ],
+};
+
+/// The image of database hosts with Oracle's MySQL, which only the unstable release has.
+pub(crate) const MYSQL: Recipe = Recipe {
+    repository: "kedge-testenv-mysql",
+    suite: UNSTABLE,
+    dockerfile: "mysql/Dockerfile",
+    says: "building the image of hosts with MySQL 9, 1 to 2 minutes",
+    files: recipe![
+        "mysql/Dockerfile" 0o644,
+        "mysql/packages.sh" 0o755,
+        "mysql/configure.sh" 0o755,
+        "mysql/rootfs/etc/mysql/mysql.conf.d/zz-kedge-testenv.cnf" 0o644,
+        "rootfs/usr/local/sbin/kedge-init" 0o755,
+        "rootfs/usr/local/sbin/kedge-service" 0o755,
+        "rootfs/etc/ssh/sshd_config.d/kedge-testenv.conf" 0o644,
+    ],
+};
 
 impl Docker {
-    /// Gives the name of the host image, and builds it first where this recipe (with this machine's package sources) has
+    /// Gives the name of an image, and builds it first where this recipe (with this machine's package sources) has
     /// not been built yet: about two minutes from bare.
-    pub async fn host_image(&self, progress: &Progress) -> Result<String> {
+    pub(crate) async fn image(&self, recipe: &Recipe, progress: &Progress) -> Result<String> {
         let machine = Machine::read().await?;
-        let files = machine.image_files(SUITE);
-        let hash = recipe_hash(&files);
-        let image = format!("{REPOSITORY}:{}", &hash[..12]);
+        let files = machine.image_files(recipe.suite);
+        let hash = recipe_hash(recipe.files, &files);
+        let image = format!("{}:{}", recipe.repository, &hash[..12]);
         if self.has_image(&image).await? {
             return Ok(image);
         }
@@ -63,11 +100,20 @@ impl Docker {
         if self.has_image(&image).await? {
             return Ok(image); // another process has built it meanwhile
         }
-        let base = base_image(self, &machine, progress).await?;
-        progress.say(
-            "building the host image (web server, PHP, MariaDB, two WordPress platforms), 1 to 4 minutes",
-        );
-        self.build(&image, &base, &hash, context(&files)?, progress).await?;
+        let base = base_image(self, &machine, recipe.suite, progress).await?;
+        progress.say(recipe.says);
+        let arguments = build_arguments(&base);
+        let options = BuildImageOptionsBuilder::default()
+            .dockerfile(recipe.dockerfile)
+            .t(&image)
+            .buildargs(&arguments)
+            .labels(&[(RECIPE_LABEL.to_owned(), hash.clone())].into())
+            // The machine's own network: its proxies and mirrors may listen on loopback only.
+            .networkmode("host")
+            .rm(true)
+            .forcerm(true)
+            .build();
+        self.build(&image, options, context(recipe.files, &files)?, progress).await?;
         Ok(image)
     }
 
@@ -82,25 +128,10 @@ impl Docker {
     async fn build(
         &self,
         image: &str,
-        base: &str,
-        hash: &str,
+        options: BuildImageOptions,
         context: Vec<u8>,
         progress: &Progress,
     ) -> Result<()> {
-        let mut arguments = vec![("BASE".to_owned(), base.to_owned())];
-        // Docker knows these by name and leaves them out of the image.
-        for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
-            arguments.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
-        }
-        let options = BuildImageOptionsBuilder::default()
-            .t(image)
-            .buildargs(&arguments.into_iter().collect())
-            .labels(&[(RECIPE_LABEL.to_owned(), hash.to_owned())].into())
-            // The machine's own network: its proxies and mirrors may listen on loopback only.
-            .networkmode("host")
-            .rm(true)
-            .forcerm(true)
-            .build();
         let mut stream = self.api.build_image(options, None, Some(bollard::body_full(context.into())));
         let mut log = Vec::new();
         let work = async {
@@ -132,6 +163,15 @@ impl Docker {
     }
 }
 
+/// What a build is told: its base, and the proxies of this machine, which Docker knows by name and leaves out of the image.
+fn build_arguments(base: &str) -> HashMap<String, String> {
+    let mut arguments = HashMap::from([("BASE".to_owned(), base.to_owned())]);
+    for name in ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"] {
+        arguments.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+    }
+    arguments
+}
+
 /// Keeps the end of the log, and tells of the stages that take long.
 fn report_step(log: &mut Vec<u8>, text: &str, progress: &Progress) {
     log.extend_from_slice(text.as_bytes());
@@ -154,13 +194,13 @@ fn report_step(log: &mut Vec<u8>, text: &str, progress: &Progress) {
 }
 
 /// Over everything that decides what is in the image, each part framed by its length.
-fn recipe_hash(machine: &[ImageFile]) -> String {
+fn recipe_hash(recipe: &[RecipeFile], machine: &[ImageFile]) -> String {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     };
-    for file in RECIPE {
+    for file in recipe {
         part(file.path.as_bytes());
         part(&file.mode.to_be_bytes());
         part(file.content);
@@ -173,7 +213,7 @@ fn recipe_hash(machine: &[ImageFile]) -> String {
 }
 
 /// The build context as a tar: the recipe, and the machine's settings under `machine/`.
-fn context(machine: &[ImageFile]) -> Result<Vec<u8>> {
+fn context(recipe: &[RecipeFile], machine: &[ImageFile]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut add = |path: &str, mode: u32, content: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -181,7 +221,7 @@ fn context(machine: &[ImageFile]) -> Result<Vec<u8>> {
         header.set_mode(mode);
         tar.append_data(&mut header, path, content).map_err(Error::io(path))
     };
-    for file in RECIPE {
+    for file in recipe {
         add(file.path, file.mode, file.content)?;
     }
     // COPY needs the directory even where this machine has nothing to add.
@@ -197,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_recipe_names_every_file_of_its_directory() {
+    fn the_recipes_name_every_file_of_their_directory() {
         fn walk(dir: &std::path::Path, found: &mut Vec<String>, root: &std::path::Path) {
             for entry in std::fs::read_dir(dir).unwrap() {
                 let path = entry.unwrap().path();
@@ -212,8 +252,10 @@ mod tests {
         let mut found = Vec::new();
         walk(&root, &mut found, &root);
         found.sort();
-        let mut named: Vec<String> = RECIPE.iter().map(|file| file.path.to_owned()).collect();
+        let all = HOST.files.iter().chain(MYSQL.files);
+        let mut named: Vec<String> = all.map(|file| file.path.to_owned()).collect();
         named.sort();
+        named.dedup();
         assert_eq!(found, named);
     }
 
@@ -221,13 +263,13 @@ mod tests {
     fn the_hash_sees_every_part_and_its_borders() {
         let file = |path: &str, content: &str| (path.to_owned(), content.as_bytes().to_vec());
         let hashes = [
-            recipe_hash(&[]),
-            recipe_hash(&[file("/a", "bc")]),
-            recipe_hash(&[file("/ab", "c")]),
-            recipe_hash(&[file("/a", "b"), file("c", "")]),
+            recipe_hash(HOST.files, &[]),
+            recipe_hash(HOST.files, &[file("/a", "bc")]),
+            recipe_hash(HOST.files, &[file("/ab", "c")]),
+            recipe_hash(HOST.files, &[file("/a", "b"), file("c", "")]),
         ];
         let distinct: std::collections::HashSet<_> = hashes.iter().collect();
         assert_eq!(distinct.len(), hashes.len());
-        assert_eq!(recipe_hash(&[file("/a", "bc")]), hashes[1]);
+        assert_eq!(recipe_hash(HOST.files, &[file("/a", "bc")]), hashes[1]);
     }
 }

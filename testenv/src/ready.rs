@@ -80,10 +80,10 @@ async fn answers_outside(host: &Host, service: Service) -> std::io::Result<()> {
         Service::Nginx | Service::Apache => {
             http::get(host.port(service), "readiness.invalid", "/").await.map(drop)
         }
-        // Docker's proxy accepts before the service does: only a greeting counts. SSH's begins with its name; MariaDB's
+        // Docker's proxy accepts before the service does: only a greeting counts. SSH's begins with its name; a database's
         // with a length, a sequence of 0, and protocol version 10, or 255 when no account may log in from here.
         Service::Ssh => greeting(host.port(service), |bytes| bytes.starts_with(b"SSH-2")).await,
-        Service::Mariadb => {
+        Service::Mariadb | Service::Mysql => {
             greeting(host.port(service), |bytes| matches!(bytes.get(3..5), Some(&[0, 10 | 255]))).await
         }
     }

@@ -17,10 +17,12 @@ pub enum Service {
     Php,
     /// MariaDB 10.11; root by socket, `/etc/mysql/debian.cnf` as Debian leaves it.
     Mariadb,
+    /// Oracle's MySQL 9; root by socket. On hosts of their own image, made when first asked for, which has nothing but this and SSH.
+    Mysql,
 }
 
 impl Service {
-    /// All of them.
+    /// All that one host can have.
     pub const ALL: [Self; 5] = [Self::Ssh, Self::Nginx, Self::Apache, Self::Php, Self::Mariadb];
 
     /// The port it listens on inside, where it has one.
@@ -31,7 +33,7 @@ impl Service {
             Self::Nginx => Some(80),
             Self::Apache => Some(8080),
             Self::Php => None,
-            Self::Mariadb => Some(3306),
+            Self::Mariadb | Self::Mysql => Some(3306),
         }
     }
 
@@ -42,6 +44,7 @@ impl Service {
             Self::Apache => "apache",
             Self::Php => "php",
             Self::Mariadb => "mariadb",
+            Self::Mysql => "mysql",
         }
     }
 }
@@ -95,6 +98,11 @@ impl HostSpec {
         Self::new(name, [Service::Ssh, Service::Mariadb])
     }
 
+    /// A database server that is Oracle's MySQL. The first one on a machine makes its image, which takes two minutes more.
+    pub fn mysql(name: impl Into<String>) -> Self {
+        Self::new(name, [Service::Ssh, Service::Mysql])
+    }
+
     /// Where its databases lie; a volume unless said otherwise.
     #[must_use]
     pub fn data_dir(mut self, data_dir: DataDir) -> Self {
@@ -131,7 +139,20 @@ impl HostSpec {
         if self.services.is_empty() {
             return Err(Error::Spec(format!("the host {} has no service", self.name)));
         }
+        if self.runs_mysql() && self.services.iter().any(|s| !matches!(s, Service::Ssh | Service::Mysql)) {
+            return Err(Error::Spec(format!("the host {} has more than SSH beside MySQL", self.name)));
+        }
         Ok(())
+    }
+
+    /// Whether it is started from the image with MySQL.
+    pub(crate) fn runs_mysql(&self) -> bool {
+        self.services.contains(&Service::Mysql)
+    }
+
+    /// Whether it has a data directory of databases.
+    pub(crate) fn has_databases(&self) -> bool {
+        self.services.contains(&Service::Mariadb) || self.runs_mysql()
     }
 }
 
@@ -146,6 +167,8 @@ mod tests {
             assert!(HostSpec::web(name).check().is_err(), "{name}");
         }
         assert!(HostSpec::new("a", []).check().is_err());
+        assert!(HostSpec::mysql("a").check().is_ok());
+        assert!(HostSpec::new("a", [Service::Mysql, Service::Mariadb]).check().is_err());
         assert_eq!(
             HostSpec::new("a", [Service::Php, Service::Ssh, Service::Php]).services,
             [Service::Ssh, Service::Php]

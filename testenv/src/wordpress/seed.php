@@ -28,7 +28,7 @@ function phrase(int $length): string {
 function ok($value, string $doing) {
     if ($value === false || $value === 0 || is_wp_error($value)) {
         global $wpdb;
-        fwrite(STDERR, "seed: $doing failed: " . (is_wp_error($value) ? $value->get_error_message() : $wpdb->last_error) . "\n");
+        file_put_contents('php://stderr', "seed: $doing failed: " . (is_wp_error($value) ? $value->get_error_message() : $wpdb->last_error) . "\n"); // read from standard input, PHP has no STDERR
         exit(1);
     }
     return $value;
@@ -246,8 +246,13 @@ for ($i = 0; $i < 40; $i++) {
         `latin`) VALUES ($i, 'key-$i', -$i, '$url/group/$i', $text, x'$blob', $rest)");
     sql("INSERT INTO `{$p}kedge_odd_child` VALUES ($i, 1, '$url/child/$i'), ($i, 2, NULL)");
     sql("INSERT INTO `{$p}kedge odd-name.log` VALUES ('$url visited, path $dir', '" . day($i) . "')");
-    sql("INSERT INTO `{$p}kedge_odd_myisam` VALUES ($i, '$url/myisam/$i')");
     $count['odd_rows'] += 5;
+}
+sql('COMMIT');
+for ($i = 0; $i < 40; $i++) {
+    // MySQL with global transaction ids takes it only in a transaction of its own.
+    sql("INSERT INTO `{$p}kedge_odd_myisam` VALUES ($i, '$url/myisam/$i')");
+    sql('COMMIT');
 }
 if ($spec['view_and_trigger']) {
     sql("CREATE VIEW `{$p}kedge_view` AS SELECT o.`id`, o.`key`, c.`link` FROM `{$p}kedge_odd` o JOIN `{$p}kedge_odd_child` c ON c.`parent` = o.`id`");
