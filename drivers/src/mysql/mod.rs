@@ -7,6 +7,7 @@ mod errors;
 mod fingerprint;
 mod fingerprint_reader;
 mod marks;
+mod only_here;
 mod quote;
 mod schema;
 mod sql_event;

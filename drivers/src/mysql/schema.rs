@@ -5,8 +5,8 @@ use kedge_workflows::ports::{Charset, DatabaseFacts, Existing, Mark, PortError, 
 
 use super::client::{Client, Row, Select};
 use super::marks::{self, MARK_TABLE};
+use super::only_here;
 use super::quote;
-use super::tools::Flavour;
 use super::within;
 
 /// Most objects dropped by one statement: keeps statements short.
@@ -44,10 +44,7 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
     };
     let names = client.select_one(what, Select::new([column], collations)).await?;
     Ok(DatabaseFacts {
-        flavour: match server.flavour {
-            Flavour::Mysql => "mysql".to_owned(),
-            Flavour::Mariadb => "mariadb".to_owned(),
-        },
+        flavour: server.flavour.name().to_owned(),
         version: server.version.clone(),
         max_allowed_packet: number(&row, 0)?,
         read_only: !matches!(field(&row, 1), "0" | "OFF" | "NO_LOCK" | ""),
@@ -171,10 +168,11 @@ pub(super) struct Object {
 
 /// Opens every table that keeps its rows outside transactions. After a crash the server repairs such a table when it is first opened,
 /// but not inside a transaction that has read others, where dumps and fingerprints read: there it would stay "marked as crashed".
+/// Returns whether there are such tables.
 ///
 /// # Errors
 /// Names the table that the server cannot repair by itself.
-pub(super) async fn open_tables(client: &Client, name: &DatabaseName) -> PortResult<()> {
+pub(super) async fn open_tables(client: &Client, name: &DatabaseName) -> PortResult<bool> {
     let what = format!("opening the tables of schema {name}");
     // A crashed table's engine is not told before it is repaired.
     let from = format!(
@@ -183,13 +181,13 @@ pub(super) async fn open_tables(client: &Client, name: &DatabaseName) -> PortRes
     );
     let tables = client.select_one(&what, Select::new(["TABLE_NAME"], from)).await?;
     if tables.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let mut sql = format!("USE {};\n", quote::identifier(name.as_str())?);
     for table in &tables {
         sql += &format!("SELECT 1 FROM {} LIMIT 0;\n", quote::identifier(field(table, 0))?);
     }
-    client.show(&what, &sql).await.map(|_| ())
+    client.show(&what, &sql).await.map(|_| true)
 }
 
 /// Everything in a schema but our mark.
@@ -234,7 +232,8 @@ pub(super) async fn objects(client: &Client, name: &DatabaseName) -> PortResult<
 /// What a schema holds.
 pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortResult<SchemaFacts> {
     let schema = quote::text(name.as_str())?;
-    let queries = [
+    let flavour = client.tools().await?.server.flavour;
+    let mut queries = vec![
         Select::new(
             ["DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME"],
             format!("FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {schema}"),
@@ -276,8 +275,9 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
             ),
         ),
     ];
+    queries.extend(only_here::queries(flavour, &schema));
     let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
-    let [defaults, sizes, collations, triggers, other_engines] = answers.as_slice() else {
+    let [defaults, sizes, collations, triggers, other_engines, only_here @ ..] = answers.as_slice() else {
         return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
     };
     let Some(defaults) = defaults.first() else {
@@ -291,6 +291,8 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         tables: number(sizes, 1)?,
         collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
         triggers: number(triggers.first().unwrap_or(&none), 0)?,
+        flavour: flavour.name().to_owned(),
+        only_here: only_here.iter().flatten().map(|row| field(row, 0).to_owned()).collect(),
         not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),
     })
 }

@@ -11,6 +11,16 @@ pub(super) enum Flavour {
     Mariadb,
 }
 
+impl Flavour {
+    /// As ports call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mysql => "mysql",
+            Self::Mariadb => "mariadb",
+        }
+    }
+}
+
 /// A server as it says of itself.
 #[derive(Clone, Debug)]
 pub(super) struct Server {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{ByteStream, EventsReport, ImportReport, Mark, PortError, PortResult, Secret};
 
@@ -22,21 +22,22 @@ use crate::host::Input;
 /// Options of every dump.
 ///
 /// No `--hex-blob`: it doubles blobs, and a row that fits max_allowed_packet as it is would not fit any more; escaped bytes
-/// survive. `--single-transaction` reads InnoDB from one snapshot without locks; other engines are consistent under the write
+/// survive. `--no-autocommit` is for schemas of InnoDB only: with global transaction ids, a server takes no second statement on another
+/// engine in one transaction (1785). `--single-transaction` reads InnoDB from one snapshot without locks; other engines are consistent under the write
 /// fence only. The defaults give DROP TABLE IF EXISTS, LOCK TABLES and keys added last.
-const OPTIONS: [&str; 11] = [
+const OPTIONS: [&str; 8] = [
     "--single-transaction",
     "--quick",
     "--skip-lock-tables",
-    "--routines",
-    "--events",
     "--triggers",
     "--no-tablespaces",
-    "--no-autocommit",
     "--skip-dump-date",
     "--default-character-set=utf8mb4",
     "--max-allowed-packet=1G",
 ];
+
+/// Options of a dump that is not of some tables only.
+const SCHEMA_WIDE: [&str; 2] = ["--routines", "--events"];
 
 /// Error: the event's time is in the past, and it was not to be preserved: nothing was changed.
 const TIME_HAS_PASSED: u32 = 1589;
@@ -49,13 +50,16 @@ pub(super) async fn dump(
 ) -> PortResult<ByteStream> {
     let what = format!("dumping schema {name}");
     let tools = client.tools().await?;
-    schema::open_tables(client, name).await?;
+    let outside_transactions = schema::open_tables(client, name).await?;
     let objects = schema::objects(client, name).await?;
     let mut options: Vec<String> = OPTIONS.map(str::to_owned).into();
     for option in ["--column-statistics=0", "--set-gtid-purged=OFF"] {
         if tools.dump_knows(option.split('=').next().unwrap_or(option)) {
             options.push(option.to_owned());
         }
+    }
+    if !outside_transactions {
+        options.push("--no-autocommit".to_owned());
     }
     if objects.iter().any(|object| object.kind == "SYSTEM VERSIONED") {
         if !tools.dump_knows("--dump-history") {
@@ -66,21 +70,50 @@ pub(super) async fn dump(
         }
         options.push("--dump-history".to_owned());
     }
-    if tools.server.flavour == Flavour::Mysql {
-        options.push(format!("--ignore-table={name}.{MARK_TABLE}"));
+    if without_rows.is_empty() || tools.dump_knows(WITHOUT_ROWS) {
+        options.extend(SCHEMA_WIDE.map(str::to_owned));
+        options.extend(left_out(tools.server.flavour, name, &[]));
+        options.extend(without_rows.iter().map(|table| format!("{WITHOUT_ROWS}={name}.{table}")));
+        options.extend(["--".to_owned(), name.to_string()]);
+        return one_dump(client, name, &what, options).await;
     }
-    options.extend(without_rows.iter().map(|table| format!("{WITHOUT_ROWS}={name}.{table}")));
+    // MySQL's tool leaves out a table as a whole: the definitions come first, by a run of their own. Two snapshots are as good as one
+    // here, since rows are copied behind the fence only, where nobody changes anything.
+    let mut definitions = options.clone();
+    definitions.extend(["--no-data".to_owned(), "--".to_owned(), name.to_string()]);
+    definitions.extend(without_rows.iter().cloned());
+    options.extend(SCHEMA_WIDE.map(str::to_owned));
+    options.extend(left_out(tools.server.flavour, name, without_rows));
     options.extend(["--".to_owned(), name.to_string()]);
+    let first = one_dump(client, name, &what, definitions).await?;
+    let (client, name) = (client.clone(), name.clone());
+    let second = futures::stream::once(async move { one_dump(&client, &name, &what, options).await });
+    Ok(Box::pin(first.chain(second.try_flatten())))
+}
+
+/// What the dump shall not have at all: our mark, and these tables.
+fn left_out(flavour: Flavour, name: &DatabaseName, tables: &[String]) -> Vec<String> {
+    let mark = (flavour == Flavour::Mysql).then_some(MARK_TABLE);
+    let tables = mark.into_iter().chain(tables.iter().map(String::as_str));
+    tables.map(|table| format!("--ignore-table={name}.{table}")).collect()
+}
+
+/// One run of the dump tool, filtered, which has to come to its last line.
+async fn one_dump(
+    client: &Client,
+    name: &DatabaseName,
+    what: &str,
+    options: Vec<String>,
+) -> PortResult<ByteStream> {
     let output = client.host().stream(client.dump_command(options).await?).await?;
-    let output = output.map({
-        let what = what.clone();
-        move |chunk| chunk.map_err(|error| super::stream_error(&what, error, Effect::None))
-    });
+    let (what, broken) = (what.to_owned(), what.to_owned());
+    let output =
+        output.map(move |chunk| chunk.map_err(|error| super::stream_error(&what, error, Effect::None)));
     Ok(Box::pin(filtered(output, SqlFilter::of_schema(name.as_str()), move |filter| {
         if filter.complete() {
             return Ok(());
         }
-        Err(PortError::Unavailable(format!("{what}: it broke off: its last line is missing")))
+        Err(PortError::Unavailable(format!("{broken}: it broke off: its last line is missing")))
     })))
 }
 

@@ -11,7 +11,7 @@ use super::marks::MARK_TABLE;
 use super::quote;
 use super::schema::{self, field, number};
 
-/// The dump tool's option that leaves out a table's rows. Where it does not know it (MySQL's), everything goes through the dump.
+/// The option of MariaDB's dump tool that leaves out a table's rows.
 pub(super) const WITHOUT_ROWS: &str = "--ignore-table-data";
 
 /// Types whose values can hold a name or a path.
@@ -25,9 +25,6 @@ pub(super) async fn plain_tables(
     name: &DatabaseName,
     telltales: &[String],
 ) -> PortResult<Vec<PlainTable>> {
-    if !client.tools().await?.dump_knows(WITHOUT_ROWS) {
-        return Ok(Vec::new());
-    }
     let what = format!("looking for plain tables in schema {name}");
     let schema = quote::text(name.as_str())?;
     let tables = format!(

@@ -169,6 +169,12 @@ pub struct SchemaFacts {
     pub collations: Vec<String>,
     /// Triggers and functions.
     pub triggers: u64,
+    /// `mysql` or `mariadb`: what holds it.
+    #[serde(default)]
+    pub flavour: String,
+    /// What in it no server of the other flavour can hold, each in words (`table shop (sequence)`).
+    #[serde(default)]
+    pub only_here: Vec<String>,
     /// Tables of engines without transactions: a dump of a live site has them as they are when it comes to them, not as of its snapshot.
     pub not_in_the_snapshot: Vec<String>,
 }

@@ -16,6 +16,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod removal;
 pub(crate) mod restore;
 pub(crate) mod servers;
+mod taken;
 pub(crate) mod verify;
 pub(crate) mod vhost;
 

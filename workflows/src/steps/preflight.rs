@@ -4,11 +4,10 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::taken::demand_taken;
 use crate::comparison::{Row, compare};
 use crate::place::{Names, Place, Store, app_site, scope};
-use crate::ports::{
-    AppKind, Charset, ConfigTest, DatabaseFacts, FileKind, Package, PackageKind, SchemaFacts, World,
-};
+use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Package, PackageKind, SchemaFacts, World};
 use crate::records::{SITE, SiteRecord};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
@@ -293,27 +292,6 @@ pub(super) async fn look_at_server(
     }
     // A default that the new server does not have: its own default is the only choice.
     found.charset = found.charset.take().filter(|charset| facts.collations.contains(&charset.collation));
-    Ok(())
-}
-
-/// Whether a server can take what a schema holds: found out before the site is closed, not by the import behind closed doors.
-fn demand_taken(name: &str, facts: &DatabaseFacts, schema: &SchemaFacts) -> Result<(), StepError> {
-    let lacks = |collation: &&String| !facts.collations.contains(collation);
-    let missing: Vec<&str> = schema.collations.iter().filter(lacks).map(String::as_str).collect();
-    if !missing.is_empty() {
-        let (missing, version) = (missing.join(", "), &facts.version);
-        return Err(StepError::fatal(format!(
-            "the database server {name} ({version}) lacks collations that the site's database uses: {missing}; convert those tables \
-             first, or choose a server that has them"
-        )));
-    }
-    if facts.refuses_triggers && schema.triggers > 0 {
-        return Err(StepError::fatal(format!(
-            "the database server {name} lets site users make no triggers and functions (error 1419), and the site has {}; \
-             set log_bin_trust_function_creators=1 there",
-            schema.triggers
-        )));
-    }
     Ok(())
 }
 

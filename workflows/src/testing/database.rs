@@ -286,6 +286,8 @@ impl Database for FakeDatabase {
                 tables,
                 collations: if tables == 0 { Vec::new() } else { vec![COLLATION.to_owned()] },
                 triggers: schema.triggers,
+                flavour: server.facts.flavour.clone(),
+                only_here: Vec::new(),
                 not_in_the_snapshot: Vec::new(),
             })
         })

@@ -21,6 +21,7 @@ async fn real_servers() {
         }
     }
     for bench in &benches.all {
+        println!("{}: {}", bench.container, bench.version().await);
         scenario!(bench, real::the_contract_is_kept);
         scenario!(bench, real::secrets_are_in_no_argument_error_or_fingerprint);
         scenario!(bench, real::an_interrupted_creation_can_be_repeated_and_undone);

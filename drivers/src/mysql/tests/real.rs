@@ -1,5 +1,6 @@
-//! The contract suite on real servers: with `KEDGE_DOCKER_TESTS=1` on a test host, with `KEDGE_DATABASE_CONTAINERS=a,b` also on
-//! running containers of the developer's (other versions, MySQL), whose root logs in by socket.
+//! The contract suite on real servers: with `KEDGE_DOCKER_TESTS=1` on a test host with MariaDB, with `KEDGE_MYSQL_TESTS=1` also on one with
+//! Oracle's MySQL, with `KEDGE_DATABASE_CONTAINERS=a,b` also on running containers of the developer's (other versions), whose root
+//! logs in by socket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ pub(super) struct Bench {
 /// The servers that this run is asked to use, and what must be shut down behind.
 pub(super) struct Benches {
     pub(super) all: Vec<Bench>,
-    started: Option<(kedge_testenv::Host, Testenv)>,
+    started: Option<(Vec<kedge_testenv::Host>, Testenv)>,
 }
 
 impl Benches {
@@ -43,10 +44,21 @@ impl Benches {
         }
         if std::env::var_os("KEDGE_DOCKER_TESTS").is_some() {
             let env = Testenv::open(&Progress::stderr()).await.expect("a test environment");
-            let machine =
-                kedge_testenv::Host::start(&env, &HostSpec::database("db1")).await.expect("a test host");
-            benches.all.push(Bench::new(machine.container_name()));
-            benches.started = Some((machine, env));
+            let mut specs = vec![HostSpec::database("db1")];
+            if std::env::var_os("KEDGE_MYSQL_TESTS").is_some() {
+                specs.push(HostSpec::mysql("db2"));
+            } else {
+                println!(
+                    "skipped on MySQL: it needs an image of its own; `just mysql` makes it and runs this there"
+                );
+            }
+            let mut machines = Vec::new();
+            for spec in &specs {
+                let machine = kedge_testenv::Host::start(&env, spec).await.expect("a test host");
+                benches.all.push(Bench::new(machine.container_name()));
+                machines.push(machine);
+            }
+            benches.started = Some((machines, env));
         }
         if benches.all.is_empty() {
             println!("skipped: KEDGE_DOCKER_TESTS=1 runs the database driver in containers");
@@ -55,8 +67,10 @@ impl Benches {
     }
 
     pub(super) async fn close(self) {
-        if let Some((machine, env)) = self.started {
-            machine.shutdown().await.expect("removed");
+        if let Some((machines, env)) = self.started {
+            for machine in machines {
+                machine.shutdown().await.expect("removed");
+            }
             env.shutdown().await.expect("removed");
         }
     }
@@ -135,6 +149,11 @@ impl Bench {
     pub(super) async fn remove(&self, login: &Login) {
         self.mysql().drop_schema(&login.user, &mark()).await.unwrap();
         self.mysql().drop_user(&login.user, &login.password, &mark()).await.unwrap();
+    }
+
+    pub(super) async fn version(&self) -> String {
+        let facts = self.mysql().facts().await.unwrap();
+        format!("{} {}", facts.flavour, facts.version)
     }
 
     pub(super) async fn is_mysql(&self) -> bool {
