@@ -16,6 +16,11 @@ contracts:
     cargo run --quiet -p kedge-testenv --example prepare
     KEDGE_DOCKER_TESTS=1 cargo test -p kedge-drivers -p kedge-testenv
 
+# Oracle's MySQL 9: its host's image (once, two minutes), the database driver's suite on it and on MariaDB, and whole tasks on it
+mysql: _prepared
+    KEDGE_DOCKER_TESTS=1 KEDGE_MYSQL_TESTS=1 cargo test --workspace --lib mysql::tests::real_servers -- --nocapture
+    KEDGE_DOCKER_TESTS=1 KEDGE_MYSQL_TESTS=1 cargo test --workspace --test whole mysql:: -- --test-threads 1 --nocapture
+
 # The tests that need no Docker
 check:
     cargo test --workspace

@@ -8,6 +8,7 @@ mod hosts;
 mod import;
 mod kills;
 mod lives;
+mod mysql;
 mod overload;
 mod platforms;
 mod scene;

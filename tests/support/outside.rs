@@ -21,6 +21,14 @@ impl Outside {
     /// # Errors
     /// When a tool fails.
     pub async fn look(host: &Host, server: Service, site: &str) -> Result<Self> {
+        Self::look_apart(host, host, server, site).await
+    }
+
+    /// The same for a site whose database is on another host than its web server.
+    ///
+    /// # Errors
+    /// When a tool fails.
+    pub async fn look_apart(host: &Host, database: &Host, server: Service, site: &str) -> Result<Self> {
         let mut seen = BTreeMap::new();
         for (subject, script) in [
             ("files", FILES),
@@ -28,21 +36,23 @@ impl Outside {
                 "names in platforms",
                 "cd /srv/platforms && ls -A1 */sites 2>/dev/null; ls -A1 */wp-config.php 2>/dev/null; true",
             ),
-            ("databases", "mariadb -N -e 'SHOW DATABASES'"),
-            ("users", USERS),
-            ("grants", GRANTS),
             (
                 "vhosts",
                 "cd /etc && stat -c '%n %a %U:%G %s' nginx/sites-enabled/* apache2/sites-enabled/* && sha256sum nginx/sites-enabled/* apache2/sites-enabled/*",
             ),
-            (
-                "processes",
-                "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -vE 'grep|kedge-service|kedge-testenv' | sort; true",
-            ),
+            ("processes", PROCESSES),
         ] {
             seen.insert(subject.to_owned(), shell(host, script).await?);
         }
-        seen.insert("rows".to_owned(), rows(host).await?);
+        for (subject, script) in [
+            ("databases", "$sql -e 'SHOW DATABASES'"),
+            ("users", USERS),
+            ("grants", GRANTS),
+            ("processes beside the database", PROCESSES),
+        ] {
+            seen.insert(subject.to_owned(), shell(database, &with_tools(script)).await?);
+        }
+        seen.insert("rows".to_owned(), rows(database).await?);
         let page = host.get(server, site, "/").await?;
         seen.insert("page".to_owned(), format!("{} {}", page.status, words(&page.text())));
         Ok(Self(seen))
@@ -90,21 +100,31 @@ impl Outside {
 const FILES: &str = r"cd /srv/platforms && for d in */sites; do [ -d $d ] && find $d -mindepth 1 -printf '%p %y %m %U:%G %l ' \
  \( -type f -exec sha256sum -b {} \; -o -printf '\n' \); done | sort | grep -v '^.$'; true";
 
-const USERS: &str = r#"mariadb -N -e "SELECT CONCAT('SHOW CREATE USER ''',user,'''@''',host,''';') FROM mysql.user WHERE user NOT IN ('mariadb.sys','root','mysql','PUBLIC','') ORDER BY user,host" | mariadb -N | sha256sum"#;
+const PROCESSES: &str = "ps -eo args | grep -E 'rsync|mariadb-dump|mysqldump|kedge' | grep -vE 'grep|kedge-service|kedge-testenv' | sort; true";
 
-const GRANTS: &str = r#"mariadb -N -e "SELECT CONCAT('SHOW GRANTS FOR ''',user,'''@''',host,''';') FROM mysql.user ORDER BY user,host" | mariadb -N | sed "s/IDENTIFIED.*//""#;
+const USERS: &str = r#"$sql -e "SELECT CONCAT('SHOW CREATE USER ''',user,'''@''',host,''';') FROM mysql.user WHERE user NOT IN ('mariadb.sys','root','mysql','PUBLIC','') ORDER BY user,host" | $sql | sha256sum"#;
+
+const GRANTS: &str = r#"$sql -e "SELECT CONCAT('SHOW GRANTS FOR ''',user,'''@''',host,''';') FROM mysql.user ORDER BY user,host" | $sql | sed "s/IDENTIFIED.*//""#;
+
+/// A script whose `$sql` and `$dump` are the tools of MariaDB or MySQL. MySQL's dump would tell every transaction of the server.
+fn with_tools(script: &str) -> String {
+    format!(
+        "if command -v mariadb >/dev/null; then sql='mariadb -N' dump=mariadb-dump; \
+         else sql='mysql -N' dump='mysqldump --set-gtid-purged=OFF'; fi; {script}"
+    )
+}
 
 /// Every row of every database that is not the server's own, but for what a visit changes.
 async fn rows(host: &Host) -> Result<String> {
-    let databases = shell(host, "mariadb -N -e 'SHOW DATABASES'").await?;
+    let databases = shell(host, &with_tools("$sql -e 'SHOW DATABASES'")).await?;
     let own = ["information_schema", "mysql", "performance_schema", "sys"];
     let mut all = String::new();
     for name in databases.lines().filter(|name| !own.contains(name)) {
         let script = format!(
-            "mariadb-dump --skip-extended-insert --skip-dump-date --order-by-primary --routines --triggers --events {name} \
-             $(mariadb -N -e \"SELECT CONCAT('--ignore-table={name}.', table_name) FROM information_schema.tables WHERE table_schema = '{name}' AND table_name REGEXP '{VOLATILE_TABLES}'\") | grep -vE \"{VOLATILE}\" | sed 's/ AUTO_INCREMENT=[0-9]*//' | sha256sum"
+            "$dump --skip-extended-insert --skip-dump-date --order-by-primary --routines --triggers --events {name} \
+             $($sql -e \"SELECT CONCAT('--ignore-table={name}.', table_name) FROM information_schema.tables WHERE table_schema = '{name}' AND table_name REGEXP '{VOLATILE_TABLES}'\") | grep -vE \"{VOLATILE}\" | sed 's/ AUTO_INCREMENT=[0-9]*//' | sha256sum"
         );
-        all.push_str(&format!("{name} {}\n", shell(host, &script).await?));
+        all.push_str(&format!("{name} {}\n", shell(host, &with_tools(&script)).await?));
     }
     Ok(all)
 }
