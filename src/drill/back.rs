@@ -31,7 +31,7 @@ pub(crate) enum Inverse {
 pub(crate) fn inverse(workflow: &str, params: &Value) -> Result<Inverse> {
     Ok(match workflow {
         "backup" | "verify" | "rehearse" => Inverse::Nothing,
-        "migrate" | "restore" | "delete" | "login" => Inverse::Undo,
+        "migrate" | "restore" | "delete" | "configure" | "login" => Inverse::Undo,
         "disable" => Inverse::Task("enable"),
         "enable" => Inverse::Task("disable"),
         // What it replaces waits in the trash.
@@ -42,7 +42,7 @@ pub(crate) fn inverse(workflow: &str, params: &Value) -> Result<Inverse> {
         ),
         other => bail!(
             "a drill of {other} is refused: once it has succeeded there is no exact way back to the start, and the next crash \
-             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, login, disable, enable and delete"
+             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, configure, login, disable, enable and delete"
         ),
     })
 }
@@ -140,10 +140,7 @@ mod tests {
             .filter(|name| inverse(name, &Value::Null).is_err())
             .collect();
         for name in refused {
-            assert!(
-                matches!(name, "undelete" | "purge" | "import" | "migrate_platform" | "configure" | "pin"),
-                "{name}"
-            );
+            assert!(matches!(name, "undelete" | "purge" | "import" | "migrate_platform" | "pin"), "{name}");
         }
         assert_eq!(inverse("migrate", &Value::Null).unwrap(), Inverse::Undo);
         let over = serde_json::json!({ "over_existing": true });

@@ -272,6 +272,29 @@ pub(crate) fn done(look: &Listing, chosen: &[(String, String)], settings: &[Stri
     Listing(seen)
 }
 
+/// A look without the times of settings files and of the directories that they are in.
+pub(crate) fn written_anew(look: Listing, settings: &[String]) -> Listing {
+    let timeless = |told: &str| {
+        let part = |part: &str| part.split(' ').filter(|word| !is_time(word)).collect::<Vec<_>>().join(" ");
+        // A directory tells itself once more with its time.
+        let parts: BTreeSet<String> = told.split(", ").map(part).collect();
+        parts.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    let mut seen = BTreeMap::new();
+    for (resource, items) in look.0 {
+        let written = |item: &String| {
+            settings
+                .iter()
+                .any(|file| item.ends_with(file.as_str()) || items.contains_key(&format!("{item}{file}")))
+        };
+        let told = |(item, told): (&String, &String)| {
+            (item.clone(), if written(item) { timeless(told) } else { told.clone() })
+        };
+        seen.insert(resource, items.iter().map(told).collect());
+    }
+    Listing(seen)
+}
+
 /// Seconds with a fraction, as `find` tells times.
 fn is_time(word: &str) -> bool {
     word.split_once('.').is_some_and(|(seconds, fraction)| {
@@ -314,5 +337,22 @@ mod tests {
         assert_eq!(one, two);
         let bad = general(&look("t2", "s2", "1700000009.1234567890", "bb", "503"), "t2", "s2");
         assert_ne!(one, bad);
+    }
+
+    #[test]
+    fn settings_written_anew_are_the_same_only_with_the_same_bytes() {
+        let look = |time: &str, hash: &str, other: &str| {
+            let items = [
+                ("/p/sites/a".to_owned(), format!("d 750 0:33 -> , d 750 0:33 {time} -> ")),
+                ("/p/sites/a/wp-config.php".to_owned(), format!("f 440 0:33 {time} -> , sha256 {hash}")),
+                ("/p/sites/a/index.php".to_owned(), format!("f 440 0:33 {other} -> , sha256 77")),
+            ];
+            let look = Listing(BTreeMap::from([("host web1".to_owned(), BTreeMap::from(items))]));
+            written_anew(look, &["/wp-config.php".to_owned()])
+        };
+        let (early, late) = ("1700000000.0000000001", "1700000009.1234567890");
+        assert_eq!(look(early, "aa", early), look(late, "aa", early));
+        assert_ne!(look(early, "aa", early), look(late, "bb", early));
+        assert_ne!(look(early, "aa", early), look(late, "aa", late));
     }
 }

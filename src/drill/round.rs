@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::back::{Inverse, Records, new_records};
 use super::life::{Action, End};
 use super::lives::{Lived, Lives};
-use super::look::{Scene, done};
+use super::look::{Scene, done, written_anew};
 use super::point::{Passed, Point};
 use super::state::State;
 use super::verdict::{
@@ -255,7 +255,12 @@ impl Drill {
         when: &str,
         with_secrets: bool,
     ) -> Result<Vec<String>> {
-        let seen = |look: &Listing| if with_secrets { look.clone() } else { without_secrets(look) };
+        // Its undo writes the settings a second time: the same bytes, at another time.
+        let settings = if self.workflow == "configure" { self.settings()? } else { Vec::new() };
+        let seen = |look: &Listing| {
+            let look = if with_secrets { look.clone() } else { without_secrets(look) };
+            written_anew(look, &settings)
+        };
         let until = Instant::now() + REST;
         loop {
             let drift = differences(when, &seen(expected), &seen(&self.scene.look(sites).await?));

@@ -38,6 +38,7 @@ const OTHERS: &[Other] = &[
     other("rehearse", &["backup=BACKUP"], false),
     other("restore", &["backup=BACKUP"], false),
     other("clone", &["new_site=copy.example.test"], false),
+    other("configure", &["www=true", "redirect_to=www.shop.example.test"], false),
     other("login", &[], false),
     other("disable", &[], false),
     other("enable", &[], true),

@@ -1,5 +1,5 @@
-//! Sites whose database is on Oracle's MySQL, on a host of its own: installed, moved, rolled back, renamed, restored, and moved to MariaDB
-//! and back. Needs Docker and that host's image, which `just mysql` makes.
+//! Sites whose database is on Oracle's MySQL, on a host of its own: installed, moved, rolled back, renamed, restored, deleted, and moved
+//! from MariaDB and back. Needs Docker and that host's image, which `just mysql` makes.
 
 use anyhow::{Context as _, Result, ensure};
 use kedge_testenv::wordpress::{SeedSpec, seed};
@@ -41,6 +41,7 @@ async fn a_site_lives_on_mysql_and_moves_to_it_and_back() -> Result<()> {
     moved_renamed_and_back(&hosts).await?;
     restored(&hosts).await?;
     from_mariadb_and_back(&hosts).await?;
+    gone_for_good(&hosts).await?;
     hosts.kedge.stop().await?;
     let (sound, fsck) = hosts.kedge.command(&["journal", "fsck"])?;
     ensure!(sound, "{fsck}");
@@ -265,5 +266,60 @@ async fn from_mariadb_and_back(hosts: &Hosts) -> Result<()> {
     let name = hosts.database_of(&DIR.replace(SITE, OTHER)).await?;
     let to_mysql = json!({ "site": OTHER, "target_database_server": "my1" });
     hosts.shell(&format!("mariadb {name} -e 'CREATE SEQUENCE odd'")).await?;
-    hosts.refused(to_mysql.clone(), "only MariaDB has: table odd (sequence)").await
+    hosts.refused(to_mysql.clone(), "only MariaDB has: table odd (sequence)").await?;
+    hosts.shell(&format!("mariadb {name} -e 'DROP SEQUENCE odd'")).await?;
+    // Nor does MySQL take the values of generated columns, which MariaDB's dump holds.
+    hosts.refused(to_mysql.clone(), "(generated)").await?;
+    let generated = format!(
+        "SELECT CONCAT('ALTER TABLE `', TABLE_NAME, '` DROP COLUMN `', COLUMN_NAME, '`;') FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = '{name}' AND IS_GENERATED = 'ALWAYS'"
+    );
+    let drop = hosts.shell(&format!("mariadb -N <<'X'\n{generated}\nX")).await?;
+    hosts.shell(&format!("mariadb {name} <<'X'\n{drop}\nX")).await?;
+    // Nor what was made in a mode that it does not know.
+    hosts.refused(to_mysql.clone(), "(sql_mode NO_AUTO_CREATE_USER)").await?;
+    let made = format!(
+        "SELECT CONCAT('DROP TRIGGER `', TRIGGER_NAME, '`;') FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = '{name}'; \
+         SELECT CONCAT('DROP ', ROUTINE_TYPE, ' `', ROUTINE_NAME, '`;') FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = '{name}'; \
+         SELECT CONCAT('DROP EVENT `', EVENT_NAME, '`;') FROM information_schema.EVENTS WHERE EVENT_SCHEMA = '{name}'"
+    );
+    let drop = hosts.shell(&format!("mariadb -N <<'X'\n{made}\nX")).await?;
+    hosts.shell(&format!("mariadb {name} <<'X'\n{drop}\nX")).await?;
+    hosts.done("migrate", to_mysql).await?;
+    hosts.answers(OTHER, 200).await?;
+    let there = hosts.database_of(&DIR.replace(SITE, OTHER)).await?;
+    let posts = "SELECT COUNT(*), SUM(CRC32(post_content)) FROM {}.wp_posts";
+    let (new, old) = (
+        hosts.sql(&posts.replace("{}", &there)).await?,
+        hosts.shell(&format!("mariadb -N -e '{}'", posts.replace("{}", &name))).await?,
+    );
+    ensure!(new == old.trim(), "the posts differ: {new} and {old}");
+    Ok(())
+}
+
+/// Both sites are deleted and purged: the server has nothing of them left.
+async fn gone_for_good(hosts: &Hosts) -> Result<()> {
+    let names = (hosts.database_of(DIR).await?, hosts.database_of(&DIR.replace(SITE, OTHER)).await?);
+    for site in [SITE, OTHER] {
+        hosts.done("disable", json!({ "site": site })).await?;
+        hosts.answers(site, 503).await?;
+    }
+    hosts.done("delete", json!({ "site": SITE, "hold": "7d" })).await?;
+    hosts.done("undelete", json!({ "site": SITE })).await?;
+    hosts.done("enable", json!({ "site": SITE })).await?;
+    hosts.answers(SITE, 200).await?;
+    hosts.done("disable", json!({ "site": SITE })).await?;
+    for site in [SITE, OTHER] {
+        hosts.done("delete", json!({ "site": site, "hold": "0m" })).await?;
+    }
+    hosts.done("purge", json!({})).await?;
+    let ours = format!("IN ('{}', '{}')", names.0, names.1);
+    let left = hosts
+        .sql(&format!(
+            "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME {ours}; \
+             SELECT user FROM mysql.user WHERE user {ours} OR user LIKE 'kedge-%'"
+        ))
+        .await?;
+    ensure!(left.is_empty(), "of the purged sites is left: {left}");
+    Ok(())
 }

@@ -291,6 +291,27 @@ fn a_copy_is_quiet_on_demand_and_stays_so_until_it_is_let_go() {
 }
 
 #[test]
+fn a_copy_begins_without_the_names_and_the_certificate_of_its_original() {
+    let usual = Known::usual();
+    let mut shop = usual.0[&("site".to_owned(), "shop.example.test".to_owned())].clone();
+    shop["aliases"] = json!(["www.shop.example.test"]);
+    shop["reach"] = json!({
+        "tls": { "certificate": "/etc/ssl/shop.pem", "key": "/etc/ssl/shop.key", "self_signed": false, "only": true },
+        "canonical": "www.shop.example.test"
+    });
+    let facts = usual.with("site", "shop.example.test", shop);
+    let params = json!({ "site": "shop.example.test", "new_site": "copy.example.test" });
+    let plan = plan("clone", params, &facts).unwrap();
+    assert!(plan.find("ensure_certificate").is_none());
+    for step in ["open_hidden", "commit", "go_live"] {
+        let to = &plan.step(plan.find(step).unwrap()).params["to"];
+        assert_eq!(to["site"], "copy.example.test", "{step}");
+        let told = to.to_string();
+        assert!(!told.contains("www.") && !told.contains("/etc/ssl"), "{step}: {told}");
+    }
+}
+
+#[test]
 fn what_no_copy_can_be_is_refused_in_words() {
     refused(
         "clone",

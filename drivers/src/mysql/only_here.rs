@@ -28,14 +28,28 @@ pub(super) fn queries(flavour: Flavour, schema: &str) -> Vec<Select> {
                 "'table ', TABLE_NAME, ' (page compression)'",
                 format!("TABLES WHERE TABLE_SCHEMA = {schema} AND CREATE_OPTIONS LIKE '%page_compressed%'"),
             ),
-            // MySQL wants brackets around a default that is computed.
+            // MySQL wants brackets around a default that is computed, and takes no values of generated columns (3105), which the dump holds.
             query(
-                "'column ', TABLE_NAME, '.', COLUMN_NAME, ' (', IF(DATA_TYPE IN ('uuid','inet4','inet6'), DATA_TYPE, 'computed default'), ')'",
+                "'column ', TABLE_NAME, '.', COLUMN_NAME, ' (', CASE WHEN IS_GENERATED = 'ALWAYS' THEN 'generated' \
+                 WHEN DATA_TYPE IN ('uuid','inet4','inet6') THEN DATA_TYPE ELSE 'computed default' END, ')'",
                 format!(
-                    "COLUMNS WHERE TABLE_SCHEMA = {schema} AND (DATA_TYPE IN ('uuid', 'inet4', 'inet6') \
+                    "COLUMNS WHERE TABLE_SCHEMA = {schema} AND (IS_GENERATED = 'ALWAYS' OR DATA_TYPE IN ('uuid', 'inet4', 'inet6') \
                      OR COLUMN_DEFAULT LIKE '%(%' AND COLUMN_DEFAULT NOT LIKE '''%' AND COLUMN_DEFAULT NOT LIKE '(%' \
                      AND COLUMN_DEFAULT NOT LIKE 'current_timestamp%')"
                 ),
+            ),
+            // A mode that MySQL does not know since 8.0 (1231), and that MariaDB gives to all that is made in its usual one.
+            query(
+                "'trigger ', TRIGGER_NAME, ' (sql_mode NO_AUTO_CREATE_USER)'",
+                format!("TRIGGERS WHERE TRIGGER_SCHEMA = {schema} AND SQL_MODE LIKE '%NO_AUTO_CREATE_USER%'"),
+            ),
+            query(
+                "'routine ', ROUTINE_NAME, ' (sql_mode NO_AUTO_CREATE_USER)'",
+                format!("ROUTINES WHERE ROUTINE_SCHEMA = {schema} AND SQL_MODE LIKE '%NO_AUTO_CREATE_USER%'"),
+            ),
+            query(
+                "'event ', EVENT_NAME, ' (sql_mode NO_AUTO_CREATE_USER)'",
+                format!("EVENTS WHERE EVENT_SCHEMA = {schema} AND SQL_MODE LIKE '%NO_AUTO_CREATE_USER%'"),
             ),
             query(
                 "'package ', ROUTINE_NAME",
