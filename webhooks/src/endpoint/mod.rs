@@ -1,23 +1,21 @@
 //! Receivers of callbacks: who they are, which events they want, which addresses they may have. Sends nothing.
 
-use std::collections::BTreeMap;
+mod list;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use ipnet::IpNet;
 use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use url::Url;
 
 use crate::config::{Mistake, check_name, matches_glob};
-use crate::fields::Fields;
 use crate::key::Key;
 use crate::mail::{Mail, MailSpec};
-use crate::own::{Book, Stored};
-use crate::problem::Fault;
 use crate::secret::Secret;
-use crate::status::{Commit, Forge, Writer};
+use crate::status::{Forge, Writer};
+
+pub use list::Endpoints;
 
 /// What callbacks tell; `task.stuck` goes to every endpoint.
 pub const EVENTS: [&str; 9] = [
@@ -374,122 +372,6 @@ fn check_url(text: &str) -> Result<Url, String> {
         return Err("must not have a fragment (#...)".to_owned());
     }
     Ok(url)
-}
-
-/// All endpoints, shared by the composer, the deliverer and the HTTP face. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    /// Those of the configuration, and then those made by API.
-    pub(crate) list: Arc<RwLock<Arc<Vec<Endpoint>>>>,
-    pub(crate) disabled: Arc<Mutex<BTreeMap<String, String>>>,
-    pub(crate) own: Arc<RwLock<Arc<BTreeMap<String, Stored>>>>,
-    pub(crate) book: Arc<OnceLock<Book>>,
-    /// Held while one is changed.
-    pub(crate) turn: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Endpoints {
-    /// Checks that names are unique.
-    ///
-    /// # Errors
-    /// Every doubled name.
-    pub fn new(list: Vec<Endpoint>) -> Result<Self, Vec<Mistake>> {
-        let endpoints = Self::default();
-        endpoints.replace(list)?;
-        Ok(endpoints)
-    }
-
-    /// Puts other endpoints in place, for all clones; what was disabled gets another chance.
-    ///
-    /// # Errors
-    /// Every doubled name; then nothing has changed.
-    pub fn replace(&self, list: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        let own = self.own();
-        let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
-        names.extend(list.iter().map(|endpoint| endpoint.name.as_str()));
-        let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
-        let mistakes: Vec<Mistake> = doubled
-            .map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}")))
-            .collect();
-        if !mistakes.is_empty() {
-            return Err(mistakes);
-        }
-        let kept = self
-            .all()
-            .iter()
-            .filter(|endpoint| own.contains_key(&endpoint.name))
-            .cloned()
-            .collect::<Vec<_>>();
-        let list: Vec<Endpoint> = list.into_iter().chain(kept).collect();
-        *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
-        let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
-        disabled.retain(|name, _| own.contains_key(name));
-        Ok(())
-    }
-
-    pub(crate) fn all(&self) -> Arc<Vec<Endpoint>> {
-        Arc::clone(&self.list.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The endpoint and the URL that a stored callback means: an endpoint's name, or a URL of an endpoint's origin.
-    pub(crate) fn target(&self, stored: &str) -> Option<(Endpoint, Url)> {
-        let all = self.all();
-        if let Some(endpoint) = all.iter().find(|endpoint| endpoint.name == stored) {
-            return Some((endpoint.clone(), endpoint.url.clone()));
-        }
-        if let Some(commit) = Commit::read(stored) {
-            let endpoint = all.iter().find(|endpoint| endpoint.name == commit.endpoint)?;
-            let Kind::Forge(writer) = &endpoint.kind else { return None };
-            return Some((endpoint.clone(), writer.url(&endpoint.url, &commit)?));
-        }
-        let url = check_url(stored).ok()?;
-        // Where a forge's token goes, no caller chooses.
-        let endpoint =
-            all.iter().find(|endpoint| !endpoint.is_forge() && endpoint.url.origin() == url.origin())?;
-        Some((endpoint.clone(), url))
-    }
-
-    /// How a stored callback's receiver is shown.
-    pub(crate) fn label(&self, stored: &str) -> String {
-        if Commit::read(stored).is_some() {
-            return stored.to_owned();
-        }
-        Url::parse(stored).map_or_else(|_| stored.to_owned(), |url| origin(&url))
-    }
-
-    /// Why nothing is sent to an endpoint, if nothing is.
-    pub(crate) fn disabled(&self, name: &str) -> Option<String> {
-        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    /// Checks a task's own `callback`: `{"endpoint": name}`, or `{"url": url}` of an endpoint's origin. Such a URL is signed
-    /// with that endpoint's secrets and bound to its networks, so a caller of the API cannot choose where we connect to.
-    pub(crate) fn check_callback(&self, callback: &Value) -> Result<(), Vec<Fault>> {
-        let mut fields = Fields::new(callback.clone());
-        let url = fields.text("url", MAX_URL);
-        let name = fields.text("endpoint", MAX_URL);
-        match (&url, &name) {
-            (Some(url), None) => match check_url(url) {
-                Err(detail) => fields.fault("url", detail),
-                Ok(_) if self.target(url).is_none() => {
-                    fields.fault("url", "has to have the scheme, host and port of a configured endpoint");
-                }
-                Ok(_) => {}
-            },
-            (None, Some(name))
-                if !self.all().iter().any(|endpoint| endpoint.name == *name && !endpoint.is_forge()) =>
-            {
-                fields.fault(
-                    "endpoint",
-                    "is not the name of a configured endpoint; GET /v1/endpoints lists them",
-                );
-            }
-            (None, Some(_)) => {}
-            (Some(_), Some(_)) => fields.fault("endpoint", "cannot stand beside url: give one of them"),
-            (None, None) => fields.require::<String>("endpoint", None),
-        }
-        fields.finish()
-    }
 }
 
 #[cfg(test)]
