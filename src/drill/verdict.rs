@@ -102,10 +102,9 @@ pub(super) fn stray_backups(
     start: &Records,
     now: &Records,
 ) -> Result<Vec<String>> {
-    let known: BTreeSet<String> =
-        new_records::<BackupRecord>("backup", start, now)?.into_iter().map(|(name, _)| name).collect();
     // A rehearsal notes on the very archive that was brought when it was rehearsed.
-    let known: BTreeSet<String> = known.into_iter().filter(|name| brought != Some(name.as_str())).collect();
+    let names = new_records::<BackupRecord>("backup", start, now)?.into_iter().map(|(name, _)| name);
+    let known: BTreeSet<String> = names.filter(|name| brought != Some(name.as_str())).collect();
     let mut there = BTreeSet::new();
     if dir.exists() {
         for entry in std::fs::read_dir(dir)? {

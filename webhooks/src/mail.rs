@@ -11,7 +11,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
 use crate::api::Links;
 use crate::config::Mistake;
@@ -82,9 +82,7 @@ impl Smtp {
                 .push(Mistake::new("server", "holds no user and no password: write user and password_file"));
         }
         // The scheme is none of those that are parsed specially: a literal address is a domain to it.
-        let here = host == "localhost"
-            || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-            || matches!(url.host(), Some(Host::Ipv4(ip)) if ip.is_loopback());
+        let here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         let tls = tls(&url, &host, here, spec.ca.as_deref())
             .map_err(|why| mistakes.push(Mistake::new("ca_file", why)));
         let credentials = match (spec.user, spec.password) {

@@ -191,11 +191,7 @@ impl Workflow for Undelete {
 /// # Errors
 /// When it is gone, or another task has put it where it is since.
 pub(crate) fn unmade(task: &str, site: &SiteName, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
-    let record = records::site(cx.facts, site, "")?;
-    if record.task != task {
-        let why = format!("{site} was changed since, by {}; undo that first", record.task);
-        return Err(PlanRefusal::Refused(why));
-    }
+    let record = records::site_put_there_by(task, cx.facts, site)?;
     let platform = records::platform(cx.facts, &record.platform, "")?;
     let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
     let mut plan = PlanBuilder::new(Some(site.as_str()));

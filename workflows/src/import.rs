@@ -315,11 +315,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
     let Reserved { schema, user } = Reserved::deserialize(&**output("find_database")?).map_err(bad)?;
     let saved = Option::<SavedFile>::deserialize(&**output("save_vhost")?).map_err(bad)?;
     let site = name(params, params.path.trim_end_matches('/'))?;
-    let record = records::site(cx.facts, &site, "")?;
-    if record.task != finished.task.as_str() {
-        let why = format!("{site} was changed since, by {}; undo that first", record.task);
-        return Err(PlanRefusal::Refused(why));
-    }
+    let record = records::site_put_there_by(finished.task.as_str(), cx.facts, &site)?;
     if record.state == SiteState::Disabled {
         return Err(PlanRefusal::Refused(format!("{site} is disabled; enable it first")));
     }

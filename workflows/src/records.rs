@@ -200,6 +200,23 @@ pub fn site(facts: &dyn Facts, name: &SiteName, pointer: &str) -> Result<SiteRec
     })
 }
 
+/// A site that still is where a task has put it: what an undo of that task begins with.
+///
+/// # Errors
+/// When it is gone, or another task has put it elsewhere since.
+pub(crate) fn site_put_there_by(
+    task: &str,
+    facts: &dyn Facts,
+    name: &SiteName,
+) -> Result<SiteRecord, PlanRefusal> {
+    let record = site(facts, name, "")?;
+    if record.task != task {
+        let why = format!("{name} was changed since, by {}; undo that first", record.task);
+        return Err(PlanRefusal::Refused(why));
+    }
+    Ok(record)
+}
+
 /// The site that a host name belongs to, by its name or an alias.
 ///
 /// # Errors

@@ -31,11 +31,7 @@ pub(crate) fn plan(
         PlanRefusal::Refused("the old side is not in the trash any more: nothing to go back to".to_owned())
     };
     let trash: TrashRecord = records::find(cx.facts, records::TRASH, task)?.ok_or_else(gone)?;
-    let record = records::site(cx.facts, name, "")?;
-    if record.task != task {
-        let why = format!("{name} was changed since, by {}; undo that first", record.task);
-        return Err(PlanRefusal::Refused(why));
-    }
+    let record = records::site_put_there_by(task, cx.facts, name)?;
     if record.state == SiteState::Disabled {
         return Err(PlanRefusal::Refused(format!("{name} is disabled; enable it first")));
     }
