@@ -22,7 +22,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         actor: Actor,
         reason: String,
     ) -> Result<TaskView, VerbError> {
-        let machine = self.known(task)?;
+        let machine = self.open(task)?;
         if let Some(why) = machine.refuses_cancel() {
             return Err(VerbError::Conflict(why));
         }
@@ -36,7 +36,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         reason: String,
         actor: Actor,
     ) -> Result<TaskView, VerbError> {
-        let machine = self.known(task)?;
+        let machine = self.open(task)?;
         if let Some(why) = machine.refuses_decision(approve, &actor, self.clock.now()) {
             return Err(VerbError::Conflict(why));
         }
@@ -49,7 +49,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         resolution: Resolution,
         actor: Actor,
     ) -> Result<TaskView, VerbError> {
-        let view = self.known(task)?.view(self.clock.now());
+        let view = self.open(task)?.view(self.clock.now());
         let stuck = view
             .incident
             .iter()
@@ -146,6 +146,18 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             Err(SubmitError::Refused(why)) => Err(VerbError::Conflict(why)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A task that has not ended. What is asked too late is told by the head alone: an ended history may be long.
+    fn open(&self, task: &TaskId) -> Result<Arc<Machine>, VerbError> {
+        if self.live(task).is_none() {
+            let head = self.journal.head(task).map_err(|error| VerbError::Store(error.to_string()))?;
+            let (head, _) = head.ok_or(VerbError::UnknownTask)?;
+            if head.state.is_final() {
+                return Err(VerbError::Conflict("the task has ended".to_owned()));
+            }
+        }
+        self.known(task)
     }
 
     fn known(&self, task: &TaskId) -> Result<Arc<Machine>, VerbError> {
