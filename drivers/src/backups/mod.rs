@@ -11,7 +11,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -20,6 +19,7 @@ use kedge_workflows::ports::{
 };
 use tokio::sync::mpsc;
 
+use spool::Spooled;
 use write::{Archive, Piece};
 
 /// Name of the dump in an archive.
@@ -86,25 +86,28 @@ impl Backups for LocalBackups {
         let serde_json::Value::Object(manifest) = manifest else {
             return Err(refused(&name, "its manifest is not a JSON object"));
         };
-        let (sender, pieces) = mpsc::channel(PIECES);
-        let has_files = files.is_some();
-        let mut worker = pin!(self.on_disk(move |dir| {
-            let archive = Archive { dir, name: &name, compression, manifest, has_files };
-            archive.write(pieces)
-        }));
-        let feeder = async move {
-            feed(database, &sender, Piece::Database).await?;
-            feed(files, &sender, Piece::Files).await?;
-            // Without this word the worker throws away what it has. It is gone only if it failed, and says why itself.
-            sender.send(Piece::Whole).await.ok();
-            Ok(())
+        let archive = Archive { dir: self.dir.clone(), name: name.clone(), compression, manifest };
+        let (dump, dump_pieces) = feed(database);
+        let (site, site_pieces) = feed(files);
+        // Both at once: one waits mostly for the server, the other for disks and network.
+        let (fed, spooled, begun) = futures::join!(
+            // When one fails, the other's worker misses its last word, and ends too.
+            async move { futures::try_join!(dump, site) },
+            self.on_disk(move |dir| {
+                let receive = |pieces| Spooled::receive(spooled(dir, &name), compression, pieces);
+                dump_pieces.map(receive).transpose()
+            }),
+            self.on_disk(move |_| archive.begin(site_pieces).map(|begun| (archive, begun))),
+        );
+        if let Err(Stopped::Stream(error)) = fed {
+            return Err(error);
+        }
+        let (dump, (archive, begun)) = match (spooled, begun) {
+            (Ok(dump), Ok(begun)) => (dump, begun),
+            // One that was given up was so because of the other.
+            (Err(PortError::Lost(_)), Err(error)) | (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        let fed = tokio::select! {
-            written = &mut worker => return written,
-            fed = feeder => fed,
-        };
-        let written = worker.await;
-        fed.and(written)
+        self.on_disk(move |_| archive.finish(begun, dump)).await
     }
 
     async fn verify(&self, name: &str) -> PortResult<BackupInfo> {
@@ -169,22 +172,44 @@ impl Backups for LocalBackups {
     }
 }
 
-/// Hands a stream over, piece by piece. A worker that is gone tells why itself.
-async fn feed(
+/// Why a stream was not handed over whole.
+enum Stopped {
+    /// It ended with an error.
+    Stream(PortError),
+    /// Its worker is gone, and tells why itself.
+    Worker,
+}
+
+/// Hands a stream over to a worker, piece by piece, up to the last word.
+fn feed(
     stream: Option<ByteStream>,
-    sender: &mpsc::Sender<Piece>,
-    piece: fn(bytes::Bytes) -> Piece,
-) -> PortResult<()> {
-    let Some(mut stream) = stream else { return Ok(()) };
-    // Says that there is such a stream, even if it is empty.
-    let mut next = Some(Ok(bytes::Bytes::new()));
-    while let Some(bytes) = next {
-        if sender.send(piece(bytes?)).await.is_err() {
-            return Ok(());
+) -> (impl Future<Output = Result<(), Stopped>> + Send, Option<mpsc::Receiver<Piece>>) {
+    let (sender, pieces) = mpsc::channel(PIECES);
+    let pieces = stream.is_some().then_some(pieces);
+    let feeding = async move {
+        let Some(mut stream) = stream else { return Ok(()) };
+        loop {
+            let next = tokio::select! {
+                next = stream.next() => next,
+                () = sender.closed() => return Err(Stopped::Worker),
+            };
+            let piece = match next {
+                Some(bytes) => Piece::Bytes(bytes.map_err(Stopped::Stream)?),
+                None => Piece::Whole,
+            };
+            let last = matches!(piece, Piece::Whole);
+            sender.send(piece).await.map_err(|_| Stopped::Worker)?;
+            if last {
+                return Ok(());
+            }
         }
-        next = stream.next().await;
-    }
-    Ok(())
+    };
+    (feeding, pieces)
+}
+
+/// What a worker says that missed its last word.
+fn given_up() -> PortError {
+    PortError::Lost("the backup was given up before its end".to_owned())
 }
 
 /// Refuses what is not the plain name of an archive.

@@ -1,26 +1,21 @@
-//! The dump on its way into an archive, where its size comes first: kept compressed in a file beside the archive, which is
-//! removed in the end, however it ends.
+//! The dump on its way into an archive, where its size comes first: packed as it will be there, in a file beside the archive, which
+//! is removed in the end, however it ends.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use kedge_workflows::ports::PortResult;
+use kedge_workflows::ports::{Compression, PortResult};
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::Receiver;
 
-use super::failed;
+use super::pack::{Output, Packer};
+use super::write::Piece;
+use super::{failed, given_up, make_dir};
 
-/// Level of zstd: the fastest, as the file lives for minutes.
-const LEVEL: i32 = 1;
-
-/// A dump that is being received.
-pub(super) struct Spool {
-    encoder: zstd::Encoder<'static, File>,
-    owned: Owned,
-    hash: Sha256,
-    bytes: u64,
-}
+/// Bytes copied at once.
+const CHUNK: usize = 256 * 1024;
 
 /// A whole dump.
 pub(super) struct Spooled {
@@ -32,37 +27,49 @@ pub(super) struct Spooled {
     pub(super) sha256: String,
 }
 
-impl Spool {
-    pub(super) fn new(path: PathBuf) -> PortResult<Self> {
-        let (file, owned) = Owned::create(path)?;
-        let encoder = zstd::Encoder::new(file, LEVEL).map_err(|error| failed(owned.path(), &error))?;
-        Ok(Self { encoder, owned, hash: Sha256::new(), bytes: 0 })
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8]) -> PortResult<()> {
-        self.hash.update(bytes);
-        self.bytes += bytes.len() as u64;
-        self.encoder.write_all(bytes).map_err(|error| failed(self.owned.path(), &error))
-    }
-
-    pub(super) fn finish(self) -> PortResult<Spooled> {
-        let Self { encoder, owned, hash, bytes } = self;
-        let file = encoder.finish().map_err(|error| failed(owned.path(), &error))?;
-        Ok(Spooled { file, owned, bytes, sha256: hex::encode(hash.finalize()) })
-    }
-}
-
 impl Spooled {
-    /// Writes the SQL. Errors of reading carry the spool's path, those of writing are the writer's.
+    /// Receives a dump to its end, or to where it is given up.
+    pub(super) fn receive(
+        path: PathBuf,
+        compression: Compression,
+        mut pieces: Receiver<Piece>,
+    ) -> PortResult<Self> {
+        if let Some(dir) = path.parent() {
+            make_dir(dir)?;
+        }
+        let (file, owned) = Owned::create(path)?;
+        let on_disk = |error: &io::Error| failed(owned.path(), error);
+        let mut packer = Packer::new(Output::new(file), compression).map_err(|error| on_disk(&error))?;
+        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        loop {
+            match pieces.blocking_recv() {
+                None => return Err(given_up()),
+                Some(Piece::Whole) => break,
+                Some(Piece::Bytes(piece)) => {
+                    hash.update(&piece);
+                    bytes += piece.len() as u64;
+                    packer.write_all(&piece).map_err(|error| on_disk(&error))?;
+                }
+            }
+        }
+        let file = packer.end().and_then(Output::into_file).map_err(|error| on_disk(&error))?;
+        Ok(Self { file, owned, bytes, sha256: hex::encode(hash.finalize()) })
+    }
+
+    /// Copies the packed dump. Errors of reading carry the spool's path, those of writing are the writer's.
     pub(super) fn copy_to(mut self, writer: &mut impl Write) -> PortResult<io::Result<()>> {
         let unread = |error: &io::Error| failed(self.owned.path(), error);
         self.file.rewind().map_err(|error| unread(&error))?;
-        let mut decoder =
-            zstd::Decoder::with_buffer(BufReader::new(&self.file)).map_err(|error| unread(&error))?;
-        let copied = io::copy(&mut decoder, writer);
-        Ok(copied.and_then(|copied| {
-            if copied == self.bytes { Ok(()) } else { Err(io::Error::other("the spooled dump is cut off")) }
-        }))
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let read = self.file.read(&mut buffer).map_err(|error| unread(&error))?;
+            if read == 0 {
+                return Ok(Ok(()));
+            }
+            if let Err(error) = writer.write_all(&buffer[..read]) {
+                return Ok(Err(error));
+            }
+        }
     }
 }
 

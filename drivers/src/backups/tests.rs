@@ -103,6 +103,40 @@ async fn archives_are_private_and_open_to_other_tools() {
 }
 
 #[tokio::test]
+async fn the_dump_is_found_without_reading_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (backups, path) = (LocalBackups::new(dir.path()), dir.path().join("a.tar.zst"));
+    let sql = async || -> PortResult<Vec<u8>> {
+        let mut stream = backups.database("a.tar.zst").await?;
+        let mut sql = Vec::new();
+        while let Some(piece) = stream.next().await {
+            sql.extend_from_slice(&piece?);
+        }
+        Ok(sql)
+    };
+    backups.write(request("a.tar.zst", Some(site()))).await.unwrap();
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    damaged[10] ^= 0xff;
+    fs::write(&path, &damaged).unwrap();
+    assert_eq!(sql().await.unwrap(), SQL.as_bytes(), "damage before it is not read");
+    assert!(backups.contents("a.tar.zst").await.is_err());
+    // Packed anew by another tool: without the signpost it is read from the beginning.
+    fs::write(&path, &whole).unwrap();
+    shell("zstd -qdc a.tar.zst >x.tar; zstd -qf x.tar -o a.tar.zst", dir.path());
+    assert_eq!(sql().await.unwrap(), SQL.as_bytes());
+    assert!(backups.verify("a.tar.zst").await.is_ok());
+    // One that points anywhere ends with an error.
+    for to in [1, whole.len() as u64 - 25, u64::MAX] {
+        let at = whole.len() - 8;
+        fs::write(&path, [&whole[..at], &to.to_le_bytes()].concat()).unwrap();
+        let told = sql().await;
+        assert!(told.as_ref().is_ok_and(|sql| sql == SQL.as_bytes()) || told.is_err(), "{to}: {told:?}");
+        assert_eq!(told.is_ok(), to == u64::MAX, "{to}: outside of the file it is none: {told:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_damage_is_found() {
     let dir = tempfile::tempdir().unwrap();
     let backups = LocalBackups::new(dir.path());

@@ -1,13 +1,13 @@
 //! Takes things out of an archive, of ours or of Aegir: what is in it, its dump, the site's members. Never writes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use bytes::Bytes;
 use kedge_workflows::ports::{Compression, Contents, Origin, PortResult};
 
-use super::pack::Unpacker;
+use super::pack::{Signpost, Unpacker};
 use super::write::is_ours;
 use super::{DATABASE, Packing, Sent, failed, read, refused};
 use crate::tar::{END, Member, Reader, TarError};
@@ -32,10 +32,17 @@ pub(super) fn contents(dir: &Path, name: &str) -> PortResult<Contents> {
     Ok(Contents { info: seen.info, database, files, origin })
 }
 
-/// Sends the dump.
+/// Sends the dump, found by the archive's signpost where it has one.
 pub(super) fn database(dir: &Path, name: &str, sender: &Sent) -> PortResult<()> {
     let broken = |error: io::Error| refused(name, &format!("it is damaged: {error}"));
-    let mut archive = tar::Archive::new(open(dir, name)?);
+    let mut file = file(dir, name)?;
+    let packing = packing(name);
+    let signpost = match packing {
+        Packing::Ours(Compression::Zstd) => Signpost::of(&mut file).map_err(broken)?,
+        Packing::Ours(_) | Packing::Bzip2 => None,
+    };
+    file.seek(SeekFrom::Start(signpost.map_or(0, |signpost| signpost.dump_at))).map_err(broken)?;
+    let mut archive = tar::Archive::new(Unpacker::new(file, packing).map_err(broken)?);
     for member in archive.entries().map_err(broken)? {
         let mut member = member.map_err(broken)?;
         if *member.path_bytes() != *DATABASE.as_bytes() {
@@ -93,13 +100,20 @@ fn members(
 }
 
 fn open(dir: &Path, name: &str) -> PortResult<Unpacker> {
+    let file = file(dir, name)?;
+    Unpacker::new(file, packing(name)).map_err(|error| failed(&dir.join(name), &error))
+}
+
+fn file(dir: &Path, name: &str) -> PortResult<File> {
     let path = dir.join(name);
-    let file = match File::open(&path) {
+    match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(refused(name, "there is no such archive"));
+            Err(refused(name, "there is no such archive"))
         }
-        file => file.map_err(|error| failed(&path, &error))?,
-    };
-    let packing = Packing::of(name).unwrap_or(Packing::Ours(Compression::None));
-    Unpacker::new(file, packing).map_err(|error| failed(&path, &error))
+        file => file.map_err(|error| failed(&path, &error)),
+    }
+}
+
+fn packing(name: &str) -> Packing {
+    Packing::of(name).unwrap_or(Packing::Ours(Compression::None))
 }

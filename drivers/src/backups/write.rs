@@ -1,9 +1,9 @@
-//! Writes an archive: the dump, the members of the site, the manifest. Runs on a thread of its own, fed through a channel; when
-//! that ends before the last word, everything is removed.
+//! Writes an archive: the members of the site, the dump, the manifest. Site and dump come at once, each to a thread of its own; when
+//! one of them ends before its last word, everything is removed.
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -11,9 +11,9 @@ use kedge_workflows::ports::{BackupInfo, Compression, PortError, PortResult};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 
-use super::pack::Packer;
-use super::spool::{Owned, Spool};
-use super::{DATABASE, MANIFEST, failed, make_dir, partial, read, refused, spooled, sync_dir};
+use super::pack::{Output, Packer, Signpost};
+use super::spool::{Owned, Spooled};
+use super::{DATABASE, MANIFEST, failed, given_up, make_dir, partial, read, refused, sync_dir};
 use crate::tar::{END, Member, Reader, TarError, file_header, padding_of};
 
 /// Version of the manifest.
@@ -23,95 +23,105 @@ const MAX_LEFT_OUT: usize = 100;
 /// Most remarks of the packer that a manifest lists.
 const MAX_WARNINGS: usize = 100;
 
-/// What the worker is told.
+/// What a worker is told.
 pub(super) enum Piece {
-    /// Bytes of the dump; all of them come first.
-    Database(Bytes),
-    /// Bytes of the site's tar stream.
-    Files(Bytes),
-    /// That was all.
+    /// The next bytes.
+    Bytes(Bytes),
+    /// That was all. Without this word, what was written is thrown away.
     Whole,
 }
 
 /// An archive to be written.
-pub(super) struct Archive<'a> {
-    pub(super) dir: &'a Path,
-    pub(super) name: &'a str,
+pub(super) struct Archive {
+    pub(super) dir: PathBuf,
+    pub(super) name: String,
     pub(super) compression: Compression,
     pub(super) manifest: Map<String, Value>,
-    pub(super) has_files: bool,
 }
 
-/// What is written so far.
+/// An archive that has the members of the site so far.
+pub(super) struct Begun {
+    output: Output,
+    owned: Owned,
+    files: Option<Written>,
+}
+
+/// What there is to tell of the members of a site.
 #[derive(Default)]
 struct Written {
     members: u64,
-    database: Option<(u64, String)>,
     left_out: Vec<String>,
     warnings: Vec<String>,
 }
 
-impl Archive<'_> {
-    /// Writes the archive to its end and gives it its name.
-    pub(super) fn write(self, mut pieces: Receiver<Piece>) -> PortResult<BackupInfo> {
-        make_dir(self.dir)?;
-        let path = self.dir.join(self.name);
-        self.must_be_free_or_ours(&path)?;
-        let (file, owned) = Owned::create(partial(self.dir, self.name))?;
+impl Archive {
+    /// Writes the members of the site, as far as there are any, to the end of their stream (`pieces`), or to where they are given up.
+    pub(super) fn begin(&self, pieces: Option<Receiver<Piece>>) -> PortResult<Begun> {
+        make_dir(&self.dir)?;
+        self.must_be_free_or_ours(&self.dir.join(&self.name))?;
+        let (file, owned) = Owned::create(partial(&self.dir, &self.name))?;
+        let mut output = Output::new(file);
+        let Some(mut pieces) = pieces else { return Ok(Begun { output, owned, files: None }) };
         let on_disk = |error: &io::Error| failed(owned.path(), error);
-        let mut packer = Packer::new(file, self.compression).map_err(|error| on_disk(&error))?;
-        let mut written = Written::default();
-
-        let mut piece = next(&mut pieces)?;
-        if let Piece::Database(_) = piece {
-            let mut spool = Spool::new(spooled(self.dir, self.name))?;
-            while let Piece::Database(bytes) = piece {
-                spool.push(&bytes)?;
-                piece = next(&mut pieces)?;
-            }
-            let spool = spool.finish()?;
-            let (bytes, sha256) = (spool.bytes, spool.sha256.clone());
-            let put =
-                |packer: &mut Packer, bytes: &[u8]| packer.write_all(bytes).map_err(|error| on_disk(&error));
-            put(&mut packer, &file_header(DATABASE, bytes, now()))?;
-            spool.copy_to(&mut packer)?.map_err(|error| on_disk(&error))?;
-            put(&mut packer, padding_of(bytes))?;
-            written.members += 1;
-            written.database = Some((bytes, sha256));
-        }
-
-        let (mut reader, mut out) = (Reader::default(), Vec::new());
-        while let Piece::Files(bytes) = piece {
+        let bad = |why: TarError| refused(&self.name, &format!("its files: {why}"));
+        let mut packer = Packer::new(output, self.compression).map_err(|error| on_disk(&error))?;
+        let (mut reader, mut out, mut written) = (Reader::default(), Vec::new(), Written::default());
+        loop {
+            let bytes = match pieces.blocking_recv() {
+                None => return Err(given_up()),
+                Some(Piece::Whole) => break,
+                Some(Piece::Bytes(bytes)) => bytes,
+            };
             let wanted = |member: &Member| Ok::<_, TarError>(!self.left_out(member, &mut written.left_out));
-            reader
-                .push(&bytes, &mut out, wanted)
-                .map_err(|why| refused(self.name, &format!("its files: {why}")))?;
+            reader.push(&bytes, &mut out, wanted).map_err(bad)?;
             packer.write_all(&out).map_err(|error| on_disk(&error))?;
             out.clear();
-            piece = next(&mut pieces)?;
         }
-        if self.has_files {
-            let members = reader.finish().map_err(|why| refused(self.name, &format!("its files: {why}")))?;
-            written.members += members;
-            written.warnings = reader.remarks();
-            written.warnings.truncate(MAX_WARNINGS);
-            for warning in &written.warnings {
-                tracing::warn!(backup = self.name, warning, "a file was not still while it was packed");
-            }
+        written.members = reader.finish().map_err(bad)?;
+        written.warnings = reader.remarks();
+        written.warnings.truncate(MAX_WARNINGS);
+        for warning in &written.warnings {
+            tracing::warn!(backup = self.name, warning, "a file was not still while it was packed");
         }
+        output = packer.end().map_err(|error| on_disk(&error))?;
+        Ok(Begun { output, owned, files: Some(written) })
+    }
 
-        written.members += 1;
-        let database_bytes = written.database.as_ref().map_or(0, |(bytes, _)| *bytes);
-        let members = written.members;
-        let manifest = self.manifest(written)?;
+    /// Adds the dump and the manifest, and gives the archive its name.
+    pub(super) fn finish(self, begun: Begun, dump: Option<Spooled>) -> PortResult<BackupInfo> {
+        let Begun { mut output, owned, files } = begun;
+        let on_disk = |error: &io::Error| failed(owned.path(), error);
+        let put = |output, bytes: &[u8]| {
+            let mut packer = Packer::new(output, self.compression)?;
+            packer.write_all(bytes)?;
+            packer.end()
+        };
+        let signpost = dump.as_ref().map(|_| Signpost { dump_at: output.bytes() });
+        let database = dump.as_ref().map(|dump| (dump.bytes, dump.sha256.clone()));
+        let mut members = 1 + files.as_ref().map_or(0, |files| files.members);
+        let mut ending = Vec::new();
+        if let Some(dump) = dump {
+            members += 1;
+            ending.extend_from_slice(padding_of(dump.bytes));
+            output =
+                put(output, &file_header(DATABASE, dump.bytes, now())).map_err(|error| on_disk(&error))?;
+            dump.copy_to(&mut output)?.map_err(|error| on_disk(&error))?;
+        }
+        let database_bytes = database.as_ref().map_or(0, |(bytes, _)| *bytes);
+        let manifest = self.manifest(members, database, files)?;
         let length = manifest.len() as u64;
-        let ending =
-            [&file_header(MANIFEST, length, now()), manifest.as_slice(), padding_of(length), &END].concat();
-        packer.write_all(&ending).map_err(|error| on_disk(&error))?;
-        let (bytes, sha256) = packer.finish().map_err(|error| on_disk(&error))?;
+        for part in [file_header(MANIFEST, length, now()).as_slice(), &manifest, padding_of(length), &END] {
+            ending.extend_from_slice(part);
+        }
+        output = put(output, &ending).map_err(|error| on_disk(&error))?;
+        if let Some(signpost) = signpost.filter(|_| self.compression == Compression::Zstd) {
+            output.write_all(&signpost.frame()).map_err(|error| on_disk(&error))?;
+        }
+        let (bytes, sha256) = output.finish().map_err(|error| on_disk(&error))?;
+        let path = self.dir.join(&self.name);
         fs::rename(owned.path(), &path).map_err(|error| failed(&path, &error))?;
-        sync_dir(self.dir)?;
-        Ok(BackupInfo { name: self.name.to_owned(), bytes, sha256, members, database_bytes })
+        sync_dir(&self.dir)?;
+        Ok(BackupInfo { name: self.name, bytes, sha256, members, database_bytes })
     }
 
     /// An archive of that name may be replaced if it is of the same task.
@@ -123,7 +133,7 @@ impl Archive<'_> {
             || PortError::NotOurs(format!("backup {}: it is there already, and not of this task", self.name));
         let task = self.manifest.get("task").ok_or_else(theirs)?;
         // What cannot be read is not known to be ours.
-        let there = read::read(self.dir, self.name).ok().flatten().ok_or_else(theirs)?;
+        let there = read::read(&self.dir, &self.name).ok().flatten().ok_or_else(theirs)?;
         if there.manifest.as_ref().and_then(|manifest| manifest.get("task")) == Some(task) {
             Ok(())
         } else {
@@ -143,20 +153,27 @@ impl Archive<'_> {
         ours
     }
 
-    fn manifest(&self, written: Written) -> PortResult<Vec<u8>> {
+    fn manifest(
+        &self,
+        members: u64,
+        database: Option<(u64, String)>,
+        files: Option<Written>,
+    ) -> PortResult<Vec<u8>> {
         let mut manifest = self.manifest.clone();
-        let (bytes, sha256) = written.database.unzip();
+        let (bytes, sha256) = database.unzip();
+        let has_files = files.is_some();
+        let Written { left_out, warnings, .. } = files.unwrap_or_default();
         manifest.insert("format_version".to_owned(), json!(FORMAT_VERSION));
         manifest.insert("created_by".to_owned(), json!(concat!("kedge ", env!("CARGO_PKG_VERSION"))));
         manifest.insert(
             "contents".to_owned(),
             json!({
-                "members": written.members, "database_bytes": bytes, "database_sha256": sha256,
-                "files": self.has_files, "left_out": written.left_out, "warnings": written.warnings,
+                "members": members, "database_bytes": bytes, "database_sha256": sha256,
+                "files": has_files, "left_out": left_out, "warnings": warnings,
             }),
         );
         let text = serde_json::to_vec_pretty(&manifest);
-        text.map_err(|error| refused(self.name, &format!("its manifest cannot be written: {error}")))
+        text.map_err(|error| refused(&self.name, &format!("its manifest cannot be written: {error}")))
     }
 }
 
@@ -165,11 +182,6 @@ pub(super) fn is_ours(member: &Member) -> bool {
     let plain: Vec<&[u8]> =
         member.path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
     [DATABASE, MANIFEST].iter().any(|name| plain == [name.trim_start_matches("./").as_bytes()])
-}
-
-/// The next piece; a channel that ends without the last word means that the archive is not wanted any more.
-fn next(pieces: &mut Receiver<Piece>) -> PortResult<Piece> {
-    pieces.blocking_recv().ok_or_else(|| PortError::Lost("the backup was given up before its end".to_owned()))
 }
 
 fn now() -> u64 {

@@ -8,9 +8,10 @@ use super::{ByteStream, PortResult};
 /// The backup directory.
 #[async_trait]
 pub trait Backups: Send + Sync {
-    /// Writes an archive under a name: `./database.sql` (0600) from `database`, then the members of `files` (a tar stream), then
-    /// `./.kedge-manifest.json` with `manifest`, counts, checksums and what the packer of the files had to say. Written as `.partial`, synced, renamed. When it fails the
-    /// partial file is removed. An archive of that name there already is replaced only if it is a leftover of the same task.
+    /// Writes an archive under a name: the members of `files` (a tar stream) and `./database.sql` (0600) from `database`, then
+    /// `./.kedge-manifest.json` with `manifest`, counts, checksums and what the packer of the files had to say. Both streams are read at
+    /// once, or the dump first: files may wait for it to begin. Written as `.partial`, synced, renamed. When it fails the partial file is
+    /// removed. An archive of that name there already is replaced only if it is a leftover of the same task.
     async fn write(&self, request: BackupRequest) -> PortResult<BackupInfo>;
     /// Reads an archive through: decompresses, checks the manifest's checksums and the dump's trailer.
     async fn verify(&self, name: &str) -> PortResult<BackupInfo>;

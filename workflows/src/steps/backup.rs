@@ -1,5 +1,10 @@
 //! The steps of a backup: write, read back, catalogue. Nothing is written in the site's directory or database.
 
+use std::future::ready;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::{StreamExt, TryStreamExt, stream};
 use kedge_engine::context::Cx;
 use kedge_engine::retry::Policy;
 use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Step, StepError};
@@ -8,11 +13,14 @@ use serde_json::json;
 
 use super::database::counted;
 use crate::place::{Place, Store, scope};
-use crate::ports::{BackupInfo, BackupRequest, Compression, PortError, World};
+use crate::ports::{BackupInfo, BackupRequest, ByteStream, Compression, PortError, World};
 use crate::records::{BACKUP, BackupRecord};
 
 /// Two hours: the longest that packing a site may take.
 const PACK_LIMIT_MS: u64 = 7_200_000;
+
+/// Bytes of a dump behind which its snapshot has been taken for sure: what tools write before it is shorter.
+const HEADING: usize = 16 * 1024;
 
 /// Writes the archive.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,11 +70,18 @@ impl Step for WriteBackup {
             "created_at": cx.now,
         });
         let dump = counted(cx, server.dump(&schema).await?, schema_facts.bytes + usage.bytes);
+        let (dump, begun) = telling_its_begin(dump);
+        let (dir, exclude) = (self.place.dir.clone(), self.exclude.clone());
+        let files = stream::once(async move {
+            // Told, or the dump has ended: it has begun, or nobody waits for the files.
+            begun.await.ok();
+            files.pack(&dir, &exclude).await
+        });
         let request = BackupRequest {
             name: self.name.clone(),
             compression: self.compression,
             database: Some(dump),
-            files: Some(files.pack(&self.place.dir, &self.exclude).await?),
+            files: Some(Box::pin(files.try_flatten())),
             manifest,
         };
         Ok(cx.ports.backups(&scope).write(request).await?)
@@ -79,6 +94,24 @@ impl Step for WriteBackup {
     fn slot(&self) -> Option<String> {
         Some(format!("{} dump", self.store.server))
     }
+}
+
+/// A dump, and its word that its snapshot has been taken. The files are packed from then on: what a site's database names is among them,
+/// since a site puts a file first and names it then.
+fn telling_its_begin(dump: ByteStream) -> (ByteStream, oneshot::Receiver<()>) {
+    let (sender, begun) = oneshot::channel();
+    let (mut sender, mut seen) = (Some(sender), 0);
+    let dump = dump.map(Some).chain(stream::iter([None])).filter_map(move |piece| {
+        seen += piece.iter().flatten().map(Bytes::len).sum::<usize>();
+        if (seen >= HEADING || piece.is_none())
+            && let Some(sender) = sender.take()
+        {
+            // Nobody waits when there are no files.
+            sender.send(()).ok();
+        }
+        ready(piece)
+    });
+    (Box::pin(dump), begun)
 }
 
 impl Compensate for WriteBackup {
@@ -184,5 +217,40 @@ impl Step for CatalogBackup {
 
     fn reports(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn dump(pieces: &[usize]) -> ByteStream {
+        let pieces: Vec<_> = pieces.iter().map(|size| Ok(Bytes::from(vec![b'x'; *size]))).collect();
+        Box::pin(stream::iter(pieces))
+    }
+
+    #[test]
+    fn files_wait_for_the_snapshot_and_for_no_more() {
+        let (mut told, mut begun) = telling_its_begin(dump(&[1000, HEADING, 70_000]));
+        for expected in [false, true, true] {
+            told.next().now_or_never().expect("ready").expect("a piece").expect("bytes");
+            assert_eq!(
+                begun.try_recv().is_ok_and(|word| word.is_some()) || begun.try_recv().is_err(),
+                expected
+            );
+        }
+        for short in [&[] as &[usize], &[10]] {
+            let (told, begun) = telling_its_begin(dump(short));
+            assert_eq!(told.count().now_or_never(), Some(short.len()));
+            assert_eq!(begun.now_or_never(), Some(Ok(())));
+        }
+        let (told, begun) = telling_its_begin(dump(&[10]));
+        drop(told);
+        assert!(
+            begun.now_or_never().is_some_and(|word| word.is_err()),
+            "a dump that is given up holds nobody up"
+        );
     }
 }

@@ -21,6 +21,7 @@ pub async fn backups_contract(backups: &dyn Backups) {
     for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
         an_archive_reads_back_as_written(backups, compression).await;
     }
+    files_may_wait_for_the_dump(backups).await;
     names_are_checked(backups).await;
     what_fails_leaves_nothing(backups).await;
     only_what_is_of_the_same_task_is_replaced_or_removed(backups).await;
@@ -116,6 +117,27 @@ async fn what_is_in_it_comes_out_again(backups: &dyn Backups, compression: Compr
     ] {
         assert!(matches!(gone, Some(PortError::Refused(_))), "{gone:?}");
     }
+}
+
+/// Files that come only when the dump has begun are waited for, as long as it takes.
+async fn files_may_wait_for_the_dump(backups: &dyn Backups) {
+    let (begun, wait) = futures::channel::oneshot::channel();
+    let dump = stream::once(async move {
+        begun.send(()).expect("somebody waits");
+        Ok(Bytes::from_static(SQL.as_bytes()))
+    });
+    let files = stream::once(async move {
+        wait.await.expect("it begins");
+        Ok(Bytes::from(tar_archive(&site())))
+    });
+    let request = BackupRequest {
+        database: Some(Box::pin(dump)),
+        files: Some(Box::pin(files)),
+        ..request("w.tar.zst", Compression::Zstd)
+    };
+    let written = backups.write(request).await.expect("an archive");
+    assert_eq!(backups.verify("w.tar.zst").await, Ok(written));
+    backups.remove("w.tar.zst", "t1").await.expect("it is removed");
 }
 
 async fn names_are_checked(backups: &dyn Backups) {
