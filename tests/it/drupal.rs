@@ -1,6 +1,8 @@
 //! Whole tasks on real Drupal sites, where the code is at hand: `KEDGE_DRUPAL7_DIR` has `drupal-7.98`, `drupal-7.105` and `drush8`,
 //! `KEDGE_DRUPAL10_DIR` has `drupal-10.5` and `drupal-10.6` (projects with `web` and `vendor`). Skipped, saying so, where it is not.
 
+mod packages;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,6 +113,23 @@ impl Sites {
         Outside::look(&self.host, self.server, SITE).await
     }
 
+    /// Runs drush on the site, on the old platform.
+    async fn drush(&self, args: &[&str]) -> Result<String> {
+        let root = self.drupal.root(false);
+        let drush = match self.drupal {
+            Drupal::Seven => "/srv/platforms/drush8/drush".to_owned(),
+            Drupal::Ten => format!("{root}/../vendor/bin/drush"),
+        };
+        let said = self
+            .shell(&format!(
+                "mkdir -p -m 777 /tmp/seed-home; cd {root}; KEDGE_SITE={SITE} HOME=/tmp/seed-home setpriv --reuid=www-data --regid=www-data \
+                 --clear-groups {drush} --root={root} --uri=http://{SITE} -y {} </dev/null; status=$?; rm -rf /tmp/seed-home; exit $status",
+                args.join(" ")
+            ))
+            .await;
+        said.with_context(|| format!("drush {args:?}"))
+    }
+
     /// The site's database, as its settings name it.
     async fn database(&self, dir: &str) -> Result<String> {
         let name = self
@@ -162,15 +181,11 @@ impl Sites {
             "mkdir -p {dir}/modules/harbour/src/Controller && cd {dir}/modules/harbour\n{module}"
         ))
         .await?;
-        let drush = match self.drupal {
-            Drupal::Seven => "/srv/platforms/drush8/drush".to_owned(),
-            Drupal::Ten => format!("{}/../vendor/bin/drush", self.drupal.root(false)),
-        };
-        let root = self.drupal.root(false);
+        self.shell(&format!("cat > /tmp/seed.php <<'X'\n<?php\n{code}\nX\nchmod 644 /tmp/seed.php")).await?;
+        self.drush(&["en", "harbour"]).await?;
+        self.drush(&["php-script", "/tmp/seed.php"]).await?;
         let run = format!(
-            "cat > /tmp/seed.php <<'X'\n<?php\n{code}\nX\nchmod 644 /tmp/seed.php\ncd {root}\nrun() {{ KEDGE_SITE={SITE} HOME=/tmp/seed-home setpriv --reuid=www-data \
-             --regid=www-data --clear-groups {drush} --root={root} --uri=http://{SITE} -y \"$@\" </dev/null; }}\n\
-             mkdir -p -m 777 /tmp/seed-home; run en harbour && run php-script /tmp/seed.php; rm -rf /tmp/seed-home /tmp/seed.php\n\
+            "rm /tmp/seed.php\n\
              printf 'a pier' > {dir}/files/pier.txt; printf secret > {dir}/private/files/secret.txt; chown www-data:www-data {dir}/files/pier.txt {dir}/private/files/secret.txt"
         );
         self.shell(&run).await?;
@@ -284,6 +299,7 @@ async fn play(drupal: Drupal, server: Service) -> Result<()> {
     sites.works(SITE, SITE, old).await?;
     sites.works(&format!("www.{SITE}"), SITE, old).await?;
 
+    packages::are_compared(&sites).await?;
     an_update_that_fails(&sites).await?;
     to_the_new_version_and_back(&sites).await?;
     a_rename_and_back(&sites).await?;

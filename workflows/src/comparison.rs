@@ -1,7 +1,7 @@
 //! What a site is made of, compared with what a platform gives: the table that is looked at before a site moves there, and the rule by
 //! which a move is refused. Pure. Source: hosting_package.instance.inc of Aegir's hosting module, and its manual.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,8 @@ use crate::ports::{Package, PackageKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// The platform lacks the profile that the site was installed with, and runs on. The move is refused.
+    NoProfile,
     /// The platform's schema is older than the site's: there is no way back down. The move is refused.
     OlderSchema,
     /// The platform does not have it. A warning, to be acknowledged.
@@ -56,7 +58,7 @@ pub struct Comparison {
 impl Comparison {
     /// What blocks a move.
     pub fn errors(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.verdict == Verdict::OlderSchema)
+        self.rows.iter().filter(|row| matches!(row.verdict, Verdict::NoProfile | Verdict::OlderSchema))
     }
 
     /// What has to be acknowledged.
@@ -80,9 +82,12 @@ impl Row {
         let version = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".to_owned());
         let schema = |schema: Option<u64>| schema.map_or("none".to_owned(), |schema| schema.to_string());
         let what = match self.verdict {
+            Verdict::NoProfile => {
+                "the site was installed with it and runs on it, and the platform does not have it".to_owned()
+            }
             Verdict::OlderSchema => {
                 format!(
-                    "schema {} in the database, the platform's is {}",
+                    "schema {} in the database, the platform's is {}, and there is no way back down",
                     schema(self.site_schema),
                     schema(self.target_schema)
                 )
@@ -102,12 +107,22 @@ impl Row {
     }
 }
 
-/// Compares a site with a platform. What the site does not use counts only where the platform has it; what only the platform has, not
-/// at all.
+/// Compares a site with a platform. What the site does not use counts only where the platform has it; what only the platform has, or has
+/// for sites of another profile, not at all.
 #[must_use]
 pub fn compare(site: &[Package], platform: &[Package]) -> Comparison {
+    let profiles: BTreeSet<&str> = site
+        .iter()
+        .filter(|package| package.kind == PackageKind::Profile && package.enabled)
+        .map(|package| package.name.as_str())
+        .collect();
+    let sees =
+        |package: &&Package| package.profile.as_deref().is_none_or(|profile| profiles.contains(profile));
+    let mut visible: Vec<&Package> = platform.iter().filter(sees).collect();
+    // What comes with the site's profile stands in front of the core's.
+    visible.sort_by_key(|package| package.profile.is_some());
     let given: BTreeMap<(PackageKind, &str), &Package> =
-        platform.iter().map(|package| ((package.kind, package.name.as_str()), package)).collect();
+        visible.into_iter().map(|package| ((package.kind, package.name.as_str()), package)).collect();
     let row = |package: &Package| {
         let target = given.get(&(package.kind, package.name.as_str())).copied();
         let verdict = verdict(package, target)?;
@@ -132,7 +147,10 @@ fn verdict(package: &Package, target: Option<&Package>) -> Option<Verdict> {
     if package.own {
         return Some(Verdict::ComesAlong);
     }
-    let Some(target) = target else { return package.enabled.then_some(Verdict::Missing) };
+    let Some(target) = target else {
+        let profile = package.kind == PackageKind::Profile;
+        return package.enabled.then_some(if profile { Verdict::NoProfile } else { Verdict::Missing });
+    };
     let (has, wants) = (package.schema_version.unwrap_or(0), target.schema_version.unwrap_or(0));
     // A target without a number says nothing: its code has no updates.
     if package.enabled && wants > 0 && has > wants {
@@ -177,6 +195,7 @@ mod tests {
             schema_version: schema,
             enabled: true,
             own: false,
+            profile: None,
         }
     }
 
@@ -241,6 +260,35 @@ mod tests {
         let names: Vec<&str> = all.rows.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, ["c", "b", "a"]);
         assert_eq!((all.errors().count(), all.warnings().count()), (1, 1));
-        assert_eq!(all.rows[0].told(), "module c: schema 9 in the database, the platform's is 8");
+        assert_eq!(
+            all.rows[0].told(),
+            "module c: schema 9 in the database, the platform's is 8, and there is no way back down"
+        );
+    }
+
+    #[test]
+    fn a_site_needs_its_profile_and_sees_what_comes_with_it() {
+        let profile = Package { kind: PackageKind::Profile, ..package("shop", "1", None) };
+        let views = package("views", "3.2", Some(7300));
+        let of = |profile: &str, schema| Package {
+            profile: Some(profile.to_owned()),
+            enabled: false,
+            ..package("views", "3.9", Some(schema))
+        };
+        let site = [profile.clone(), views.clone()];
+        let verdicts = |platform: &[Package]| -> Vec<(String, Verdict)> {
+            compare(&site, platform).rows.into_iter().map(|row| (row.name, row.verdict)).collect()
+        };
+        let rows = |profile, views| vec![("shop".to_owned(), profile), ("views".to_owned(), views)];
+        let (no, same) = (Verdict::NoProfile, Verdict::Same);
+        assert_eq!(verdicts(&[views]), rows(no, same));
+        // Another profile's module is none of this site's; its own profile's is, in front of the core's.
+        let mut news = vec![package("views", "3.9", Some(7301))];
+        assert_eq!(verdicts(&[of("news", 7301)]), rows(no, Verdict::Missing));
+        news.push(of("shop", 7299));
+        news.push(profile);
+        let told = verdicts(&news);
+        assert_eq!(told, [("views".to_owned(), Verdict::OlderSchema), ("shop".to_owned(), same)]);
+        assert_eq!(compare(&site, &[]).errors().count(), 1);
     }
 }

@@ -22,6 +22,7 @@ use crate::steps::certificate;
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, SyncFiles};
 use crate::steps::names::ReserveNames;
+use crate::steps::packages::CompareRestored;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::restore::{ImportBackup, ReadBackup, UnpackFiles};
 use crate::steps::vhost::{Close, SaveVhost};
@@ -298,7 +299,9 @@ impl Restoring<'_> {
         );
         let access = plan.step("fix_access", FixAccess { to: to.clone() }, &[&settings]);
         let update = UpdateDatabase { to: to.clone(), store: new.clone() };
-        let updated = plan.step("update_database", update, &[&access, database]);
+        let compare = CompareRestored { to: to.clone(), store: new.clone() };
+        let compared = plan.step("compare", compare, &[&access, database]);
+        let updated = plan.step("update_database", update, &[&compared]);
         plan.step("clear_caches", ClearCaches { to: to.clone(), store: new.clone() }, &[&updated])
     }
 }

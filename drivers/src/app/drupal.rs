@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use super::drift::drift;
 use super::drush::{self, Drush};
+use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
 use super::{demand_loud, drupal_policy, drupal_settings, drupal_sites};
 use crate::host::Host;
@@ -90,6 +91,14 @@ impl Drupal {
         self.files.read(&format!("{root}/sites/sites.php")).await
     }
 
+    /// Runs a script that reads the code of a platform.
+    async fn on_platform<T: DeserializeOwned>(&self, root: &str, doing: &str, script: &str) -> PortResult<T> {
+        let parameters = Map::from_iter([("platform_root".to_owned(), Value::from(root))]);
+        let (what, script, secrets) = (format!("{doing} {root}"), [CODE, script], Vec::new());
+        let run = Run { what, script: &script, parameters, secrets, limit: FACTS_LIMIT, changes: false };
+        self.php.run(run).await
+    }
+
     /// Runs a script on a site, from the directory where it is now.
     async fn on_site<T: DeserializeOwned>(&self, site: &AppSite, run: OnSite) -> PortResult<T> {
         let mut secrets = run.secrets;
@@ -155,18 +164,8 @@ impl OnSite {
 #[async_trait]
 impl App for Drupal {
     async fn platform_facts(&self, root: &str) -> PortResult<PlatformFacts> {
-        let parameters = Map::from_iter([("platform_root".to_owned(), Value::from(root))]);
-        let platform: Platform = self
-            .php
-            .run(Run {
-                what: format!("looking at the platform {root}"),
-                script: &[CODE, include_str!("php/drupal_platform.php")],
-                parameters,
-                secrets: Vec::new(),
-                limit: FACTS_LIMIT,
-                changes: false,
-            })
-            .await?;
+        let script = include_str!("php/drupal_platform.php");
+        let platform: Platform = self.on_platform(root, "looking at the platform", script).await?;
         let (path, version) = self.drush.version(root, FACTS_LIMIT).await?;
         drush::fits(&path, &version, &platform.version, platform.seven)?;
         let prepared = self.sites_file(root).await?.is_some_and(|file| drupal_sites::has_lines(&file.bytes));
@@ -353,15 +352,19 @@ impl App for Drupal {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { packages: false, login_links: false, quiet: false, sanitize: false }
+        Abilities { login_links: false, quiet: false, sanitize: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
-        Err(unlisted(site.name.as_str()))
+        let run = OnSite::new("looking at the packages of", include_str!("php/drupal_packages.php"));
+        let Packages { packages } = self.on_site(site, run).await?;
+        Ok(sorted(packages))
     }
 
     async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
-        Err(unlisted(root))
+        let script = include_str!("php/drupal_platform_packages.php");
+        let Packages { packages } = self.on_platform(root, "looking at the packages of", script).await?;
+        Ok(sorted(packages))
     }
 
     /// Drupal's own links (`drush user:login`) are not what is asked for: they end when Drupal says, and none can be taken back.
@@ -397,12 +400,6 @@ impl App for Drupal {
     fn smoke_checks(&self, site: &SiteName) -> Vec<SmokeCheck> {
         drupal_policy::smoke_checks(site)
     }
-}
-
-fn unlisted(whose: &str) -> PortError {
-    PortError::Refused(format!(
-        "{whose} is of Drupal, whose modules and themes Kedge does not list yet; a migration still refuses an older core"
-    ))
 }
 
 /// An error that tells which file it is about.

@@ -8,6 +8,7 @@ mod drupal_settings;
 mod drupal_sites;
 mod drush;
 mod keys;
+mod packages;
 mod php;
 mod plain;
 #[cfg(test)]

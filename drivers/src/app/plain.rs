@@ -296,7 +296,15 @@ impl App for Plain {
     async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>> {
         let version = Some(self.platform_facts(root).await?.version).filter(|version| !version.is_empty());
         let (kind, name) = (PackageKind::Core, "plain".to_owned());
-        Ok(vec![Package { kind, name, version, schema_version: None, enabled: false, own: false }])
+        Ok(vec![Package {
+            kind,
+            name,
+            profile: None,
+            version,
+            schema_version: None,
+            enabled: false,
+            own: false,
+        }])
     }
 
     async fn login_link(

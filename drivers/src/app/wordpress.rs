@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::drift::drift;
+use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
 use super::{wordpress_login, wordpress_settings};
 use crate::host::{Command, Host};
@@ -73,16 +74,6 @@ struct Found {
 struct Updated {
     from: u64,
     to: u64,
-}
-
-#[derive(Deserialize)]
-struct Packages {
-    packages: Vec<Package>,
-}
-
-fn sorted(mut packages: Vec<Package>) -> Vec<Package> {
-    packages.sort();
-    packages
 }
 
 impl WordPress {

@@ -246,7 +246,7 @@ fn resources() -> Value {
             "kind": { "type": "string", "enum": ["core", "profile", "module", "plugin", "theme", "library"] },
             "name": text(), "enabled": { "type": "boolean" }, "site_version": or_null(text()), "target_version": or_null(text()),
             "site_schema": or_null(whole()), "target_schema": or_null(whole()),
-            "verdict": { "type": "string", "enum": ["older_schema", "missing", "downgrade", "upgrade", "same", "comes_along"] },
+            "verdict": { "type": "string", "enum": ["no_profile", "older_schema", "missing", "downgrade", "upgrade", "same", "comes_along"] },
         })),
         "Lock": object(json!({
             "resource": text(), "shared": { "type": "boolean" }, "holders": list(&task_id()), "waiting": list(&task_id()),

@@ -248,6 +248,10 @@ pub struct Package {
     pub kind: PackageKind,
     /// Its short name: the directory's or the file's, as the application knows it.
     pub name: String,
+    /// In a platform's list: the install profile that it comes with, and whose sites alone see it, in front of what the core has by this
+    /// name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Version, where it tells one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -91,7 +91,7 @@ impl CoveredBy for FillSkeleton {
 }
 
 /// The staged new side, as its application sees it.
-fn staged(cx: &Cx<'_, dyn World>, to: &Place, store: &Store) -> Result<AppSite, StepError> {
+pub(super) fn staged(cx: &Cx<'_, dyn World>, to: &Place, store: &Store) -> Result<AppSite, StepError> {
     let server = cx.ports.database(&store.server, &scope(cx))?;
     app_site(cx, to, &to.stage(cx.task.as_str()), store, &*server)
 }

@@ -10,6 +10,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod import;
 pub(crate) mod login;
 pub(crate) mod names;
+pub(crate) mod packages;
 pub(crate) mod preflight;
 pub(crate) mod registry;
 pub(crate) mod rehearsal;
@@ -76,6 +77,7 @@ fn of_moves() -> StepKinds<dyn World> {
         .with::<restore::ReadBackup>()
         .with::<restore::UnpackFiles>()
         .with::<restore::ImportBackup>()
+        .with::<packages::CompareRestored>()
         .with::<removal::Survey>()
         .with::<removal::LockAccount>()
         .with::<removal::RemoveDir>()

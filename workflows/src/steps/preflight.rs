@@ -4,17 +4,14 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::packages::judge;
 use super::taken::demand_taken;
-use crate::comparison::{Row, compare};
 use crate::place::{Names, Place, Store, app_site, scope};
-use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Package, PackageKind, SchemaFacts, World};
+use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Package, SchemaFacts, World};
 use crate::records::{SITE, SiteRecord};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
-
-/// Packages told in an error or a warning: a person reads them; `kedge platforms compare` shows all.
-const MAX_ROWS: usize = 20;
 
 /// Looks at the old side, the new side, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -179,21 +176,8 @@ impl Preflight {
         packages: &[Package],
         found: &mut Found,
     ) -> Result<(), StepError> {
-        let packages: Vec<Package> =
-            packages.iter().filter(|package| package.kind != PackageKind::Core).cloned().collect();
-        if packages.iter().all(|package| package.own) {
-            return Ok(());
-        }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope(cx))?;
-        let table = compare(&packages, &app.platform_packages(&place.root).await?);
-        let errors = told(table.errors());
-        if !errors.is_empty() {
-            let (platform, errors) = (&place.platform, errors.join("; "));
-            return Err(StepError::fatal(format!(
-                "the site cannot move to {platform}, there is no way back down: {errors}"
-            )));
-        }
-        found.warnings = told(table.warnings());
+        found.warnings = judge(&*app, place, packages).await?;
         if self.warnings_stop && !found.warnings.is_empty() {
             return Err(StepError::fatal(format!(
                 "{}; if that is meant, ask again with acknowledge_warnings",
@@ -268,10 +252,6 @@ impl Preflight {
         found.to_prepared = Some(platform.prepared);
         Ok(())
     }
-}
-
-fn told<'a>(rows: impl Iterator<Item = &'a Row>) -> Vec<String> {
-    rows.take(MAX_ROWS).map(Row::told).collect()
 }
 
 pub(super) async fn look_at_server(

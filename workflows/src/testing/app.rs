@@ -158,21 +158,17 @@ impl FakeApp {
         Ok(values(&file.bytes))
     }
 
-    /// A platform's modules: files `<root>/modules/<name>` with version and schema.
+    /// A platform's profiles and modules: files `<root>/{profiles,modules}/<name>` with version and schema.
     async fn modules(&self, root: &str) -> PortResult<Vec<Package>> {
         let mut packages = Vec::new();
-        for name in self.files.list(&format!("{root}/modules")).await? {
-            let text = self.disk.bytes(&format!("{root}/modules/{name}")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let (version, schema) = text.split_once(' ').unwrap_or((&text, ""));
-            packages.push(Package {
-                kind: PackageKind::Module,
-                version: Some(version.to_owned()),
-                schema_version: schema.parse().ok(),
-                enabled: false,
-                own: false,
-                name,
-            });
+        for (kind, dir) in [(PackageKind::Profile, "profiles"), (PackageKind::Module, "modules")] {
+            for name in self.files.list(&format!("{root}/{dir}")).await? {
+                let text = self.disk.bytes(&format!("{root}/{dir}/{name}")).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let (version, schema) = text.split_once(' ').unwrap_or((&text, ""));
+                let (version, schema_version) = (Some(version.to_owned()), schema.parse().ok());
+                packages.push(Package { version, schema_version, ..bare(kind, name) });
+            }
         }
         Ok(packages)
     }
@@ -182,9 +178,7 @@ impl FakeApp {
         let mut packages = Vec::new();
         for (kind, dir) in [(PackageKind::Plugin, "plugins"), (PackageKind::Theme, "themes")] {
             for name in self.files.list(&format!("{content}/{dir}")).await? {
-                let package =
-                    Package { kind, name, version: None, schema_version: None, enabled: false, own: false };
-                packages.push(package);
+                packages.push(bare(kind, name));
             }
         }
         Ok(packages)
@@ -232,13 +226,15 @@ fn refused(what: String) -> PortError {
 
 fn core(code: Code) -> Package {
     Package {
-        kind: PackageKind::Core,
-        name: "wordpress".to_owned(),
         version: Some(code.version),
         schema_version: Some(code.schema),
-        enabled: false,
-        own: false,
+        ..bare(PackageKind::Core, "wordpress".to_owned())
     }
+}
+
+/// A package of which nothing but the name is known.
+fn bare(kind: PackageKind, name: String) -> Package {
+    Package { kind, name, profile: None, version: None, schema_version: None, enabled: false, own: false }
 }
 
 /// The row that tells a login link.
@@ -525,12 +521,13 @@ impl App for FakeApp {
         let settings = self.settings(site).await?;
         let (schema, used, modules) = self.as_site(&settings, |tables| {
             let used = [option(tables, "template"), option(tables, "active_plugins")];
-            let modules = option(tables, "modules").unwrap_or_default();
-            (schema_of(tables), used.into_iter().flatten().collect::<Vec<_>>(), modules)
+            let profile = option(tables, "profile").map(|profile| format!("{profile}="));
+            let modules = [option(tables, "modules"), profile].into_iter().flatten().collect::<Vec<_>>();
+            (schema_of(tables), used.into_iter().flatten().collect::<Vec<_>>(), modules.join(" "))
         })?;
         let core = Package { schema_version: schema, enabled: true, ..core(code) };
         let mut packages = vec![core];
-        // Modules are the platform's; the site has their schema versions.
+        // Profiles and modules are the platform's; the site has their schema versions.
         for package in self.modules(&site.platform_root).await? {
             let schema =
                 modules.split(' ').find_map(|module| module.strip_prefix(&format!("{}=", package.name)));

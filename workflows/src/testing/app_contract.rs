@@ -11,6 +11,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt as _;
 
+use crate::comparison::compare;
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
     Access, App, AppDatabase, AppSite, CopyOptions, Database, DatabaseFingerprint, Files, InstallRequest,
@@ -304,7 +305,8 @@ async fn packages_are_told(bench: &dyn AppBench, side: &Side) {
     let own = app.packages(site).await.expect("packages");
     let given = app.platform_packages(&site.platform_root).await.expect("packages");
     for list in [&own, &given] {
-        let names: Vec<_> = list.iter().map(|package| (package.kind, package.name.as_str())).collect();
+        let name = |package: &Package| (package.kind, package.name.clone(), package.profile.clone());
+        let names: Vec<_> = list.iter().map(name).collect();
         assert!(names.is_sorted() && names.windows(2).all(|two| two[0] != two[1]), "{names:?}");
         let cores = list.iter().filter(|package| package.kind == PackageKind::Core);
         assert_eq!(cores.count(), 1, "{list:?}");
@@ -318,6 +320,9 @@ async fn packages_are_told(bench: &dyn AppBench, side: &Side) {
         (Some(&platform.version), platform.schema_version)
     );
     assert!(given.iter().all(|package| !package.enabled && !package.own), "{given:?}");
+    assert!(own.iter().all(|package| package.profile.is_none()), "a site has what it sees: {own:?}");
+    let table = compare(&own, &given);
+    assert_eq!((table.errors().count(), table.warnings().count()), (0, 0), "at home: {table:?}");
     let theme = |package: &&Package| package.kind == PackageKind::Theme && package.enabled;
     assert!(own.iter().any(|package| theme(&package)), "a site that shows pages has a theme: {own:?}");
 }

@@ -15,6 +15,7 @@
 mod batch;
 mod cases;
 mod judge;
+mod packages;
 mod rig;
 mod scene;
 mod tales;

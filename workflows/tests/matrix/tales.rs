@@ -10,11 +10,11 @@ use crate::judge::whole;
 use crate::rig::{Ask, Base, Case, End, both, play, quietly};
 use crate::scene::{BENT, EDITED, usual};
 
-fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> Option<String>) -> End {
+pub(crate) fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> Option<String>) -> End {
     play(base, &Ask::Task { workflow: "migrate", params }, &Case::default(), watch)
 }
 
-fn status(world: &FakeWorld, web_server: &str, name: &str) -> u16 {
+pub(crate) fn status(world: &FakeWorld, web_server: &str, name: &str) -> u16 {
     let answers = world.visit(&SiteName::parse(name).unwrap(), "/");
     answers.into_iter().find(|(web, ..)| *web == web_server).map_or(0, |(_, status, _)| status)
 }
@@ -193,45 +193,4 @@ fn a_task_that_waited_does_not_write_what_it_knew_over_what_another_did() {
     assert!(told.contains("another task has changed shop.example.test"), "{told}");
     let record = whole(&rig)["record site/shop.example.test"].clone();
     assert!(record.contains(restored.id.as_str()) && record.contains("enabled"), "{record}");
-}
-
-/// A migrate to the newer platform, of a site that uses these modules, where the new platform has others.
-fn with_modules(used: &str, given: &[(&str, &str)], acknowledge: bool) -> End {
-    let base = usual();
-    let disk = base.world.disk("host1");
-    for module in used.split(' ').filter_map(|module| module.split('=').next()) {
-        disk.write(&format!("/srv/platforms/61/modules/{module}"), "2.0 7".as_bytes().to_vec());
-    }
-    for (module, text) in given {
-        disk.write(&format!("/srv/platforms/68/modules/{module}"), text.as_bytes().to_vec());
-    }
-    let schema = kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
-    let set = base.world.database_server("db1").with_tables(&schema, |tables| {
-        tables.get_mut("wp_options").unwrap().insert(&["modules", used]);
-    });
-    set.expect("the shop's schema");
-    let open = |world: &FakeWorld| {
-        (status(world, "web1", "shop.example.test") == 0).then(|| "the site was gone".to_owned())
-    };
-    let params = json!({ "site": "shop.example.test", "target_platform": "wordpress-68", "acknowledge_warnings": acknowledge });
-    migrate(&base, params, &open)
-}
-
-#[test]
-fn a_platform_with_an_older_schema_of_a_module_is_refused_whatever_is_acknowledged() {
-    let end = with_modules("forms=9", &[("forms", "3.0 8")], true);
-    assert_eq!(end.view.state, TaskState::RolledBack);
-    let told = end.view.error.unwrap().detail;
-    assert!(told.contains("module forms: schema 9 in the database, the platform's is 8"), "{told}");
-    assert_eq!(with_modules("forms=8", &[("forms", "3.0 8")], false).view.state, TaskState::Succeeded);
-}
-
-#[test]
-fn a_module_that_the_platform_lacks_has_to_be_acknowledged() {
-    let end = with_modules("forms=9 maps=1", &[("forms", "2.0 9")], false);
-    let told = end.view.error.expect("refused").detail;
-    assert!(told.contains("module maps: missing on the platform; if that is meant"), "{told}");
-    let end = with_modules("forms=9 maps=1", &[("forms", "2.0 9")], true);
-    assert_eq!(end.view.state, TaskState::Succeeded);
-    assert_eq!(end.view.result["warnings"], json!(["module maps: missing on the platform"]));
 }

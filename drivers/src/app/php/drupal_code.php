@@ -39,8 +39,8 @@ function kedge_core_schema(string $root, bool $seven): int
     return kedge_wanted('system', kedge_text($root . ($seven ? '' : '/core') . '/modules/system/system.install'));
 }
 
-/** Every file below a directory that tells of an extension, by its name. */
-function kedge_tellers(string $dir, string $suffix): array
+/** Every file below a directory that tells of an extension. */
+function kedge_files(string $dir, string $suffix): array
 {
     if (!is_dir($dir)) {
         return [];
@@ -55,8 +55,90 @@ function kedge_tellers(string $dir, string $suffix): array
     $found = [];
     foreach ($walk as $file) {
         if (substr($file->getFilename(), -strlen($suffix)) === $suffix) {
-            $found[basename($file->getFilename(), $suffix)] ??= $file->getPathname();
+            $found[] = $file->getPathname();
         }
     }
+    sort($found);
     return $found;
+}
+
+/** The same, one for each name. */
+function kedge_tellers(string $dir, string $suffix): array
+{
+    $found = [];
+    foreach (kedge_files($dir, $suffix) as $file) {
+        $found[basename($file, $suffix)] ??= $file;
+    }
+    return $found;
+}
+
+/** The modules, themes and profiles below a directory, by kind and name; of several copies each is told. */
+function kedge_extensions(string $dir, array $core): array
+{
+    $found = [];
+    foreach (kedge_files($dir, $core['seven'] ? '.info' : '.info.yml') as $file) {
+        $name = basename($file, $core['seven'] ? '.info' : '.info.yml');
+        $text = kedge_text($file);
+        $said = static function (string $key) use ($text, $core): string {
+            // The last one counts in an `.info`: what packs a release adds its version at the end.
+            $sign = $core['seven'] ? '=' : ':';
+            preg_match_all("/^$key\\s*$sign\\s*[\"']?([^\"'\\r\\n#]*)/m", $text, $lines);
+            return trim((string) end($lines[1]));
+        };
+        $beside = dirname($file) . "/$name";
+        if (!$core['seven']) {
+            $kind = $said('type');
+        } elseif ($said('core') !== '7.x') {
+            $kind = '';
+        } else {
+            $kind = is_file("$beside.profile") ? 'profile' : (is_file("$beside.module") ? 'module' : (strpos($file, '/themes/') !== false ? 'theme' : ''));
+        }
+        if (!in_array($kind, ['profile', 'module', 'theme'], true) || !preg_match('/^\w+$/D', $name)) {
+            continue;
+        }
+        $version = $said('version') === 'VERSION' ? $core['version'] : substr($said('version'), 0, 100);
+        $wanted = $kind === 'theme' ? 0 : kedge_wanted($name, kedge_text("$beside.install"));
+        $found[] = ['kind' => $kind, 'name' => $name, 'version' => $version === '' ? null : $version,
+            'schema_version' => $wanted === 0 ? null : $wanted, 'dir' => dirname($file)];
+    }
+    return $found;
+}
+
+/**
+ * What a platform gives its sites: of copies the one that Drupal takes. What comes with a profile is seen by that profile's sites only, and
+ * stands behind what is for all sites, and in front of the core's.
+ */
+function kedge_platform_packages(string $root, array $core): array
+{
+    $seven = $core['seven'];
+    $below = static function (array $places) use ($root, $core): array {
+        return array_merge(...array_map(static fn ($place) => kedge_extensions("$root/$place", $core), $places));
+    };
+    $for_all = $below($seven ? ['sites/all'] : ['modules', 'themes', 'sites/all']);
+    $with_profiles = $below($seven ? ['profiles'] : ['profiles', 'core/profiles']);
+    $packages = [];
+    $add = static function (array $one, ?string $profile) use (&$packages) {
+        unset($one['dir']);
+        $one['profile'] = $profile;
+        $key = "{$one['kind']}/{$one['name']}/";
+        isset($packages[$key]) || isset($packages[$key . $profile]) || $packages[$key . $profile] = $one;
+    };
+    foreach ($for_all as $one) {
+        $add($one, null);
+    }
+    $profiles = array_filter($with_profiles, static fn ($one) => $one['kind'] === 'profile');
+    foreach ($with_profiles as $one) {
+        $of = '';
+        foreach ($profiles as $profile) {
+            if ($one['kind'] !== 'profile' && strpos("{$one['dir']}/", "{$profile['dir']}/") === 0) {
+                $of = $profile['name'];
+            }
+        }
+        $add($one, $of === '' ? null : $of);
+    }
+    foreach ($below($seven ? ['modules', 'themes'] : ['core/modules', 'core/themes']) as $one) {
+        $add($one, null);
+    }
+    $schema = kedge_core_schema($root, $seven);
+    return array_merge([['kind' => 'core', 'name' => 'drupal', 'version' => $core['version'], 'schema_version' => $schema]], array_values($packages));
 }

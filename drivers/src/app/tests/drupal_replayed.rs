@@ -65,6 +65,9 @@ impl Machine {
         let Some((_, version, wanted)) = self.platforms.iter().find(|(at, _, _)| *at == root) else {
             return json!({ "error": format!("{root} is not a Drupal platform") });
         };
+        if script.contains("'packages' => kedge_platform_packages(") {
+            return json!({ "packages": packages(version, Some(*wanted), None) });
+        }
         if !script.contains("$kedge_site_dir") {
             return json!({ "version": version, "schema_version": wanted, "seven": self.seven });
         }
@@ -86,10 +89,13 @@ impl Machine {
     }
 
     fn facts(&self, tables: &FakeTables, version: &str, wanted: u64, script: &str) -> Value {
+        let schema = system_of(tables);
+        if script.contains("$told[]") {
+            return json!({ "packages": packages(version, schema, Some(true)) });
+        }
         if !script.contains("'pending'") {
             return json!({ "done": true });
         }
-        let schema = system_of(tables);
         let pending = schema.filter(|schema| *schema < wanted).map(|_| format!("system_update_{wanted}"));
         json!({
             "installed": schema.is_some(), "version": version, "schema_version": schema, "wanted": wanted,
@@ -127,6 +133,24 @@ impl Machine {
         updated.expect("the site's own access works");
         (self.drush.update, 0)
     }
+}
+
+/// A Drupal in small, out of the port's order: of a platform, or of a site that uses all of it.
+fn packages(version: &str, schema: Option<u64>, enabled: Option<bool>) -> Vec<Value> {
+    let package = |kind: &str, name: &str, schema: Option<u64>| json!({ "kind": kind, "name": name, "version": version, "schema_version": schema, "enabled": enabled.unwrap_or(false) });
+    let mut all = vec![
+        package("theme", "bartik", None),
+        package("module", "system", schema),
+        package("core", "drupal", schema),
+        package("profile", "standard", None),
+    ];
+    if enabled.is_none() {
+        // Of another profile, and so none of the site's.
+        let mut views = package("module", "views", Some(7301));
+        views["profile"] = json!("news");
+        all.push(views);
+    }
+    all
 }
 
 fn installed(tables: &mut FakeTables, input: &Value, wanted: u64) -> Value {
