@@ -13,6 +13,7 @@ mod schema;
 mod sql_event;
 mod sql_filter;
 mod sql_head;
+mod sql_heading;
 mod sql_unqualify;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::marks::MARK_TABLE;
 use super::quote;
 use super::schema::{self, field};
 use super::sql_filter::SqlFilter;
+use super::sql_heading::Heading;
 use super::tools::Flavour;
 use super::within::WITHOUT_ROWS;
 use crate::host::Input;
@@ -143,11 +144,11 @@ pub(super) async fn import(
         }
     });
     let filter = SqlFilter::new().events_off().report_largest(largest.clone());
-    let input = filtered(counted, filter, |_| Ok(()));
+    let input = with_unique_checks(filtered(counted, filter, |_| Ok(())));
     let login = login(user, password)?;
     // The dump's own header says the same; SQL from elsewhere may not.
-    let speed = Bytes::from_static(b"SET SESSION foreign_key_checks=0, unique_checks=0; ");
-    let input: Input = Box::pin(futures::stream::once(async { Ok(speed) }).chain(input));
+    let order = Bytes::from_static(b"SET SESSION foreign_key_checks=0; ");
+    let input: Input = Box::pin(futures::stream::once(async { Ok(order) }).chain(input));
     let finished = client.host().run(client.login_command(&login, name.as_str(), input).await?).await?;
     if finished.status != 0 {
         let stderr = String::from_utf8_lossy(&finished.stderr).replace(password.expose(), "***");
@@ -228,6 +229,18 @@ fn login(user: &DatabaseName, password: &Secret) -> PortResult<String> {
         quote::option(user.as_str())?,
         quote::option(password.expose())?
     ))
+}
+
+/// A dump whose heading leaves the checks of unique keys on.
+fn with_unique_checks(
+    dump: impl Stream<Item = PortResult<Bytes>> + Send + 'static,
+) -> impl Stream<Item = PortResult<Bytes>> + Send {
+    let mut heading = Heading::default();
+    let pieces = dump.map(Some).chain(futures::stream::iter([None])).map(move |piece| match piece {
+        Some(piece) => piece.map(|piece| heading.push(piece)),
+        None => Ok(heading.finish()),
+    });
+    pieces.filter(|piece| std::future::ready(piece.as_ref().map_or(true, |piece| !piece.is_empty())))
 }
 
 /// A stream through the filter; `end` judges the whole.
