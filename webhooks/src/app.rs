@@ -275,8 +275,20 @@ impl App {
         Ok(())
     }
 
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn put(&self, access: Access) {
         *self.0.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// Tells the ends of tasks that people in chats asked for before this life began. Once, when the unfinished tasks are known again.
+    ///
+    /// # Errors
+    /// When the tasks cannot be read.
+    pub fn tell_chats(&self) -> Result<(), ReadError> {
+        follow::resume(&self.0, &self.access().chats)
     }
 
     /// From now on `readyz` says no, long polls answer and streams end.
@@ -299,7 +311,7 @@ impl App {
         let id = request_id(&parts.headers, &*self.0.ports.random);
         let routed = route(&parts.method, parts.uri.path());
         let name = if let Routed::Found(found) = &routed { found.name() } else { "none" };
-        let access = Arc::clone(&self.0.access.read().unwrap_or_else(PoisonError::into_inner));
+        let access = self.access();
         let own = self.0.tokens.all();
         let cx = Cx {
             app: &self.0,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use http::Method;
 use kedge_engine::ports::Clock;
-use kedge_engine::service::Tasks;
-use kedge_engine::task::{TaskId, TaskView};
+use kedge_engine::service::{TaskFilter, Tasks};
+use kedge_engine::store::ReadError;
+use kedge_engine::task::{TaskId, TaskState, TaskView};
 use reqwest::Client;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -19,6 +20,7 @@ use super::incoming::Reply;
 use super::message::{self, Voice};
 use super::{Budget, Chat};
 use crate::api::is_settled;
+use crate::app::Inner;
 
 /// Most tasks that are told about at once; more run, untold.
 const MAX_FOLLOWED: usize = 256;
@@ -68,6 +70,31 @@ impl Desk {
             drop(place);
         });
     }
+}
+
+/// Tells the ends of tasks that somebody in a chat asked for in an earlier life. The address of the conversation was a secret and is
+/// gone with it; the channel is told, where one is configured.
+pub(crate) fn resume(app: &Inner, chats: &[Chat]) -> Result<(), ReadError> {
+    let chats: Vec<&Chat> = chats.iter().filter(|chat| chat.webhook.is_some()).collect();
+    let open = TaskState::ALL.into_iter().filter(|state| !chats.is_empty() && !is_settled(*state));
+    for state in open {
+        let filter = TaskFilter { state: Some(state), limit: MAX_FOLLOWED, ..TaskFilter::default() };
+        for task in app.ports.tasks.tasks(&filter)?.tasks {
+            let asked = chats.iter().find_map(|chat| Some((*chat, chat.asked_by(&task.actor)?)));
+            let Some((chat, mention)) = asked else { continue };
+            app.desk.follow(Told {
+                tasks: Arc::clone(&app.ports.tasks),
+                clock: Arc::clone(&app.ports.clock),
+                draining: app.draining.clone(),
+                chat: chat.clone(),
+                reply: Reply::Nowhere,
+                mention,
+                task: task.id,
+                budget: Budget::new(chat.platform, app.ports.clock.now()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A task that somebody waits for.

@@ -9,7 +9,7 @@ mod text;
 pub(crate) mod words;
 
 use http::HeaderMap;
-use kedge_engine::task::Millis;
+use kedge_engine::task::{Actor, Millis};
 use url::Url;
 
 use crate::auth::{Token, TokenSpec};
@@ -23,6 +23,8 @@ pub(crate) use text::slack_text;
 /// Most secrets of a chat, while rotating; most persons of one.
 const MAX_SECRETS: usize = 8;
 const MAX_USERS: usize = 1000;
+/// How the journal's name of somebody in a chat begins.
+const ACTOR: &str = "chat:";
 /// Workflows that change nothing of a site: they are not asked about.
 const HARMLESS: [&str; 2] = ["backup", "verify"];
 
@@ -181,6 +183,23 @@ impl Chat {
     /// What a person may do.
     pub(crate) fn user(&self, id: &str) -> Option<&Token> {
         self.users.iter().find(|(known, _)| known == id).map(|(_, grant)| grant)
+    }
+
+    /// How to mention the person who has a name of ours; Mattermost mentions by names that only its messages tell.
+    fn mention(&self, name: &str) -> Option<String> {
+        let (id, _) = self.users.iter().find(|(_, grant)| grant.name() == name)?;
+        Some(if self.platform == Platform::Mattermost { format!("{name}:") } else { format!("<@{id}>") })
+    }
+
+    /// The person who asked for a task, if it was asked for here: how to mention them.
+    pub(crate) fn asked_by(&self, actor: &Actor) -> Option<String> {
+        let here = actor.via == self.platform.as_str();
+        self.mention(actor.name.strip_prefix(ACTOR).filter(|_| here)?)
+    }
+
+    /// Somebody here, as the journal knows them.
+    pub(crate) fn actor(&self, grant: &Token) -> Actor {
+        Actor { name: format!("{ACTOR}{}", grant.name()), via: self.platform.as_str().to_owned() }
     }
 
     /// Whether a workflow runs without a question.

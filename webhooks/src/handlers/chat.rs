@@ -346,7 +346,7 @@ impl Talk<'_> {
     }
 
     fn actor(&self, grant: &Token) -> Actor {
-        Actor { name: format!("chat:{}", grant.name()), via: self.chat.platform.as_str().to_owned() }
+        self.chat.actor(grant)
     }
 
     fn follow(&self, task: TaskId, budget: Budget) {

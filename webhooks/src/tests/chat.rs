@@ -2,14 +2,14 @@
 
 use std::sync::Mutex;
 
-use kedge_engine::task::TaskState;
+use kedge_engine::task::{Actor, TaskState};
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
-use crate::testing::task_id;
+use crate::testing::{sample_task, task_id};
 use crate::{Chat, ChatSpec, ChatUserSpec, Provider};
 
 pub(super) const SLACK: &str = "8f742231b10e8888abcd99yyyzzz85a5";
@@ -72,6 +72,7 @@ pub(super) async fn start_with_chat(platform: &str, secret: &str, base: &str) ->
         platform: platform.to_owned(),
         secrets: vec![Secret::new(secret)],
         base_url: Some(base.to_owned()),
+        webhook: Some(Secret::new(format!("{base}/channel"))),
         users: vec![ChatUserSpec {
             id: "U1".to_owned(),
             name: "anna".to_owned(),
@@ -146,6 +147,45 @@ async fn a_command_asks_and_a_button_runs_once() {
     h.tasks.happen(&task_id(1000), "ended", TaskState::Succeeded);
     let end = host.posts(4).await[3].1["text"].as_str().unwrap().to_owned();
     assert!(end.starts_with("<@U1> migrate of shop.a.test: succeeded"), "{end}");
+    h.end().await;
+}
+
+#[tokio::test]
+async fn what_was_asked_for_before_a_restart_is_told_in_the_channel() {
+    let host = Host::start().await;
+    let h = start_with_chat("slack", SLACK, &host.url).await;
+    for (n, name, via) in [
+        (7, "chat:anna", "slack"),
+        (8, "chat:anna", "discord"),
+        (9, "chat:otto", "slack"),
+        (10, "token:anna", "api"),
+    ] {
+        let mut task = sample_task(n, "shop.a.test");
+        task.actor = Actor { name: name.to_owned(), via: via.to_owned() };
+        h.tasks.add(task);
+    }
+    h.app.tell_chats().unwrap();
+    for n in 7..=10 {
+        h.tasks.happen(&task_id(n), "ended", TaskState::Succeeded);
+    }
+    let mut ended = sample_task(11, "shop.a.test");
+    ended.actor = Actor { name: "chat:anna".to_owned(), via: "slack".to_owned() };
+    h.tasks.add(ended);
+    h.tasks.happen(&task_id(11), "ended", TaskState::RolledBack);
+    h.app.tell_chats().unwrap();
+    let mut last = sample_task(12, "blog.a.test");
+    last.actor = Actor { name: "chat:anna".to_owned(), via: "slack".to_owned() };
+    h.tasks.add(last);
+    h.app.tell_chats().unwrap();
+    let first = host.posts(1).await[0].clone();
+    assert_eq!(first.0, "POST /channel HTTP/1.1");
+    assert!(
+        first.1["text"].as_str().unwrap().starts_with("<@U1> migrate of shop.a.test: succeeded"),
+        "{first:?}"
+    );
+    h.tasks.happen(&task_id(12), "ended", TaskState::Canceled);
+    let second = host.posts(2).await[1].1["text"].as_str().unwrap().to_owned();
+    assert!(second.starts_with("<@U1> migrate of blog.a.test: canceled"), "nothing between: {second}");
     h.end().await;
 }
 
