@@ -23,7 +23,8 @@ use kedge_webhooks::{
     Ports, Secret, Server, SharedTls,
 };
 use kedge_workflows::ports::{SecretRef, Secrets as _, World};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::again;
@@ -34,7 +35,7 @@ use crate::desk::LiveDesk;
 use crate::facts::KnownFacts;
 use crate::logs::MaskedLogs;
 use crate::runtime::{SystemClock, SystemRandom, TokioSpawner};
-use crate::schedules::Scheduler;
+use crate::schedules::{Schedule, Scheduler};
 use crate::upkeep;
 use crate::world::LiveWorld;
 
@@ -63,6 +64,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         desk: desk.clone(),
     };
     let tls = http.tls.clone();
+    let signals = Signals::take()?;
     let access = access(&config);
     let master = master(&config).await?;
     service.endpoints.open(service.store.clone(), master)?;
@@ -80,6 +82,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         }
         Err(error) => return Err(error),
     };
+    app.tell_chats().context("the unfinished tasks cannot be read")?;
     tracing::info!(
         address = %server.address(), resumed = recovery.resumed.len(), quarantined = recovery.quarantined.len(),
         "kedge serves"
@@ -99,7 +102,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         tokio::spawn(stop.clone().run_until_cancelled_owned(inbox.clone().tend(Arc::new(SystemClock))));
     let serving = tokio::spawn(server.run(stop.clone().cancelled_owned()));
     let upkeep = tokio::spawn(stop.clone().run_until_cancelled_owned(service.upkeep(&config, sweep)));
-    let ended = until_stopped(file, &app, tls.as_ref(), &service).await?;
+    let ended = until_stopped(signals, file, &app, tls.as_ref(), &service).await?;
     stop.cancel();
     serving.await.context("the HTTP server ended badly")?;
     tending.await.context("the keeping of messages ended badly")?;
@@ -158,6 +161,24 @@ fn anew() -> ExitCode {
     ExitCode::from(EXIT_FAILED)
 }
 
+/// Signals, taken from the first moment on: whoever sees the address answer may send one.
+struct Signals {
+    term: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn take() -> Result<Self> {
+        let take = |kind| signal(kind).context("signals cannot be taken");
+        Ok(Self {
+            term: take(SignalKind::terminate())?,
+            interrupt: take(SignalKind::interrupt())?,
+            hangup: take(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// How a life of the service ended.
 enum Ended {
     /// By a signal.
@@ -178,10 +199,14 @@ async fn master(config: &Config) -> Result<Master> {
 }
 
 /// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.
-async fn until_stopped(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) -> Result<Ended> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn until_stopped(
+    signals: Signals,
+    file: &Path,
+    app: &App,
+    tls: Option<&SharedTls>,
+    service: &Service,
+) -> Result<Ended> {
+    let Signals { mut term, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
             why = service.engine.failed() => {
@@ -190,7 +215,7 @@ async fn until_stopped(file: &Path, app: &App, tls: Option<&SharedTls>, service:
             }
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(file, app, tls, &service.approvals),
+            _ = hangup.recv() => reload(file, app, tls, service),
         }
     }
     tracing::info!("stopping; a second signal ends at once");
@@ -201,8 +226,8 @@ async fn until_stopped(file: &Path, app: &App, tls: Option<&SharedTls>, service:
     Ok(Ended::Stopped)
 }
 
-/// Takes over tokens, hooks and endpoints of a changed file; a broken one changes nothing.
-fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, approvals: &Approvals) {
+/// Takes over what can change while tasks run of a changed file; a broken one changes nothing.
+fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
@@ -212,7 +237,8 @@ fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, approvals: &Approvals
     let replaced = app.reload(access, config.endpoints);
     match replaced {
         Ok(()) => {
-            approvals.replace(config.approvals);
+            service.approvals.replace(config.approvals);
+            service.schedules.send_replace(config.schedules);
             match (tls, fresh_tls) {
                 (Some(tls), Some(fresh)) => tls.replace(fresh),
                 (None, None) => {}
@@ -221,7 +247,7 @@ fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, approvals: &Approvals
                 }
             }
             tracing::info!(
-                "tokens, certificates, hooks, chats, endpoints and approvals are reloaded; hosts, servers and platforms need a restart"
+                "tokens, certificates, hooks, chats, endpoints, approvals and schedules are reloaded; hosts, servers and platforms need a restart"
             );
         }
         Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),
@@ -236,6 +262,7 @@ pub(crate) struct Service {
     pub(crate) world: Arc<LiveWorld>,
     pub(crate) facts: Arc<KnownFacts>,
     pub(crate) approvals: Approvals,
+    pub(crate) schedules: watch::Sender<Vec<Schedule>>,
 }
 
 impl Service {
@@ -276,7 +303,8 @@ impl Service {
             gates: Arc::new(approvals.clone()),
             limits: Limits::default(),
         });
-        Ok(Self { engine, endpoints, store, world, facts, approvals })
+        let schedules = watch::Sender::new(config.schedules.clone());
+        Ok(Self { engine, endpoints, store, world, facts, approvals, schedules })
     }
 }
 
@@ -284,8 +312,8 @@ impl Service {
     /// What goes on beside the tasks: old ones are packed and forgotten, secrets end, schedules become tasks.
     fn upkeep(&self, config: &Config, sweep: Sweep) -> BoxFuture<'static, ()> {
         let Self { engine, facts, store, world, .. } = self;
-        let schedules = config.schedules.clone();
-        let scheduler = Scheduler::new(schedules, engine.clone(), facts.clone(), store.clone());
+        let scheduler =
+            Scheduler::new(self.schedules.subscribe(), engine.clone(), facts.clone(), store.clone());
         let forgetting = upkeep::forget_secrets(world.secret_files().clone());
         join3(upkeep::run(engine.clone(), config.ages, sweep), forgetting, scheduler.run()).map(drop).boxed()
     }

@@ -15,6 +15,7 @@ use kedge_engine::workflow::Facts;
 use kedge_workflows::records::SITE;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use crate::runtime::SystemClock;
 
@@ -119,7 +120,8 @@ fn fits(pattern: &str, site: &str) -> bool {
 
 /// Looks what is due, and asks for it.
 pub(crate) struct Scheduler<T> {
-    schedules: Vec<Schedule>,
+    /// As configured; a reload brings others.
+    schedules: watch::Receiver<Vec<Schedule>>,
     tasks: T,
     facts: Arc<dyn Facts>,
     store: Arc<dyn Store>,
@@ -129,7 +131,7 @@ pub(crate) struct Scheduler<T> {
 
 impl<T: Tasks> Scheduler<T> {
     pub(crate) fn new(
-        schedules: Vec<Schedule>,
+        schedules: watch::Receiver<Vec<Schedule>>,
         tasks: T,
         facts: Arc<dyn Facts>,
         store: Arc<dyn Store>,
@@ -137,12 +139,15 @@ impl<T: Tasks> Scheduler<T> {
         Self { schedules, tasks, facts, store, over: BTreeMap::new() }
     }
 
-    /// Looks every few seconds, for as long as the service runs.
+    /// Looks every few seconds, for as long as somebody could bring other schedules.
     pub(crate) async fn run(mut self) {
-        if self.schedules.is_empty() {
-            return;
-        }
         loop {
+            if self.schedules.borrow().is_empty() {
+                if self.schedules.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
             if let Err(error) = self.look(SystemClock.now()).await {
                 tracing::warn!(%error, "the schedules could not be looked at");
             }
@@ -153,7 +158,8 @@ impl<T: Tasks> Scheduler<T> {
     /// One look.
     pub(crate) async fn look(&mut self, now: Millis) -> anyhow::Result<()> {
         let sites: Vec<String> = self.facts.records(SITE)?.into_iter().map(|(name, _)| name).collect();
-        for schedule in self.schedules.clone() {
+        let schedules = self.schedules.borrow().clone();
+        for schedule in schedules {
             let since = self.known_since(&schedule.name, now).await?;
             for due in schedule.due(now, since, &sites) {
                 let of = (schedule.name.clone(), due.site.clone().unwrap_or_default());

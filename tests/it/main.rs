@@ -12,6 +12,7 @@ mod mysql;
 mod overload;
 mod platforms;
 mod scene;
+mod schedules;
 mod shortage;
 mod sites;
 mod tidy;

@@ -94,7 +94,7 @@ impl Kedge {
         Ok(kedge)
     }
 
-    /// Adds parts to the configuration, which has to be done before the start.
+    /// Adds parts to the configuration, which is read at the start and by [`Kedge::reload`].
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -209,11 +209,18 @@ impl Kedge {
     /// When it does not end cleanly.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let killed = Command::new("kill").args(["-TERM", &child.id().to_string()]).status()?;
-        ensure!(killed.success(), "kill -TERM failed");
+        signal(&child, "-TERM")?;
         let status = tokio::task::spawn_blocking(move || child.wait()).await??;
         ensure!(status.success(), "kedge ended with {status}:\n{}", self.log_end(30));
         Ok(())
+    }
+
+    /// SIGHUP: it reads its configuration again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn reload(&self) -> Result<()> {
+        signal(self.child.as_ref().context("kedge does not run")?, "-HUP")
     }
 
     /// Runs a command of the binary on this installation; standard output, and whether the exit code was 0.
@@ -324,4 +331,10 @@ impl Drop for Kedge {
             eprintln!("kedge could not be ended: {error}");
         }
     }
+}
+
+fn signal(child: &Child, signal: &str) -> Result<()> {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status()?;
+    ensure!(sent.success(), "kill {signal} failed");
+    Ok(())
 }
