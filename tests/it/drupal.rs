@@ -3,7 +3,7 @@
 
 mod packages;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,14 +20,14 @@ const NEW: &str = "store.example.test";
 
 /// A generation of Drupal: two versions of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Drupal {
+pub(crate) enum Drupal {
     Seven,
     Ten,
 }
 
 impl Drupal {
     /// The directory with its code, or why there is nothing to do.
-    fn code(self) -> Option<PathBuf> {
+    pub(crate) fn code(self) -> Option<PathBuf> {
         let variable = if self == Self::Seven { "KEDGE_DRUPAL7_DIR" } else { "KEDGE_DRUPAL10_DIR" };
         let dir = std::env::var_os(variable).map(PathBuf::from);
         if dir.is_none() {
@@ -40,9 +40,40 @@ impl Drupal {
         if self == Self::Seven { ["drupal-7.98", "drupal-7.105"] } else { ["drupal-10.5", "drupal-10.6"] }
     }
 
-    fn root(self, new: bool) -> String {
+    pub(crate) fn root(self, new: bool) -> String {
         let below = if self == Self::Seven { "" } else { "/web" };
         format!("/srv/platforms/{}{below}", self.names()[usize::from(new)])
+    }
+
+    /// Brings the code onto a host.
+    pub(crate) async fn copy_in(self, host: &Host, code: &Path) -> Result<()> {
+        let drush = (self == Self::Seven).then_some("drush8");
+        for name in self.names().into_iter().chain(drush) {
+            let to = format!("{}:/srv/platforms/", host.container_name());
+            let copy = std::process::Command::new("docker")
+                .args(["cp", "-q"])
+                .arg(code.join(name))
+                .arg(to)
+                .status()?;
+            ensure!(copy.success(), "docker cp of {name} failed");
+        }
+        let script =
+            "cd /srv/platforms; chown -R root:root drupal-* drush*; chmod -R go=rX drupal-* drush*; true";
+        host.run_ok(Exec::new(["sh", "-c", script])).await?;
+        Ok(())
+    }
+
+    /// Its platforms, under these names, in Kedge's configuration.
+    pub(crate) fn platforms(self, server: Service, names: [&str; 2]) -> String {
+        let web = if server == Service::Apache { "apache1" } else { "nginx1" };
+        let drush = if self == Self::Seven { "drush = \"/srv/platforms/drush8/drush\"\n" } else { "" };
+        let part = |name: &str, new: bool| {
+            let root = self.root(new);
+            format!(
+                "[platforms.{name}]\nweb_server = \"{web}\"\nroot = \"{root}\"\napp = \"drupal\"\n{drush}"
+            )
+        };
+        format!("{}{}", part(names[0], false), part(names[1], true))
     }
 }
 
@@ -59,33 +90,10 @@ struct Sites {
 impl Sites {
     async fn start(env: &Testenv, drupal: Drupal, server: Service, code: PathBuf) -> Result<Self> {
         let host = Host::start(env, &HostSpec::web_and_database("web1").srv_on_volume()).await?;
-        let mut copied: Vec<&str> = drupal.names().to_vec();
-        copied.extend((drupal == Drupal::Seven).then_some("drush8"));
-        for name in copied {
-            let to = format!("{}:/srv/platforms/", host.container_name());
-            let done = std::process::Command::new("docker")
-                .args(["cp", "-q"])
-                .arg(code.join(name))
-                .arg(to)
-                .status()?;
-            ensure!(done.success(), "docker cp of {name} failed");
-        }
-        host.run_ok(Exec::new([
-            "sh",
-            "-c",
-            "chown -R root:root /srv/platforms; chmod -R go=rX /srv/platforms",
-        ]))
-        .await?;
+        drupal.copy_in(&host, &code).await?;
         let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let mut kedge = Kedge::prepare(&host, Transport::Docker, port)?;
-        let web = if server == Service::Apache { "apache1" } else { "nginx1" };
-        let drush = if drupal == Drupal::Seven { "drush = \"/srv/platforms/drush8/drush\"\n" } else { "" };
-        for (name, new) in [("old", false), ("new", true)] {
-            let root = drupal.root(new);
-            kedge.configure(&format!(
-                "[platforms.{name}]\nweb_server = \"{web}\"\nroot = \"{root}\"\napp = \"drupal\"\n{drush}"
-            ))?;
-        }
+        kedge.configure(&drupal.platforms(server, ["old", "new"]))?;
         let receiver = Receiver::start_on(port, &kedge.callback_secret).await?;
         kedge.start().await?;
         let face = kedge.face()?;
@@ -206,12 +214,22 @@ X
 cat > harbour.module <<'X'
 <?php
 function harbour_menu() {
-  return array('harbour' => array('page callback' => 'harbour_page', 'access callback' => TRUE, 'file' => 'harbour.pages.inc'));
+  return array(
+    'harbour' => array('page callback' => 'harbour_page', 'access callback' => TRUE, 'file' => 'harbour.pages.inc'),
+    'harbour/reach' => array('page callback' => 'harbour_reach', 'access callback' => TRUE, 'file' => 'harbour.pages.inc'),
+  );
 }
+function harbour_mail($key, &$message, $params) { $message['subject'] = 'a bill'; $message['body'][] = 'paid'; }
+function harbour_cron() { variable_set('harbour_cron_ran', 1); }
 X
 cat > harbour.pages.inc <<'X'
 <?php
 function harbour_page() { $crane = new HarbourCrane(); return 'harbour of ' . $crane->name(); }
+function harbour_reach() {
+  $mail = drupal_mail('harbour', 'note', 'customer@example.test', language_default());
+  $asks = function ($url) { $answer = drupal_http_request($url, array('timeout' => 5)); return $answer->code . ' ' . (isset($answer->error) ? $answer->error : ''); };
+  drupal_json_output(array('mailed' => (bool) $mail['result'], 'others' => $asks('http://127.0.0.2:9/paid'), 'itself' => $asks('http://' . $_SERVER['HTTP_HOST'] . '/harbour')));
+}
 X
 cat > harbour.install <<'X'
 <?php
@@ -228,16 +246,28 @@ harbour.page:
   path: '/harbour'
   defaults: { _controller: '\Drupal\harbour\Controller\Harbour::page' }
   requirements: { _access: 'TRUE' }
+harbour.reach:
+  path: '/harbour/reach'
+  defaults: { _controller: '\Drupal\harbour\Controller\Harbour::reach' }
+  requirements: { _access: 'TRUE' }
+  options: { no_cache: 'TRUE' }
 X
 cat > src/Controller/Harbour.php <<'X'
 <?php
 namespace Drupal\harbour\Controller;
 class Harbour {
+  public function reach() {
+    $mail = \Drupal::service('plugin.manager.mail')->mail('harbour', 'note', 'customer@example.test', 'en');
+    $asks = function ($url) { try { return \Drupal::httpClient()->get($url, ['timeout' => 5, 'http_errors' => FALSE])->getStatusCode(); } catch (\Exception $error) { return $error->getMessage(); } };
+    return new \Symfony\Component\HttpFoundation\JsonResponse(['mailed' => (bool) $mail['result'], 'others' => $asks('http://127.0.0.2:9/paid'), 'itself' => $asks('http://' . $_SERVER['HTTP_HOST'] . '/harbour')]);
+  }
   public function page() { return ['#markup' => 'harbour of cranes ' . \Drupal::VERSION, '#cache' => ['max-age' => 0]]; }
 }
 X
 cat > harbour.module <<'X'
 <?php
+function harbour_mail($key, &$message, $params) { $message['subject'] = 'a bill'; $message['body'][] = 'paid'; }
+function harbour_cron() { \Drupal::state()->set('harbour_cron_ran', 1); }
 X
 cat > harbour.install <<'X'
 <?php

@@ -83,6 +83,8 @@ pub(super) async fn are_compared(sites: &Sites) -> Result<()> {
     let update = if sites.drupal == Drupal::Seven { 7003 } else { 10003 };
     sites.shell(&moves.write(&moves.module, "1.2", update)).await?;
     sites.drush(&["en", "crane"]).await?;
+    // The first visit after that builds what it needs.
+    sites.look().await?;
     show(sites)?;
     for (kind, name, verdict) in [
         ("core", "drupal", "upgrade"),

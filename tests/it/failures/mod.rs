@@ -7,6 +7,7 @@ mod archives;
 mod batch;
 mod database;
 mod disk;
+mod drupal;
 mod dumps;
 mod engine;
 mod faults;
@@ -50,6 +51,8 @@ struct Case {
     /// What happens, and what must come of it.
     words: &'static str,
     stands: Stands,
+    /// The test without containers that carries the claim where the code that it needs is not at hand.
+    beside: Option<&'static str>,
 }
 
 /// How a case stands.
@@ -82,6 +85,22 @@ fn the_table_has_every_case_and_says_what_is_open() {
         }
     }
     println!("{} cases, {} of them open", table::CASES.len(), open());
+}
+
+/// What stands in for a case where its code is not at hand has to be there.
+#[test]
+fn a_test_that_carries_a_case_is_there() {
+    let files = ["../workflows/tests/matrix/packages.rs", "../drivers/src/app/tests/drupal_replayed.rs"];
+    let texts = files.map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    for case in table::CASES {
+        if let Some(test) = case.beside {
+            let there = texts.iter().any(|text| {
+                text.contains(&format!("#[test]\nfn {test}()"))
+                    || text.contains(&format!("#[test]\n    fn {test}()"))
+            });
+            assert!(there, "case {}: there is no test {test} in {files:?}", case.number);
+        }
+    }
 }
 
 fn open() -> usize {

@@ -2,8 +2,8 @@
 //! as before, files, rows, grants and vhosts are equal, nothing is left, no other site noticed, the safety backup stays.
 
 use super::{
-    Case, Play, Stands, app, archives, batch, database, disk, dumps, engine, names, remote, sites, space,
-    task, vhosts, web,
+    Case, Play, Stands, app, archives, batch, database, disk, drupal, dumps, engine, names, remote, sites,
+    space, task, vhosts, web,
 };
 
 /// All cases. Some are played in several ways; what waits for something is open.
@@ -230,10 +230,11 @@ pub(super) const CASES: &[Case] = &[
     case(45, "Site migrated fine but vhost still points to old root -> 404 [A6 catches]", |scene| {
         Box::pin(app::pages_fail(scene))
     }),
-    open(
+    beside(
         46,
         "sites.php edited by two tasks on one platform at once [no lost alias]",
-        "Drupal sites on the test hosts: WordPress keeps no such list",
+        "an_alias_that_is_written_at_the_same_time_is_not_lost",
+        |scene| Box::pin(drupal::aliases_at_once(scene)),
     ),
     case(
         47,
@@ -256,13 +257,34 @@ pub(super) const CASES: &[Case] = &[
     case(50, "WP maintenance expires after 10 min in a long job [vhost 503 stays]", |scene| {
         Box::pin(vhosts::closed_by_the_server(scene))
     }),
-    open(
+    beside(
         51,
         "Module missing on target; site-local module paths; registry/autoload fatals (recipes for disaster) [compare fresh facts]",
-        "Drupal's packages",
+        "a_module_that_the_platform_lacks_has_to_be_acknowledged",
+        |scene| Box::pin(drupal::module_missing(scene)),
     ),
-    open(52, "Stale package data [compare recomputed inside the saga]", "Drupal's packages"),
-    open(53, "No same profile on target [refused in preflight with the reason]", "Drupal's profiles"),
+    case(
+        51,
+        "what a Drupal platform gives is read from its files as they are now: releases, profiles and what comes with them",
+        |scene| Box::pin(drupal::trees(scene)),
+    ),
+    beside(
+        52,
+        "Stale package data [compare recomputed inside the saga]",
+        "a_task_compares_what_there_is_when_it_looks",
+        |scene| Box::pin(drupal::stale_packages(scene)),
+    ),
+    case(
+        52,
+        "the other platform's code changes between the table and the task [the task looks again]",
+        |scene| Box::pin(drupal::changed_meanwhile(scene)),
+    ),
+    beside(
+        53,
+        "No same profile on target [refused in preflight with the reason]",
+        "a_platform_without_the_profile_of_the_site_is_refused_and_says_which_it_has",
+        |scene| Box::pin(drupal::no_profile(scene)),
+    ),
     case(
         54,
         "URL rewrite: sites/foo.com vs sites/foo.com.au; old uri substring of new (a.com -> aa.com) run twice; serialised lengths; JSON-escaped `\\/`; case",
@@ -341,9 +363,14 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const fn case(number: u8, words: &'static str, play: Play) -> Case {
-    Case { number, words, stands: Stands::Played(play) }
+    Case { number, words, stands: Stands::Played(play), beside: None }
+}
+
+/// A case that needs code which is not everywhere at hand; `test` carries its claim where it is not.
+const fn beside(number: u8, words: &'static str, test: &'static str, play: Play) -> Case {
+    Case { number, words, stands: Stands::Played(play), beside: Some(test) }
 }
 
 const fn open(number: u8, words: &'static str, waits_for: &'static str) -> Case {
-    Case { number, words, stands: Stands::Waits(waits_for) }
+    Case { number, words, stands: Stands::Waits(waits_for), beside: None }
 }

@@ -15,6 +15,15 @@ const MAX_LOG: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub struct Faults(Arc<Mutex<State>>);
 
+/// What somebody else does meanwhile.
+struct Act(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Act {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Act")
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     passed: usize,
@@ -22,6 +31,7 @@ struct State {
     by_number: Vec<(usize, PortError)>,
     by_name: Vec<(Moment, String, PortError)>,
     down: Option<(usize, String, PortError)>,
+    meanwhile: Vec<(String, Act)>,
     stop_at: Option<usize>,
     stopped: bool,
 }
@@ -60,7 +70,21 @@ impl Faults {
     /// # Errors
     /// The injected one: the caller returns it without having done anything.
     pub fn before(&self, op: &str, detail: &str) -> PortResult<()> {
+        let act = {
+            let mut state = self.lock();
+            let at = state.meanwhile.iter().position(|(name, _)| name == op);
+            at.map(|at| state.meanwhile.remove(at).1)
+        };
+        // Without the lock: whoever acts may use the same fakes.
+        if let Some(Act(act)) = act {
+            act();
+        }
         self.lock().pass(Moment::Before, op, detail)
+    }
+
+    /// Somebody else does this right ahead of the next call of this name, which knows nothing of it.
+    pub fn meanwhile(&self, op: &str, act: impl FnOnce() + Send + 'static) {
+        self.lock().meanwhile.push((op.to_owned(), Act(Box::new(act))));
     }
 
     /// Passes the point behind an effect.

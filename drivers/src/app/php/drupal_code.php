@@ -46,9 +46,14 @@ function kedge_files(string $dir, string $suffix): array
         return [];
     }
     $skipped = ['tests', 'node_modules', 'vendor', 'src', 'css', 'js', 'images', 'config', 'templates', 'files', 'private', 'libraries'];
+    // An extension may have any name: Drupal's own `config`, and `libraries`.
+    $enters = static function ($file) use ($skipped, $suffix): bool {
+        $name = $file->getFilename();
+        return $name[0] !== '.' && (!in_array($name, $skipped, true) || is_file($file->getPathname() . "/$name$suffix"));
+    };
     $files = new RecursiveCallbackFilterIterator(
         new RecursiveDirectoryIterator($dir, FilesystemIterator::SKIP_DOTS | FilesystemIterator::FOLLOW_SYMLINKS),
-        static fn ($file) => $file->isDir() ? $file->getFilename()[0] !== '.' && !in_array($file->getFilename(), $skipped, true) : true
+        static fn ($file) => !$file->isDir() || $enters($file)
     );
     $walk = new RecursiveIteratorIterator($files, RecursiveIteratorIterator::LEAVES_ONLY, RecursiveIteratorIterator::CATCH_GET_CHILD);
     $walk->setMaxDepth(8);

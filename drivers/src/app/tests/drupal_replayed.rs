@@ -81,6 +81,8 @@ impl Machine {
         let answered = self.database.as_site(access[0], access[1], access[2], |tables| {
             if script.contains("install_drupal(") {
                 installed(tables, input, *wanted)
+            } else if script.contains("'sanitized_users'") {
+                sanitized(tables)
             } else {
                 self.facts(tables, version, *wanted, script)
             }
@@ -135,6 +137,15 @@ impl Machine {
     }
 }
 
+fn sanitized(tables: &mut FakeTables) -> Value {
+    let users = &mut tables.get_mut("users").expect("a table of users").rows;
+    for (id, row) in users.iter_mut() {
+        row[1] = Some("!".to_owned());
+        row[2] = Some(format!("user{id}@example.invalid"));
+    }
+    json!({ "sanitized_users": users.len() })
+}
+
 /// A Drupal in small, out of the port's order: of a platform, or of a site that uses all of it.
 fn packages(version: &str, schema: Option<u64>, enabled: Option<bool>) -> Vec<Value> {
     let package = |kind: &str, name: &str, schema: Option<u64>| json!({ "kind": kind, "name": name, "version": version, "schema_version": schema, "enabled": enabled.unwrap_or(false) });
@@ -167,8 +178,9 @@ fn installed(tables: &mut FakeTables, input: &Value, wanted: u64) -> Value {
     }
     let mut system = FakeTable::new(&["name", "schema_version"]);
     system.insert(&["system", &wanted.to_string()]);
-    let mut users = FakeTable::new(&["name", "pass"]);
-    users.insert(&[input["admin_user"].as_str().unwrap_or_default(), password]);
+    let mut users = FakeTable::new(&["name", "pass", "mail"]);
+    let given = |name: &str| input[name].as_str().unwrap_or_default();
+    users.insert(&[given("admin_user"), password, given("admin_email")]);
     tables.insert("system".to_owned(), system);
     tables.insert("users".to_owned(), users);
     json!({ "installed": true })
@@ -221,7 +233,11 @@ struct Bench {
 
 impl Bench {
     fn new(seven: bool) -> Self {
-        let (faults, disk) = (Faults::new(), FakeDisk::new());
+        Self::on(seven, Faults::new())
+    }
+
+    fn on(seven: bool, faults: Faults) -> Self {
+        let disk = FakeDisk::new();
         let secrets = FakeSecrets::new(faults.clone());
         let database = FakeDatabase::new(faults.clone(), Arc::new(secrets.clone()));
         let (drush, platforms) = if seven {
@@ -287,4 +303,34 @@ fn the_driver_keeps_the_contract_with_recorded_dialogues() {
             "a secret's name is an argument"
         );
     }
+}
+
+/// Between the look at `sites.php` and the writing to it somebody else writes an alias: both are there afterwards, and only ours goes.
+#[test]
+fn an_alias_that_is_written_at_the_same_time_is_not_lost() {
+    const FILE: &str = "/srv/old/sites/sites.php";
+    let faults = Faults::new();
+    let bench = Bench::on(true, faults.clone());
+    let text = || String::from_utf8(bench.machine.disk.bytes(FILE).expect("there")).expect("text");
+    let alias = |number: usize| format!("$sites['alias{number}.test'] = 'default';\n");
+    let (app, owners) = (bench.app(), |n: usize| format!("<?php\n{}", (0..n).map(alias).collect::<String>()));
+    bench.machine.disk.write(FILE, owners(1));
+    let somebody = |call: &str, number: usize| {
+        let disk = bench.machine.disk.clone();
+        let line = format!("<?php\n{}", alias(number));
+        faults.meanwhile(call, move || {
+            let there = String::from_utf8(disk.bytes(FILE).expect("there")).expect("text");
+            disk.write(FILE, there.replacen("<?php\n", &line, 1));
+        });
+    };
+    somebody("files.put", 1);
+    assert!(app.prepare_platform("/srv/old").now_or_never().expect("never waits").expect("prepared"));
+    let (block, both) = ("// BEGIN kedge", |text: &str| (0..2).all(|n| text.contains(&alias(n))));
+    assert!(both(&text()) && text().matches(block).count() == 1, "{}", text());
+    // Another task on the same platform finds it done.
+    assert!(!app.prepare_platform("/srv/old").now_or_never().expect("never waits").expect("prepared"));
+    somebody("files.put", 2);
+    app.unprepare_platform("/srv/old").now_or_never().expect("never waits").expect("taken back");
+    assert!(both(&text()) && text().contains(&alias(2)) && !text().contains(block), "{}", text());
+    assert_eq!(text().lines().count(), 4, "{}", text());
 }
