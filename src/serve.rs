@@ -88,14 +88,7 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
         "kedge serves"
     );
     let stop = CancellationToken::new();
-    let deliverer = Deliverer::new(
-        Arc::new(service.engine.outbox()),
-        service.endpoints.clone(),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-        metrics,
-    )
-    .with_desk(desk);
+    let deliverer = service.deliverer(metrics).with_desk(desk);
     let delivering = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
     let inbox = service.engine.inbox();
     let tending =
@@ -309,6 +302,11 @@ impl Service {
 }
 
 impl Service {
+    fn deliverer(&self, metrics: Metrics) -> Deliverer {
+        let outbox = Arc::new(self.engine.outbox());
+        Deliverer::new(outbox, self.endpoints.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), metrics)
+    }
+
     /// What goes on beside the tasks: old ones are packed and forgotten, secrets end, schedules become tasks.
     fn upkeep(&self, config: &Config, sweep: Sweep) -> BoxFuture<'static, ()> {
         let Self { engine, facts, store, world, .. } = self;
