@@ -2,6 +2,7 @@
 //! `KEDGE_DRUPAL10_DIR` has `drupal-10.5` and `drupal-10.6` (projects with `web` and `vendor`). Skipped, saying so, where it is not.
 
 mod packages;
+mod quiet;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -334,6 +335,7 @@ async fn play(drupal: Drupal, server: Service) -> Result<()> {
     to_the_new_version_and_back(&sites).await?;
     a_rename_and_back(&sites).await?;
     copies_and_restores(&sites).await?;
+    quiet::a_copy_is_quiet_and_clean(&sites).await?;
     kills(&mut sites).await?;
     off_and_away(&sites).await?;
 

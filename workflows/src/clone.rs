@@ -50,11 +50,11 @@ struct Params {
     #[serde(default)]
     #[schemars(length(max = 50))]
     aliases: Vec<SiteName>,
-    /// Keep the copy from reaching anybody: no mail, no cron, no requests to others (WordPress). `configure` with quiet=false lifts it.
+    /// Keep the copy from reaching anybody: no mail, no cron, no requests to others (WordPress, Drupal). `configure` with quiet=false lifts it.
     /// Left out, a new copy is not kept, and a site that is replaced stays as it is.
     #[serde(default)]
     quiet: Option<bool>,
-    /// Take persons out of the copy (WordPress): mail addresses of users and commenters, passwords, sessions, addresses of customers.
+    /// Take persons out of the copy (WordPress, Drupal): mail addresses of users and commenters, passwords, sessions, addresses of customers.
     /// Names stay.
     #[serde(default)]
     sanitize: bool,

@@ -50,7 +50,7 @@ struct Params {
     /// Whether visitors by plain HTTP are sent to HTTPS.
     #[serde(default)]
     https_only: Option<bool>,
-    /// Whether it is kept from reaching anybody: no mail, no cron, no requests to others (WordPress).
+    /// Whether it is kept from reaching anybody: no mail, no cron, no requests to others (WordPress, Drupal).
     #[serde(default)]
     quiet: Option<bool>,
     /// How long the task can be undone.

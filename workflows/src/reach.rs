@@ -138,10 +138,10 @@ pub(crate) fn aliases_are_free(
 /// Refuses to hold a site back where its application cannot be told to.
 pub(crate) fn can_be_quiet(app: AppKind) -> Result<(), PlanRefusal> {
     match app {
-        AppKind::Wordpress => Ok(()),
-        AppKind::Drupal | AppKind::Plain => Err(PlanRefusal::param(
+        AppKind::Wordpress | AppKind::Drupal => Ok(()),
+        AppKind::Plain => Err(PlanRefusal::param(
             "/quiet",
-            "Kedge holds back mail, cron and requests of WordPress sites only; leave it out, and pause them in the copy's own settings",
+            "Kedge holds back mail, cron and requests of WordPress and Drupal sites only; leave it out, and pause them in the copy's own settings",
         )),
     }
 }
@@ -149,10 +149,10 @@ pub(crate) fn can_be_quiet(app: AppKind) -> Result<(), PlanRefusal> {
 /// Refuses to take persons out of what Kedge does not know.
 pub(crate) fn can_be_sanitized(app: AppKind) -> Result<(), PlanRefusal> {
     match app {
-        AppKind::Wordpress => Ok(()),
-        AppKind::Drupal | AppKind::Plain => Err(PlanRefusal::param(
+        AppKind::Wordpress | AppKind::Drupal => Ok(()),
+        AppKind::Plain => Err(PlanRefusal::param(
             "/sanitize",
-            "Kedge knows where WordPress keeps what is about persons, and not of other applications; leave it out, and clean the copy yourself",
+            "Kedge knows where WordPress and Drupal keep what is about persons, and not other applications; leave it out, and clean the copy yourself",
         )),
     }
 }

@@ -316,13 +316,13 @@ fn what_no_copy_can_be_is_refused_in_words() {
     refused(
         "clone",
         json!({ "site": "files.example.test", "new_site": "a.example.test", "quiet": true }),
-        "/quiet Kedge holds back mail, cron and requests of WordPress sites only",
+        "/quiet Kedge holds back mail, cron and requests of WordPress and Drupal sites only",
     );
     refused("configure", json!({ "site": "files.example.test", "quiet": true }), "/quiet");
     refused(
         "clone",
         json!({ "site": "files.example.test", "new_site": "a.example.test", "sanitize": true }),
-        "/sanitize Kedge knows where WordPress keeps",
+        "/sanitize Kedge knows where WordPress and Drupal keep",
     );
     let over = |new_site: &str, more: &str, value: Value| json!({ "site": "shop.example.test", "new_site": new_site, "over_existing": true, more: value });
     let nothing = || ("hold", json!("1h"));

@@ -30,6 +30,44 @@ impl Markers {
         Ok(at.map(|(_, end)| [&file[..end], text.as_bytes(), &file[end..]].concat()))
     }
 
+    /// The file with these lines as its last ones; an older form of them is replaced in its place. The markers tell of a last line that
+    /// had no break, so that [`Markers::without_end`] leaves it as it was.
+    ///
+    /// # Errors
+    /// As [`Markers::replace`]; and when nothing can be put behind the file, because it is no PHP or ends with `?>`.
+    pub(super) fn at_end(&self, file: &[u8], lines: &str) -> PortResult<Vec<u8>> {
+        let joined = lines.replacen(self.begin, &self.joined(), 1);
+        if let Some((start, _)) = self.find(file)? {
+            let lines = if file[start..].starts_with(self.joined().as_bytes()) { &joined } else { lines };
+            return Ok(self.replace(file, lines)?.unwrap_or_default());
+        }
+        if !file.starts_with(b"<?php") || file.trim_ascii_end().ends_with(b"?>") {
+            return Err(PortError::Refused(
+                "it has to begin with <?php and to have no ?> at its end, so that lines can be put behind it"
+                    .to_owned(),
+            ));
+        }
+        if file.ends_with(b"\n") {
+            return Ok([file, lines.as_bytes()].concat());
+        }
+        Ok([file, b"\n", joined.as_bytes()].concat())
+    }
+
+    /// The file without such lines, as it was before them.
+    ///
+    /// # Errors
+    /// As [`Markers::replace`].
+    pub(super) fn without_end(&self, file: &[u8]) -> PortResult<Vec<u8>> {
+        let Some((start, end)) = self.find(file)? else { return Ok(file.to_vec()) };
+        let joined = file[start..].starts_with(self.joined().as_bytes());
+        Ok([&file[..start - usize::from(joined && start > 0)], &file[end..]].concat())
+    }
+
+    /// The beginning of lines that are put behind a last line without its break.
+    fn joined(&self) -> String {
+        format!("{} (behind a last line without its break)", self.begin)
+    }
+
     /// Where the block begins and ends.
     fn find(&self, file: &[u8]) -> PortResult<Option<(usize, usize)>> {
         let lines = lines(file);

@@ -21,7 +21,7 @@ use super::drift::drift;
 use super::drush::{self, Drush};
 use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
-use super::{demand_loud, drupal_policy, drupal_settings, drupal_sites};
+use super::{drupal_policy, drupal_settings, drupal_sites};
 use crate::host::Host;
 
 const SETTINGS: &str = "settings.php";
@@ -239,7 +239,6 @@ impl App for Drupal {
     }
 
     async fn write_settings(&self, site: &AppSite) -> PortResult<()> {
-        demand_loud(site, "a Drupal site")?;
         let password = self.secret(&site.database.password).await?;
         for name in DATA_DIRECTORIES {
             let path = format!("{}/{name}", site.dir);
@@ -338,8 +337,11 @@ impl App for Drupal {
     }
 
     async fn sanitize(&self, site: &AppSite) -> PortResult<Sanitized> {
-        let name = &site.name;
-        Err(PortError::Refused(format!("what of {name} is about persons is not known: it is a Drupal site")))
+        let run = OnSite::new("taking persons out of", include_str!("php/drupal_sanitize.php"));
+        let done = self.on_site(site, OnSite { limit: UPDATE_LIMIT, changes: true, ..run }).await?;
+        // What is cached has them still.
+        self.settle(site, &site.dir, &site.dir).await?;
+        Ok(done)
     }
 
     async fn clear_caches(&self, site: &AppSite) -> PortResult<()> {
@@ -352,7 +354,7 @@ impl App for Drupal {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { login_links: false, quiet: false, sanitize: false, ..Abilities::ALL }
+        Abilities { login_links: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

@@ -10,6 +10,10 @@ use super::wordpress_settings::literal;
 
 /// Our block's markers: comments of PHP.
 const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
+/// What holds a quiet site back: at the end of the file, where nothing else has the last word.
+const QUIET: &str = include_str!("php/drupal_quiet.php");
+/// Its markers.
+const QUIET_MARKERS: Markers = Markers { begin: "// BEGIN quiet kedge", end: "// END quiet kedge" };
 
 /// Where Drupal 7 and newer ones have their salt. Source: default.settings.php.
 const SALTS: [&str; 2] = ["$drupal_hash_salt", "$settings['hash_salt']"];
@@ -19,6 +23,27 @@ const SALTS: [&str; 2] = ["$drupal_hash_salt", "$settings['hash_salt']"];
 /// # Errors
 /// `Refused` when the file is no PHP or its markers are damaged, or a value cannot be written.
 pub(super) fn render(
+    there: Option<&[u8]>,
+    site: &AppSite,
+    password: &Secret,
+    salt: impl FnOnce() -> PortResult<String>,
+) -> PortResult<Vec<u8>> {
+    let loud = there.map(|file| QUIET_MARKERS.without_end(file)).transpose()?;
+    let new = loud_file(loud.as_deref(), site, password, salt)?;
+    if !site.quiet {
+        return Ok(new);
+    }
+    // Lines that are there already stay where they are: what was put behind them has the same byte before and after.
+    match there.filter(|_| loud.as_deref() != there) {
+        Some(file) => {
+            QUIET_MARKERS.at_end(&loud_file(Some(file), site, password, || Ok(String::new()))?, QUIET)
+        }
+        None => QUIET_MARKERS.at_end(&new, QUIET),
+    }
+}
+
+/// The file of a site that is not held back; lines that hold it back are kept where they are there.
+fn loud_file(
     there: Option<&[u8]>,
     site: &AppSite,
     password: &Secret,
@@ -201,6 +226,34 @@ mod tests {
         for bad in ["", "text", "<?php\n// BEGIN kedge\n"] {
             assert!(text(Some(bad), "shop", "pw").is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_quiet_site_is_held_back_at_the_end_and_let_go_without_a_trace() {
+        let render = |there: Option<&str>, quiet: bool| {
+            let site = AppSite { quiet, ..site("shop") };
+            let salt = || Ok("salt".to_owned());
+            let new = render(there.map(str::as_bytes), &site, &Secret::new("pw"), salt).unwrap();
+            String::from_utf8(new).unwrap()
+        };
+        let loud = render(None, false);
+        for own in [loud.clone(), loud.clone() + "// mine", loud.clone() + "// mine\n"] {
+            let quiet = render(Some(&own), true);
+            assert!(quiet.starts_with(&own) && quiet.ends_with("// END quiet kedge\n"), "{quiet}");
+            assert_eq!(render(Some(&quiet), true), quiet, "twice is once");
+            assert_eq!(render(Some(&quiet), false), own);
+            let older = quiet.replace("quiet kedge 1:", "quiet kedge 0:") + "// behind\n";
+            assert_eq!(render(Some(&older), true), quiet.clone() + "// behind\n");
+            assert_eq!(render(Some(&older), false), own.clone() + "// behind\n");
+        }
+        assert_eq!(render(None, true), render(Some(&loud), true));
+        let closed = super::render(
+            Some(format!("{loud}?>\n").as_bytes()),
+            &AppSite { quiet: true, ..site("shop") },
+            &Secret::new("pw"),
+            || Ok(String::new()),
+        );
+        assert!(format!("{closed:?}").contains("no ?> at its end"), "{closed:?}");
     }
 
     #[test]

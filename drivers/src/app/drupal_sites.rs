@@ -2,7 +2,7 @@
 //! directory that the web server (or a command of ours) names, under each of its names and also before it is published. Written once
 //! a platform, so that sites never take turns on it. Pure.
 
-use kedge_workflows::ports::{PortError, PortResult};
+use kedge_workflows::ports::PortResult;
 
 use super::block::Markers;
 
@@ -10,24 +10,18 @@ use super::block::Markers;
 const LINES: &str = include_str!("php/drupal_sites.php");
 /// What begins a file that is ours alone.
 const OPEN: &str = "<?php\n";
-/// The marker lines. A mark of its own tells of a file that did not end in a line break.
+/// The marker lines.
 const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
-const JOINED: &str = "// BEGIN kedge (behind a last line without its break)";
 
-/// Our lines, as they are written behind this file.
-fn block(file: &[u8]) -> String {
-    let lines = LINES.strip_prefix(OPEN).unwrap_or(LINES);
-    if file.is_empty() || file.ends_with(b"\n") {
-        return lines.to_owned();
-    }
-    format!("\n{}", lines.replacen(MARKERS.begin, JOINED, 1))
+/// Our lines, behind whatever is there.
+fn lines() -> &'static str {
+    LINES.strip_prefix(OPEN).unwrap_or(LINES)
 }
 
 /// Whether the file has our lines as they are now.
 pub(super) fn has_lines(file: &[u8]) -> bool {
-    let without = LINES.strip_prefix(OPEN).unwrap_or(LINES);
-    let joined = without.replacen(MARKERS.begin, JOINED, 1);
-    [without, &joined].iter().any(|lines| memchr::memmem::find(file, lines.as_bytes()).is_some())
+    memchr::memmem::find(file, MARKERS.begin.as_bytes()).is_some()
+        && MARKERS.at_end(file, lines()).is_ok_and(|with| with == file)
 }
 
 /// The file with our lines; an older form of them is replaced in its place.
@@ -35,20 +29,10 @@ pub(super) fn has_lines(file: &[u8]) -> bool {
 /// # Errors
 /// `Refused` when the file is no PHP that lines can be put behind, or the markers in it are damaged.
 pub(super) fn with_lines(there: Option<&[u8]>) -> PortResult<Vec<u8>> {
-    let Some(file) = there else { return Ok(LINES.as_bytes().to_vec()) };
-    let joined = memchr::memmem::find(file, JOINED.as_bytes()).is_some();
-    let lines = LINES.strip_prefix(OPEN).unwrap_or(LINES);
-    let lines = if joined { lines.replacen(MARKERS.begin, JOINED, 1) } else { lines.to_owned() };
-    if let Some(new) = MARKERS.replace(file, &lines)? {
-        return Ok(new);
+    match there {
+        None => Ok(LINES.as_bytes().to_vec()),
+        Some(file) => MARKERS.at_end(file, lines()),
     }
-    if !file.starts_with(b"<?php") || file.trim_ascii_end().ends_with(b"?>") {
-        return Err(PortError::Refused(
-            "it has to begin with <?php and to have no ?> at its end, so that lines can be put behind it"
-                .to_owned(),
-        ));
-    }
-    Ok([file, block(file).as_bytes()].concat())
 }
 
 /// What is left of the file without our lines: `None` for one that was ours alone.
@@ -56,11 +40,8 @@ pub(super) fn with_lines(there: Option<&[u8]>) -> PortResult<Vec<u8>> {
 /// # Errors
 /// `Refused` when the markers in it are damaged.
 pub(super) fn without_lines(file: &[u8]) -> PortResult<Option<Vec<u8>>> {
-    let Some(mut left) = MARKERS.replace(file, "")? else { return Ok(Some(file.to_vec())) };
-    if memchr::memmem::find(file, JOINED.as_bytes()).is_some() && left.ends_with(b"\n") {
-        left.pop();
-    }
-    Ok((left != OPEN.as_bytes()).then_some(left))
+    let left = MARKERS.without_end(file)?;
+    Ok((left == file || left != OPEN.as_bytes()).then_some(left))
 }
 
 #[cfg(test)]
