@@ -1,6 +1,7 @@
 //! Whole tasks on real Drupal sites, where the code is at hand: `KEDGE_DRUPAL7_DIR` has `drupal-7.98`, `drupal-7.105` and `drush8`,
 //! `KEDGE_DRUPAL10_DIR` has `drupal-10.5` and `drupal-10.6` (projects with `web` and `vendor`). Skipped, saying so, where it is not.
 
+mod import;
 mod packages;
 mod quiet;
 
@@ -330,12 +331,13 @@ async fn play(drupal: Drupal, server: Service) -> Result<()> {
     sites.works(SITE, SITE, old).await?;
     sites.works(&format!("www.{SITE}"), SITE, old).await?;
 
+    import::a_site_made_by_hand(&sites).await?;
+    quiet::a_copy_is_quiet_and_clean(&sites).await?;
     packages::are_compared(&sites).await?;
     an_update_that_fails(&sites).await?;
     to_the_new_version_and_back(&sites).await?;
     a_rename_and_back(&sites).await?;
     copies_and_restores(&sites).await?;
-    quiet::a_copy_is_quiet_and_clean(&sites).await?;
     kills(&mut sites).await?;
     off_and_away(&sites).await?;
 

@@ -14,7 +14,7 @@ use crate::install::{database_password, platform_lock, taken_names};
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::{Compression, FoundSite, SavedFile, SecretRef};
+use crate::ports::{AppKind, Compression, FoundSite, SavedFile, SecretRef};
 use crate::records::{self, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, StartEvents, Unfence};
@@ -259,11 +259,15 @@ impl Take<'_> {
         let fence = Fence { store: looks.old.clone(), found: looks.found.clone() };
         let fenced = plan.step("fence", fence, &[&taken]);
         let synced = plan.step("sync_files", copy, &[&fenced]);
-        let moves = [(self.path.clone(), to.root.clone())];
-        let content = [(format!("{}/wp-content", self.path), format!("{}/wp-content", to.dir))];
-        let moves: Vec<(String, String)> = match to.app {
-            crate::ports::AppKind::Wordpress => content.into_iter().chain(moves).collect(),
-            _ => vec![(self.path.clone(), to.dir.clone())],
+        let pair = |from: &str, into: &str| (from.to_owned(), into.to_owned());
+        let own = pair(&self.path, &to.dir);
+        let moves = match (to.app, self.path.rsplit_once("/sites/")) {
+            (AppKind::Wordpress, _) => {
+                let content = pair(&format!("{}/wp-content", self.path), &format!("{}/wp-content", to.dir));
+                vec![content, pair(&self.path, &to.root)]
+            }
+            (AppKind::Drupal, Some((root, _))) => vec![own, pair(root, &to.root)],
+            _ => vec![own],
         };
         let rows = CopyDatabase {
             site: to.site.clone(),

@@ -21,14 +21,14 @@ use super::drift::drift;
 use super::drush::{self, Drush};
 use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
-use super::{drupal_policy, drupal_settings, drupal_sites};
+use super::{drupal_find, drupal_policy, drupal_settings, drupal_sites};
 use crate::host::Host;
 
 const SETTINGS: &str = "settings.php";
-const CODE: &str = include_str!("php/drupal_code.php");
-const LOAD: &str = include_str!("php/drupal_load.php");
+pub(super) const CODE: &str = include_str!("php/drupal_code.php");
+pub(super) const LOAD: &str = include_str!("php/drupal_load.php");
 /// Limits of runs that read, that install, and that update: a step's own limit ends them before, where it is shorter.
-const FACTS_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const FACTS_LIMIT: Duration = Duration::from_secs(120);
 const INSTALL_LIMIT: Duration = Duration::from_secs(1800);
 const UPDATE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// What a site's directory has for the code of the site's own.
@@ -275,10 +275,8 @@ impl App for Drupal {
         drift(there.as_ref(), drupal_settings::render(bytes, site, &password, salt), &password)
     }
 
-    async fn find_site(&self, dir: &str, _: &SiteName) -> PortResult<FoundSite> {
-        Err(PortError::Refused(format!(
-            "{dir}: Kedge imports WordPress and plain sites, and no Drupal ones yet"
-        )))
+    async fn find_site(&self, dir: &str, name: &SiteName) -> PortResult<FoundSite> {
+        drupal_find::find(&self.php, dir, name).await
     }
 
     async fn install(&self, site: &AppSite, request: &InstallRequest) -> PortResult<()> {

@@ -3,6 +3,7 @@
 mod block;
 mod drift;
 mod drupal;
+mod drupal_find;
 mod drupal_policy;
 mod drupal_settings;
 mod drupal_sites;

@@ -253,6 +253,7 @@ impl App for Plain {
             user: database("DB_USER")?,
             tables: None,
             members: self.files.list(dir).await?,
+            packages: Vec::new(),
         })
     }
 

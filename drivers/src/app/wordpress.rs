@@ -321,6 +321,7 @@ impl App for WordPress {
             user: DatabaseName::parse(&found.user).map_err(|error| bad("DB_USER", error))?,
             tables: Some(found.tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
+            packages: Vec::new(),
         })
     }
 

@@ -205,6 +205,10 @@ pub struct FoundSite {
     pub tables: Option<u64>,
     /// What in its directory is its own, by name: the rest is code that its platform has.
     pub members: Vec<String>,
+    /// What it uses of code that its platform has, and of its own, as it is now: to be compared with the platform that it will run on, and not
+    /// kept. Empty where the application's sites bring all of it along.
+    #[serde(skip)]
+    pub packages: Vec<Package>,
 }
 
 /// What a database update did.

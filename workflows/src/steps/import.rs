@@ -13,6 +13,7 @@ use kedge_engine::step::{
 use serde::{Deserialize, Serialize};
 
 use super::names::Reserved;
+use super::packages::judge;
 use super::preflight::{Found, demand_room, demand_valid, look_at_server, with_margin};
 use super::vhost::{CLOSED, rendered, switch};
 use crate::names::SiteName;
@@ -186,6 +187,7 @@ impl Step for LookAtFound {
                 to.platform, platform.version
             )));
         }
+        let warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
         let mut found = Found {
             account_locked: server.account_locked(&user).await?,
             charset: Some(holds.charset.clone()),
@@ -195,7 +197,7 @@ impl Step for LookAtFound {
             from_version: Some(site.version),
             to_version: Some(platform.version),
             to_prepared: Some(platform.prepared),
-            warnings: Vec::new(),
+            warnings,
         };
         look_at_server(cx, &self.server, Some(&holds), &mut found).await?;
         Ok(found)

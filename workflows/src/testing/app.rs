@@ -436,6 +436,7 @@ impl App for FakeApp {
             user: DatabaseName::parse(get("user")).map_err(bad)?,
             tables: Some(tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
+            packages: Vec::new(),
         })
     }
 

@@ -21,13 +21,19 @@ if (Kedge::$in['mode'] === 'install') {
 if ($kedge_core['seven']) {
     define('DRUPAL_ROOT', $kedge_root);
     require_once DRUPAL_ROOT . '/includes/bootstrap.inc';
+    if (Kedge::$in['mode'] === 'find') {
+        // A site that Kedge did not make is found by nothing but where it is.
+        $kedge_path = &drupal_static('conf_path', '');
+        $kedge_path = $kedge_site_dir;
+        unset($kedge_path);
+    }
     drupal_bootstrap(DRUPAL_BOOTSTRAP_CONFIGURATION);
     $kedge_found = conf_path();
     $kedge_access = $databases['default']['default'] ?? null;
 } else {
     $kedge_loader = require "$kedge_root/autoload.php";
     $kedge_request = Symfony\Component\HttpFoundation\Request::createFromGlobals();
-    $kedge_found = Drupal\Core\DrupalKernel::findSitePath($kedge_request, true, $kedge_root);
+    $kedge_found = Kedge::$in['mode'] === 'find' ? $kedge_site_dir : Drupal\Core\DrupalKernel::findSitePath($kedge_request, true, $kedge_root);
     Drupal\Core\Site\Settings::initialize($kedge_root, $kedge_found, $kedge_loader);
     $kedge_access = Drupal\Core\Database\Database::getConnectionInfo()['default'] ?? null;
 }
@@ -90,4 +96,60 @@ function kedge_state(string $seven, string $newer)
     return $kedge_core['seven']
         ? kedge_value('SELECT value FROM {variable} WHERE name = ?', [$seven])
         : kedge_value("SELECT value FROM {key_value} WHERE collection = 'state' AND name = ?", [$newer]);
+}
+
+/**
+ * What a site is made of: what its database says that it uses, with the code that is there now. Where the database says that a file is
+ * counts for nothing: it may be long ago.
+ */
+function kedge_site_packages(string $root, array $core, string $dir): array
+{
+    $used = $schemas = [];
+    if ($core['seven']) {
+        $profile = kedge_value("SELECT value FROM {variable} WHERE name = 'install_profile'") ?? 'standard';
+        foreach (kedge_rows("SELECT name, type, status, schema_version FROM {system} WHERE type IN ('module', 'theme')") ?? [] as [$name, $kind, $status, $schema]) {
+            if ($status || ($kind === 'module' && $schema >= 0)) {
+                $used["$kind/$name"] = (bool) $status;
+            }
+            $schemas["$kind/$name"] = $kind === 'module' && $schema > 0 ? (int) $schema : null;
+        }
+    } else {
+        $extensions = kedge_value("SELECT data FROM {config} WHERE collection = '' AND name = 'core.extension'") ?? [];
+        $profile = (string) ($extensions['profile'] ?? '');
+        foreach (['module', 'theme'] as $kind) {
+            foreach (array_keys($extensions[$kind] ?? []) as $name) {
+                $used["$kind/$name"] = true;
+            }
+        }
+        foreach (kedge_rows("SELECT name, value FROM {key_value} WHERE collection = 'system.schema'") ?? [] as [$name, $value]) {
+            $schema = (int) unserialize($value, ['allowed_classes' => false]);
+            $schemas["module/$name"] = $schema > 0 ? $schema : null;
+        }
+    }
+    if (isset($used["module/$profile"])) {
+        // Drupal keeps a profile among the modules.
+        $schemas["profile/$profile"] = $schemas["module/$profile"] ?? null;
+        unset($used["module/$profile"]);
+    }
+    $profile === '' || $used["profile/$profile"] = true;
+    $packages = [];
+    foreach (kedge_extensions("$root/$dir", $core) as $one) {
+        $packages["{$one['kind']}/{$one['name']}"] ??= ['own' => true] + $one;
+    }
+    foreach (kedge_platform_packages($root, $core) as $one) {
+        $key = "{$one['kind']}/{$one['name']}";
+        $with = $one['profile'] ?? null;
+        $seen = !isset($packages[$key]) || ($with !== null && empty($packages[$key]['own']));
+        if (isset($used[$key]) && ($with === null || $with === $profile) && $seen) {
+            $packages[$key] = $one;
+        }
+    }
+    $schemas += ['module/system' => null];
+    $told = [['kind' => 'core', 'name' => 'drupal', 'version' => $core['version'], 'schema_version' => $schemas['module/system'], 'enabled' => true]];
+    foreach ($used + array_fill_keys(array_keys($packages), false) as $key => $enabled) {
+        [$kind, $name] = explode('/', $key);
+        $told[] = ['kind' => $kind, 'name' => $name, 'version' => $packages[$key]['version'] ?? null, 'schema_version' => $schemas[$key] ?? null,
+            'enabled' => $enabled, 'own' => $packages[$key]['own'] ?? false];
+    }
+    return $told;
 }

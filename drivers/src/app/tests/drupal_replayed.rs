@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{App, AppSite, Database, Files, PortError, PortResult, Scope, Secrets};
 use kedge_workflows::testing::{
     AppBench, FakeDatabase, FakeDisk, FakeFiles, FakeSecrets, FakeTable, FakeTables, Faults, app_contract,
@@ -92,7 +93,7 @@ impl Machine {
 
     fn facts(&self, tables: &FakeTables, version: &str, wanted: u64, script: &str) -> Value {
         let schema = system_of(tables);
-        if script.contains("$told[]") {
+        if script.contains("'packages' => kedge_site_packages(") {
             return json!({ "packages": packages(version, schema, Some(true)) });
         }
         if !script.contains("'pending'") {
@@ -333,4 +334,14 @@ fn an_alias_that_is_written_at_the_same_time_is_not_lost() {
     app.unprepare_platform("/srv/old").now_or_never().expect("never waits").expect("taken back");
     assert!(both(&text()) && text().contains(&alias(2)) && !text().contains(block), "{}", text());
     assert_eq!(text().lines().count(), 4, "{}", text());
+}
+
+#[test]
+fn a_site_to_be_imported_is_named_by_its_own_directory() {
+    let bench = Bench::new(true);
+    let name = SiteName::parse("shop.example.test").expect("a name");
+    for dir in ["/var/www/drupal", "/var/www/sites", "/var/www/drupal/sites/a/b"] {
+        let found = bench.app().find_site(dir, &name).now_or_never().expect("never waits");
+        assert!(format!("{found:?}").contains("below sites"), "{dir}: {found:?}");
+    }
 }
