@@ -95,7 +95,7 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
 
     fn undo(&self, id: &TaskId, actor: Actor) -> BoxFuture<'_, Result<TaskView, VerbError>> {
         let id = id.clone();
-        async move { self.0.undo(&id, actor, Vec::new()).await }.boxed()
+        async move { self.0.undo(&id, actor, Vec::new(), None).await }.boxed()
     }
 
     fn decide(

@@ -71,6 +71,18 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         origin: Origin<'_>,
         received: Option<Received>,
     ) -> Result<Submitted, SubmitError> {
+        self.accept_of(submission, origin, received, None).await
+    }
+
+    /// The same for a task that a step of `parent` asks for: what somebody has approved with the parent is not asked about again under the
+    /// same policy.
+    pub(super) async fn accept_of(
+        self: &Arc<Self>,
+        submission: Submission,
+        origin: Origin<'_>,
+        received: Option<Received>,
+        parent: Option<&Machine>,
+    ) -> Result<Submitted, SubmitError> {
         let mut stamps = match self.stamps(&submission.dedupe)? {
             Ok(stamps) => stamps,
             Err(known) => return Ok(Submitted::Duplicate(*known)),
@@ -86,7 +98,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 return Err(SubmitError::PlanChanged { now });
             }
         }
-        let gate = self.gate(&submission.workflow, &submission.params, &plan);
+        let approved = |gate: &Gate| parent.is_some_and(|parent| parent.approved_under(&gate.policy));
+        let gate = self.gate(&submission.workflow, &submission.params, &plan).filter(|gate| !approved(gate));
         let room = self.admit()?;
         let accepted = Accepted {
             task: task.clone(),

@@ -45,7 +45,7 @@ impl<P: ?Sized + Send + Sync + 'static> Starter<P> {
             dedupe: vec![self.key(step)],
             if_plan: None,
         };
-        match self.inner.accept(submission, Origin::Fresh, None).await {
+        match self.inner.accept_of(submission, Origin::Fresh, None, Some(&self.machine)).await {
             Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => self.end(view).await,
             Err(SubmitError::Unavailable(why) | SubmitError::Store(why)) => Err(StepError::retryable(why)),
             Err(error) => Ok(Subtask::Refused { why: error.to_string() }),
@@ -58,7 +58,7 @@ impl<P: ?Sized + Send + Sync + 'static> Starter<P> {
             return self.end(view).await;
         }
         let actor = self.machine.accepted().actor.clone();
-        match self.inner.undo(task, actor, vec![self.key(step)]).await {
+        match self.inner.undo(task, actor, vec![self.key(step)], Some(&self.machine)).await {
             Ok(view) => self.end(view).await,
             Err(VerbError::Submit(SubmitError::Unavailable(why) | SubmitError::Store(why)))
             | Err(VerbError::Store(why)) => Err(StepError::retryable(why)),

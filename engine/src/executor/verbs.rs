@@ -109,6 +109,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         task: &TaskId,
         actor: Actor,
         dedupe: Vec<DedupeKey>,
+        parent: Option<&Machine>,
     ) -> Result<TaskView, VerbError> {
         let machine = self.known(task)?;
         if machine.outcome() != Some(Outcome::Succeeded) {
@@ -141,7 +142,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             dedupe,
             if_plan: None,
         };
-        match self.accept(submission, Origin::Undo(&machine), None).await {
+        match self.accept_of(submission, Origin::Undo(&machine), None, parent).await {
             Ok(submitted) => Ok(view_of(submitted)),
             Err(SubmitError::Refused(why)) => Err(VerbError::Conflict(why)),
             Err(error) => Err(error.into()),

@@ -87,6 +87,12 @@ impl Machine {
         if approve { gate.forbids(actor, &self.accepted.actor) } else { None }
     }
 
+    /// Whether somebody has approved it where this policy asked.
+    pub(crate) fn approved_under(&self, policy: &str) -> bool {
+        let asked = self.asked_gate().is_some_and(|gate| gate.policy == policy);
+        asked && matches!(self.approval, Approval::Granted(_))
+    }
+
     /// What a page shows of it.
     pub(super) fn approval_view(&self) -> Option<ApprovalView> {
         let (gate, before) = (self.asked_gate()?, self.gate?);

@@ -1,15 +1,22 @@
 //! A second person: who counts, where the task waits, and what holds across deaths of the process.
 
+use std::sync::Arc;
+
 use kedge_engine::builder::PlanBuilder;
-use kedge_engine::gate::{Before, Gate};
+use kedge_engine::context::{Cx, Subtask};
+use kedge_engine::gate::{Before, Gate, Gatekeeper, Wanted};
 use kedge_engine::plan::Doors;
-use kedge_engine::service::{Tasks as _, VerbError};
+use kedge_engine::retry::Policy;
+use kedge_engine::service::{TaskFilter, Tasks as _, VerbError};
+use kedge_engine::step::{Query, Step, StepError};
 use kedge_engine::task::{ApprovalState, TaskId, TaskState, TaskView};
 use kedge_engine::testing::runtime::EPOCH;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::rig::{Options, Rig};
-use crate::steps::{Act, Decide, Make, Print, Tidy};
-use crate::world::{Behave, Effect, End, Kind};
+use crate::steps::{Act, Decide, Make, Print, Tidy, kinds};
+use crate::world::{Behave, Effect, End, Kind, World};
 
 fn plan(plan: &mut PlanBuilder) {
     plan.lock("site x", false);
@@ -68,6 +75,85 @@ fn it_waits_where_the_policy_says_and_goes_on_with_a_yes() {
             (view.state, view.approval.unwrap().by.unwrap().name.as_str()),
             (TaskState::Succeeded, "chat:anna")
         );
+    }
+}
+
+/// A step that has a task of its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Child;
+
+impl Step for Child {
+    type Ports = World;
+    type Output = TaskId;
+    type Mode = Query;
+    const KIND: &'static str = "child";
+
+    fn title(&self) -> String {
+        "have a task of its own done".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, World>) -> Result<TaskId, StepError> {
+        match cx.subtask("plan", Value::Null).await? {
+            Subtask::Ended { task, state: TaskState::Succeeded, .. } => Ok(task),
+            other => Err(StepError::fatal(format!("{other:?}"))),
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(600_000)
+    }
+}
+
+/// Asks for each workflow under a policy of its name, or under one for all.
+struct ByWorkflow {
+    one_for_all: bool,
+}
+
+impl Gatekeeper for ByWorkflow {
+    fn gate(&self, wanted: Wanted<'_>) -> Option<Gate> {
+        let policy = if self.one_for_all { "all" } else { wanted.workflow };
+        Some(Gate { policy: policy.to_owned(), ..gate(Before::Start, &[]) })
+    }
+}
+
+#[test]
+fn what_was_approved_is_not_asked_about_again_for_its_own_tasks() {
+    for one_for_all in [true, false] {
+        let rig = Rig::new(
+            1,
+            Options {
+                kinds: || kinds().with::<Child>(),
+                gates: Arc::new(ByWorkflow { one_for_all }),
+                ..Options::default().plan("plan", plan).plan("parent", |plan| {
+                    plan.step("child", Child, &[]);
+                })
+            },
+        );
+        let filter = TaskFilter { workflow: Some("plan".to_owned()), limit: 9, ..TaskFilter::default() };
+        let child = || rig.engine.tasks(&filter).unwrap().tasks.pop();
+        let parent = rig.submit("parent");
+        rig.until("somebody is asked", || rig.state(&parent) == TaskState::Waiting);
+        assert!(child().is_none(), "nothing begins before");
+        rig.decide(&parent, true, "chat:anna").unwrap();
+        if one_for_all {
+            rig.settle();
+            assert_eq!(child().unwrap().approval, None);
+        } else {
+            rig.until("another policy asks too", || {
+                child().is_some_and(|child| child.state == TaskState::Waiting)
+            });
+            let child = child().unwrap();
+            assert!(conflict(rig.decide(&child.id, true, "chat:test")).contains("second person"));
+            rig.decide(&child.id, true, "chat:bert").unwrap();
+            rig.settle();
+        }
+        assert_eq!(
+            (rig.state(&parent), child().unwrap().state),
+            (TaskState::Succeeded, TaskState::Succeeded)
+        );
+        // On its own it is asked about as ever.
+        let alone = rig.submit("plan");
+        rig.until("somebody is asked", || rig.state(&alone) == TaskState::Waiting);
     }
 }
 
