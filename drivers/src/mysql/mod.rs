@@ -168,6 +168,10 @@ impl Database for Mysql {
         within::plain_tables(&self.client, name, telltales).await
     }
 
+    async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>> {
+        within::tables_with(&self.client, name, columns).await
+    }
+
     async fn copy_rows(
         &self,
         from: &DatabaseName,

@@ -67,6 +67,29 @@ pub(super) async fn plain_tables(
     Ok(kept.map(|(table, _)| table).collect())
 }
 
+/// Base tables that have all of these columns.
+pub(super) async fn tables_with(
+    client: &Client,
+    name: &DatabaseName,
+    columns: &[&str],
+) -> PortResult<Vec<String>> {
+    let mut tables = format!(
+        "FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = {schema} AND t.TABLE_TYPE = 'BASE TABLE'",
+        schema = quote::text(name.as_str())?
+    );
+    for column in columns {
+        tables += &format!(
+            " AND EXISTS (SELECT 1 FROM information_schema.COLUMNS c WHERE c.TABLE_SCHEMA = t.TABLE_SCHEMA \
+             AND c.TABLE_NAME = t.TABLE_NAME AND c.COLUMN_NAME = {})",
+            quote::text(column)?
+        );
+    }
+    tables += " ORDER BY t.TABLE_NAME";
+    let what = format!("looking for tables in schema {name}");
+    let rows = client.select_one(&what, Select::new(["t.TABLE_NAME"], tables)).await?;
+    Ok(rows.iter().map(|row| field(row, 0).to_owned()).collect())
+}
+
 /// Finds a row with a telltale in any of these columns. Latin-1 has a character for every byte, so that blobs and broken text convert
 /// too, and what it lacks becomes a question mark, which no telltale holds.
 fn search(schema: &DatabaseName, table: &str, columns: &[&str], telltales: &[String]) -> PortResult<String> {

@@ -1,5 +1,7 @@
 //! A Drupal site that somebody made by hand, of code of its own: imported, served by the platform, and given back exactly as it was.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use kedge_testenv::Service;
 use serde_json::json;
@@ -60,8 +62,9 @@ const APACHE: &str = r#"cat >/etc/apache2/sites-enabled/by-hand.conf <<'CONF'
 CONF
 apachectl graceful"#;
 
-/// Everything of the site that an import could have touched, to the last time and inode.
-const LOOK: &str = r"cd /var/www/drupal && find . -printf '%p %y %m %U:%G %s %T@ %i %l\n' | sort | sha256sum
+/// Everything of the site that an import could have touched, to the last time and inode; without the templates that Drupal 10 compiles
+/// whenever a page is asked for.
+const LOOK: &str = r"cd /var/www/drupal && find . -path '*/files/php/twig' -prune -o -printf '%p %y %m %U:%G %s %T@ %i %l\n' | sort
 cd /etc && cat nginx/sites-enabled/by-hand apache2/sites-enabled/by-hand.conf 2>/dev/null | sha256sum
 mariadb -N -e 'SHOW GRANTS FOR handmade@localhost; SHOW CREATE USER handmade@localhost'
 mariadb -N handmade -e 'CHECKSUM TABLE users, node'";
@@ -106,7 +109,11 @@ pub(super) async fn a_site_made_by_hand(sites: &Sites) -> Result<()> {
     }
     undo(sites, &task).await?;
     let after = sites.shell(LOOK).await?;
-    ensure!(after == before, "after the undo: {after}\nbefore: {before}");
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<String>>();
+    let (before, after) = (lines(&before), lines(&after));
+    let (gone, new): (Vec<_>, Vec<_>) =
+        (before.difference(&after).collect(), after.difference(&before).collect());
+    ensure!(gone.is_empty() && new.is_empty(), "after the undo there is no {gone:#?}, but {new:#?}");
     let page = sites.host.get(sites.server, NAME, "/harbour").await?;
     ensure!(page.status == 200, "the site made by hand answers {} again", page.status);
     sites

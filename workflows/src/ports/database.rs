@@ -55,6 +55,8 @@ pub trait Database: Send + Sync {
     /// Tables of a schema whose rows [`Database::copy_rows`] can copy as they are: nothing in them holds any of `telltales` (in any
     /// case), and nothing has to be computed or set off on the way. May leave out any; nobody may write to the schema from here on.
     async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>>;
+    /// Tables of a schema that have all of these columns.
+    async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>>;
     /// Copies the rows of tables into empty ones of the same definition in another schema of this server, which carries this mark: how
     /// many. An attempt that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
     async fn copy_rows(

@@ -23,6 +23,9 @@ const COPIES_AT_ONCE: usize = 2;
 /// Bytes between two reports of progress.
 const PROGRESS_EVERY: u64 = 1024 * 1024;
 
+/// Columns of the tables in which Drupal, since 6, keeps what it computes again (`DatabaseBackend::schemaDefinition()`, `system_schema()`).
+const CACHE: [&str; 5] = ["cid", "data", "expire", "created", "serialized"];
+
 /// Creates the new schema, with the character set of the old one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CreateSchema {
@@ -211,8 +214,13 @@ impl Step for CopyDatabase {
         } else {
             Vec::new()
         };
-        let names: Vec<String> = plain.iter().map(|table| table.name.clone()).collect();
+        // Pages that were kept under two names of the site would have one and the same key under the new name.
+        let caches =
+            if self.rename.is_some() { source.tables_with(&from, &CACHE).await? } else { Vec::new() };
+        let plain: Vec<PlainTable> =
+            plain.into_iter().filter(|table| !caches.contains(&table.name)).collect();
         let left = total.saturating_sub(plain.iter().map(|table| table.bytes).sum());
+        let names: Vec<String> = plain.iter().map(|table| table.name.clone()).chain(caches).collect();
         // The dump is opened when the schema is empty: what is open and not read ties up the server.
         let dump = async { Ok(source.dump_without_rows(&from, &names).await?) };
         let copied = import_rewritten(cx, (&self.site, &self.to), dump, rewrite, left).await?;

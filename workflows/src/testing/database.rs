@@ -390,6 +390,21 @@ impl Database for FakeDatabase {
         })
     }
 
+    async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>> {
+        self.query("database.tables_with", name.as_str(), |server| {
+            let schema = server.schemas.get(name.as_str());
+            let schema = schema.ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            let has_all =
+                |table: &FakeTable| columns.iter().all(|column| table.columns.iter().any(|c| c == column));
+            Ok(schema
+                .tables
+                .iter()
+                .filter(|(_, table)| has_all(table))
+                .map(|(name, _)| name.clone())
+                .collect())
+        })
+    }
+
     async fn copy_rows(
         &self,
         from: &DatabaseName,

@@ -312,6 +312,10 @@ async fn rows_are_copied_without_a_dump(bench: &dyn DatabaseBench) {
     for telltale in ["a.test", "A.TEST", "dump COMPLETED", "nicode"] {
         assert_eq!(plain(&["nowhere.in.it", telltale]).await, [] as [&str; 0], "{telltale}");
     }
+    for (columns, found) in [(["name", "value"], 1), (["name", "absent"], 0)] {
+        let tables = database.tables_with(&from.schema, &columns).await.expect("looked for");
+        assert_eq!(tables, ["kc_options"; 1][..found], "{columns:?}");
+    }
     let dump = database.dump_without_rows(&from.schema, &tables).await.expect("dumping");
     database.import(&to.schema, &to.mark, &to.login, dump).await.expect("imported");
     let stranger = Mark { task: "t9".to_owned(), ..to.mark.clone() };

@@ -3,7 +3,7 @@
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::DatabaseFacts;
-use kedge_workflows::testing::FakeWorld;
+use kedge_workflows::testing::{FakeTable, FakeWorld};
 use serde_json::{Value, json};
 
 use crate::judge::whole;
@@ -66,6 +66,37 @@ fn a_server_that_refuses_triggers_takes_a_site_without_any() {
     base.world.database_server("db2").change_facts(|facts| facts.refuses_triggers = true);
     let params = json!({ "site": "shop.example.test", "target_database_server": "db2" });
     assert_eq!(migrate(&base, params, &|_| None).view.state, TaskState::Succeeded);
+}
+
+/// Pages that Drupal keeps under each name of a site would have one and the same key in a copy.
+#[test]
+fn a_rename_leaves_caches_behind() {
+    let base = usual();
+    let schema = kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
+    let filled = base.world.database_server("db1").with_tables(&schema, |tables| {
+        let mut pages = FakeTable::new(&["cid", "data", "expire", "created", "serialized"]);
+        for name in ["shop", "www.shop"] {
+            pages.insert(&[&format!("http://{name}.example.test/:"), "a kept page", "-1", "0", "1"]);
+        }
+        tables.insert("wp_cache_page".to_owned(), pages);
+    });
+    filled.expect("the shop's schema");
+    for (params, kept) in [
+        (json!({ "site": "shop.example.test", "new_site": "store.example.test" }), false),
+        (json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), true),
+    ] {
+        let end = migrate(&base, params.clone(), &|_| None);
+        assert_eq!((end.view.state, end.scandal), (TaskState::Succeeded, None));
+        let state = whole(&end.rig);
+        let new = state.iter().filter(|(key, _)| {
+            key.starts_with("database db1")
+                && key.contains(".wp_cache_page")
+                && !key.contains("shopexampletest.")
+        });
+        let new: Vec<_> = new.collect();
+        assert_eq!(new.len(), 1, "{params}: {state:#?}");
+        assert_eq!(new[0].1.contains("a kept page"), kept, "{params}: {new:?}");
+    }
 }
 
 #[test]
