@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::open::OpenError;
 
-/// How long sled's own lock may outlive the process or the store that held it: as long as a child of that one takes to start.
+/// How long a lock may outlive the process or the store that held it: as long as a child of that one takes to start.
 const LINGERING: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -37,16 +37,15 @@ impl DataLock {
             .truncate(false)
             .open(&path)
             .map_err(io("open"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Only for the message: a holder that has not written its number yet is still a holder.
-                let _ = file.take(20).read_to_string(&mut holder);
-                let holder = holder.trim().parse().ok();
+        if let Some(holder) = held(&mut file).map_err(io("lock"))? {
+            let gone = holder.is_some_and(|holder| !Path::new(&format!("/proc/{holder}")).exists());
+            // Of one that was killed, a child that was just being started may have it for a moment more.
+            if !gone || !is_free_soon(&path)? {
                 return Err(OpenError::InUse { folder: folder.to_owned(), holder });
             }
-            Err(TryLockError::Error(error)) => return Err(io("lock")(error)),
+            if let Some(holder) = held(&mut file).map_err(io("lock"))? {
+                return Err(OpenError::InUse { folder: folder.to_owned(), holder });
+            }
         }
         file.set_len(0).map_err(io("write"))?;
         file.rewind().map_err(io("write"))?;
@@ -55,15 +54,34 @@ impl DataLock {
     }
 }
 
+/// Takes the lock, or tells whose it is, as far as they have written it.
+fn held(file: &mut File) -> io::Result<Option<Option<u32>>> {
+    match file.try_lock() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            file.rewind()?;
+            // Only for the message: a holder that has not written its number yet is still a holder.
+            let _ = file.take(20).read_to_string(&mut holder);
+            Ok(Some(holder.trim().parse().ok()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Waits until nobody has sled's data file locked. sled does not unlock it but only closes it, and so leaves the lock to its own
 /// threads' last work and to children that are just being started; opening at that moment would fail.
 pub(super) fn wait_for_sled(journal: &Path) -> Result<(), OpenError> {
     let path = journal.join("db");
-    let file = match OpenOptions::new().read(true).write(true).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(OpenError::io("open", &path)(error)),
-    };
+    if path.exists() && !is_free_soon(&path)? {
+        return Err(OpenError::InUse { folder: journal.to_owned(), holder: None });
+    }
+    Ok(())
+}
+
+/// Waits until nobody has a file locked, for as long as a lock may outlive its holder.
+fn is_free_soon(path: &Path) -> Result<bool, OpenError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::io("open", path))?;
     let (done, waiting) = mpsc::channel();
     std::thread::Builder::new()
         .name("kedge-lock".to_owned())
@@ -72,9 +90,9 @@ pub(super) fn wait_for_sled(journal: &Path) -> Result<(), OpenError> {
             // When nobody listens any more, opening has been given up.
             let _ = done.send(result);
         })
-        .map_err(OpenError::io("start a thread for", &path))?;
+        .map_err(OpenError::io("start a thread for", path))?;
     match waiting.recv_timeout(LINGERING) {
-        Ok(result) => result.map_err(OpenError::io("lock", &path)),
-        Err(_) => Err(OpenError::InUse { folder: journal.to_owned(), holder: None }),
+        Ok(result) => result.map(|()| true).map_err(OpenError::io("lock", path)),
+        Err(_) => Ok(false),
     }
 }

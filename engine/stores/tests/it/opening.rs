@@ -31,6 +31,36 @@ fn a_second_process_is_told_who_holds_the_folder() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("opened: 1"), "the lock went with the store");
 }
 
+/// A child that a killed process was just starting has a copy of its lock until it runs its program.
+#[test]
+fn a_lock_that_outlives_its_holder_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SledStore::open(folder.path(), kit::options()).unwrap());
+    let lock = std::fs::OpenOptions::new().write(true).open(folder.path().join("lock")).unwrap();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    std::fs::write(folder.path().join("lock"), format!("{}\n", gone.id())).unwrap();
+    lock.lock().unwrap();
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| SledStore::open(folder.path(), kit::options()).map(drop));
+        while !waits_for_a_lock() {
+            assert!(!opening.is_finished(), "it does not wait");
+            std::thread::yield_now();
+        }
+        lock.unlock().unwrap();
+        opening.join().unwrap().expect("it opens when the lock is free");
+    });
+}
+
+/// Whether a thread of this process waits for a lock.
+fn waits_for_a_lock() -> bool {
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads");
+    let name = |thread: std::io::Result<std::fs::DirEntry>| {
+        std::fs::read_to_string(thread.ok()?.path().join("comm")).ok()
+    };
+    threads.filter_map(name).any(|name| name.trim() == "kedge-lock")
+}
+
 #[test]
 #[ignore = "the child process of a_second_process_is_told_who_holds_the_folder"]
 fn second_process() {
