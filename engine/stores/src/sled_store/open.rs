@@ -95,6 +95,7 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<SledStore, OpenErr
     make_private_folder(&journal)?;
     remove_torn_snapshots(&journal, &options)?;
     lock::wait_for_sled(&journal)?;
+    remove_torn_settings(&journal, &options)?;
     write_through(&journal)?;
     let db = open_sled(&journal, &options, &disk)?;
     let db_file = sync_sleds_files(&journal, &options)?;
@@ -169,6 +170,25 @@ fn remove_torn_snapshots(journal: &Path, options: &Options) -> Result<(), OpenEr
         options.durability.sync_folder(journal).map_err(OpenError::io("sync", journal))?;
     }
     Ok(())
+}
+
+/// sled writes its settings in two pieces before it stores anything, and opens no journal in which the second one is missing. As long as
+/// nothing is stored, they can be written anew.
+fn remove_torn_settings(journal: &Path, options: &Options) -> Result<(), OpenError> {
+    let (data, settings) = (journal.join("db"), journal.join("conf"));
+    let stored = match fs::metadata(&data) {
+        Ok(data) => data.len() > 0,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(OpenError::io("look at", &data)(error)),
+    };
+    if stored {
+        return Ok(());
+    }
+    match fs::remove_file(&settings) {
+        Ok(()) => options.durability.sync_folder(journal).map_err(OpenError::io("sync", journal)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(OpenError::io("remove", &settings)(error)),
+    }
 }
 
 /// sled orders its writes, but its own syncs do not reach the disk (sync_file_range), and ours come after a whole group. A power

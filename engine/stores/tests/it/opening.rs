@@ -72,6 +72,37 @@ fn second_process() {
 }
 
 #[test]
+fn settings_that_were_cut_off_do_not_keep_a_new_journal_shut() {
+    let whole = tempfile::tempdir().expect("folder");
+    drop(kit::open(whole.path()));
+    let settings = fs::read(whole.path().join("journal/conf")).expect("settings");
+    let mut refused = 0;
+    for cut in 0..=settings.len() {
+        let folder = tempfile::tempdir().expect("folder");
+        let journal = folder.path().join("journal");
+        fs::create_dir(&journal).expect("made");
+        fs::write(journal.join("conf"), &settings[..cut]).expect("write");
+        // That it matters: sled alone does not open it.
+        refused += usize::from(sled::Config::new().path(&journal).open().is_err());
+        for name in ["db", "conf", "blobs"] {
+            let path = journal.join(name);
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path).or(Ok(())) }
+                .expect("removed");
+        }
+        fs::write(journal.join("conf"), &settings[..cut]).expect("write");
+        if cut % 2 == 0 {
+            fs::write(journal.join("db"), "").expect("write");
+        }
+        let store = kit::open(folder.path());
+        block_on(store.commit(batch(&[("a", "1")]))).expect("commit");
+        drop(store);
+        assert_eq!(kit::open(folder.path()).scan(b"", None, 9).expect("scan").len(), 1, "cut at {cut}");
+        assert_eq!(fs::read(journal.join("conf")).expect("settings"), settings);
+    }
+    assert!(refused > 0, "sled has learned to open them by itself");
+}
+
+#[test]
 fn a_torn_snapshot_does_not_keep_the_journal_shut() {
     let folder = tempfile::tempdir().expect("folder");
     let journal = folder.path().join("journal");
