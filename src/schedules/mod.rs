@@ -141,13 +141,7 @@ impl<T: Tasks> Scheduler<T> {
 
     /// Looks every few seconds, for as long as somebody could bring other schedules.
     pub(crate) async fn run(mut self) {
-        loop {
-            if self.schedules.borrow().is_empty() {
-                if self.schedules.changed().await.is_err() {
-                    return;
-                }
-                continue;
-            }
+        while self.schedules.wait_for(|schedules| !schedules.is_empty()).await.is_ok() {
             if let Err(error) = self.look(SystemClock.now()).await {
                 tracing::warn!(%error, "the schedules could not be looked at");
             }

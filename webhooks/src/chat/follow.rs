@@ -76,8 +76,10 @@ impl Desk {
 /// gone with it; the channel is told, where one is configured.
 pub(crate) fn resume(app: &Inner, chats: &[Chat]) -> Result<(), ReadError> {
     let chats: Vec<&Chat> = chats.iter().filter(|chat| chat.webhook.is_some()).collect();
-    let open = TaskState::ALL.into_iter().filter(|state| !chats.is_empty() && !is_settled(*state));
-    for state in open {
+    if chats.is_empty() {
+        return Ok(());
+    }
+    for state in TaskState::ALL.into_iter().filter(|state| !is_settled(*state)) {
         let filter = TaskFilter { state: Some(state), limit: MAX_FOLLOWED, ..TaskFilter::default() };
         for task in app.ports.tasks.tasks(&filter)?.tasks {
             let asked = chats.iter().find_map(|chat| Some((*chat, chat.asked_by(&task.actor)?)));
