@@ -11,7 +11,7 @@ use kedge_workflows::ports::{ConfigTest, PortResult, Scope, World as _};
 use serde_json::json;
 
 use crate::between::Nothing;
-use crate::config::{self, Config, Platform};
+use crate::config::{self, Config, Platform, WebServer};
 use crate::world::LiveWorld;
 
 /// Tools that the drivers use on a host, and the Debian package each comes in.
@@ -55,7 +55,8 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
         findings.extend(found);
     }
     let reached = |host: &String| !unreached.contains(host);
-    for name in config.web_servers.iter().filter(|(_, server)| reached(&server.host)).map(|(name, _)| name) {
+    let all_reached = |server: &WebServer| server.hosts().all(reached);
+    for name in config.web_servers.iter().filter(|(_, server)| all_reached(server)).map(|(name, _)| name) {
         let tested = async { world.web_server(name, &scope)?.test().await }.await;
         findings.push(finding(
             format!("web server {name}: its configuration"),
@@ -76,9 +77,8 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
             facts.map(|facts| facts.read_only.then_some(read_only)),
         ));
     }
-    let on_reached = |platform: &Platform| {
-        config.web_servers.get(&platform.web_server).is_some_and(|server| reached(&server.host))
-    };
+    let on_reached =
+        |platform: &Platform| config.web_servers.get(&platform.web_server).is_some_and(all_reached);
     for (name, platform) in config.platforms.iter().filter(|(_, platform)| on_reached(platform)) {
         let facts = async {
             world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await
@@ -107,7 +107,7 @@ async fn check_host(config: &Config, host: &dyn Host, scope: &Scope) -> Vec<Find
     if !reached {
         return findings;
     }
-    let has_web = config.web_servers.values().any(|server| server.host == name);
+    let has_web = config.web_servers.values().any(|server| server.hosts().any(|host| host == name));
     let web_tools = if has_web { &WEB_TOOLS[..] } else { &[] };
     for (tool, package) in HOST_TOOLS.iter().chain(web_tools) {
         let looked = host.run(Command::new(scope, ["sh", "-c", "command -v \"$1\"", "sh", tool])).await;

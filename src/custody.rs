@@ -74,9 +74,10 @@ impl HostCustody {
             Value::Object(map) => {
                 for (field, value) in map {
                     if let (true, Value::String(name)) = (SERVER_FIELDS.contains(&field.as_str()), value) {
-                        let web = self.config.web_servers.get(name).map(|server| &server.host);
+                        let web = self.config.web_servers.get(name);
+                        let web = web.into_iter().flat_map(crate::config::WebServer::hosts);
                         let database = self.config.database_servers.get(name).map(|server| &server.host);
-                        hosts.extend(web.into_iter().chain(database).cloned());
+                        hosts.extend(web.chain(database).cloned());
                     }
                     self.find(value, hosts);
                 }

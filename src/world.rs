@@ -12,6 +12,7 @@ use kedge_drivers::host::{Custody, DockerHost, Host, LocalHost, SshHost, SshOpti
 use kedge_drivers::mysql::Mysql;
 use kedge_drivers::secrets::FileSecrets;
 use kedge_drivers::web::WebServerShared;
+use kedge_workflows::cluster::{ClusterApp, ClusterFiles, ClusterWebServer, Member};
 use kedge_workflows::ports::{
     App, AppKind, Backups, Database, Files, PortError, PortResult, Scope, Secrets, WebServer, World,
 };
@@ -26,7 +27,8 @@ const MAX_RUNTIME_DIR: usize = 70;
 pub(crate) struct LiveWorld {
     config: Arc<Config>,
     hosts: BTreeMap<String, Arc<dyn Host>>,
-    web_servers: BTreeMap<String, Arc<WebServerShared>>,
+    /// By its name, on each of its hosts.
+    web_servers: BTreeMap<String, BTreeMap<String, Arc<WebServerShared>>>,
     databases: BTreeMap<String, Mysql>,
     plain: BTreeMap<String, PlainConfig>,
     backups: Arc<LocalBackups>,
@@ -56,7 +58,8 @@ impl LiveWorld {
         let secrets = Arc::new(FileSecrets::open(config.data_dir.join("secrets"))?);
         let mut web_servers = BTreeMap::new();
         for (name, server) in &config.web_servers {
-            web_servers.insert(name.clone(), WebServerShared::new(server.driver.clone())?);
+            let shared = |host: &String| Ok((host.clone(), WebServerShared::new(server.driver.clone())?));
+            web_servers.insert(name.clone(), server.hosts().map(shared).collect::<PortResult<_>>()?);
         }
         let nobody = Scope { task: "none".to_owned(), step: "none".to_owned() };
         let databases = config.database_servers.iter().filter_map(|(name, server)| {
@@ -83,11 +86,55 @@ impl LiveWorld {
         &self.secrets
     }
 
-    fn host_of(&self, web_server: &str) -> PortResult<(&Arc<dyn Host>, &crate::config::WebServer)> {
-        let server =
-            self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
-        let host = self.hosts.get(&server.host).ok_or_else(|| unknown("host", &server.host))?;
-        Ok((host, server))
+    fn server(&self, web_server: &str) -> PortResult<&crate::config::WebServer> {
+        self.config.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))
+    }
+
+    fn host(&self, name: &str) -> PortResult<Arc<dyn Host>> {
+        self.hosts.get(name).cloned().ok_or_else(|| unknown("host", name))
+    }
+
+    fn files_of(&self, host: &str, scope: &Scope) -> PortResult<Arc<dyn Files>> {
+        Ok(Arc::new(HostFiles::new(self.host(host)?, scope.clone())))
+    }
+
+    /// One member for each of the other hosts of a web server.
+    fn others<T>(
+        server: &crate::config::WebServer,
+        port: impl Fn(&str) -> PortResult<T>,
+    ) -> PortResult<Vec<Member<T>>> {
+        let member = |host: &String| Ok(Member { host: host.clone(), port: port(host)? });
+        server.also_on.iter().map(member).collect()
+    }
+
+    /// The web server on one of its hosts.
+    fn web_server_on(&self, name: &str, host: &str, scope: &Scope) -> PortResult<Arc<dyn WebServer>> {
+        let shared = self.web_servers.get(name).and_then(|hosts| hosts.get(host));
+        let shared = shared.ok_or_else(|| unknown("web server", name))?;
+        Ok(Arc::new(shared.handle(self.host(host)?, self.files_of(host, scope)?, scope)))
+    }
+
+    /// The application on one host, on these files.
+    fn app_on(
+        &self,
+        host: &str,
+        files: Arc<dyn Files>,
+        user: &str,
+        (platform, kind): (&str, AppKind),
+        scope: &Scope,
+    ) -> PortResult<Arc<dyn App>> {
+        let (host, secrets) = (self.host(host)?, self.secrets.clone());
+        Ok(match kind {
+            AppKind::Wordpress => Arc::new(WordPress::new(host, files, secrets, scope.clone(), user)),
+            AppKind::Plain => {
+                let config = self.plain.get(platform).cloned().unwrap_or_default();
+                Arc::new(Plain::new(config, host, files, secrets, scope.clone(), user)?)
+            }
+            AppKind::Drupal => {
+                let drush = self.config.platforms.get(platform).and_then(|platform| platform.drush.clone());
+                Arc::new(Drupal::new(host, files, secrets, scope.clone(), user, drush))
+            }
+        })
     }
 }
 
@@ -114,14 +161,23 @@ fn make_host(name: &str, config: &HostConfig, custody: &Custody, runtime: &Path)
 
 impl World for LiveWorld {
     fn web_server(&self, name: &str, scope: &Scope) -> PortResult<Arc<dyn WebServer>> {
-        let (host, _) = self.host_of(name)?;
-        let shared = self.web_servers.get(name).ok_or_else(|| unknown("web server", name))?;
-        Ok(Arc::new(shared.handle(host.clone(), self.files(name, scope)?, scope)))
+        let server = self.server(name)?;
+        let first = self.web_server_on(name, &server.host, scope)?;
+        if server.also_on.is_empty() {
+            return Ok(first);
+        }
+        let others = Self::others(server, |host| self.web_server_on(name, host, scope))?;
+        Ok(Arc::new(ClusterWebServer::new(Member { host: server.host.clone(), port: first }, others)))
     }
 
     fn files(&self, web_server: &str, scope: &Scope) -> PortResult<Arc<dyn Files>> {
-        let (host, _) = self.host_of(web_server)?;
-        Ok(Arc::new(HostFiles::new(host.clone(), scope.clone())))
+        let server = self.server(web_server)?;
+        let first = self.files_of(&server.host, scope)?;
+        if server.also_on.is_empty() || server.shared_files {
+            return Ok(first);
+        }
+        let others = Self::others(server, |host| self.files_of(host, scope))?;
+        Ok(Arc::new(ClusterFiles::new(first, others)))
     }
 
     fn database(&self, name: &str, scope: &Scope) -> PortResult<Arc<dyn Database>> {
@@ -136,21 +192,15 @@ impl World for LiveWorld {
         kind: AppKind,
         scope: &Scope,
     ) -> PortResult<Arc<dyn App>> {
-        let (host, server) = self.host_of(web_server)?;
-        let (host, files, secrets) = (host.clone(), self.files(web_server, scope)?, self.secrets.clone());
-        match kind {
-            AppKind::Wordpress => {
-                Ok(Arc::new(WordPress::new(host, files, secrets, scope.clone(), &server.user)))
-            }
-            AppKind::Plain => {
-                let config = self.plain.get(platform).cloned().unwrap_or_default();
-                Ok(Arc::new(Plain::new(config, host, files, secrets, scope.clone(), &server.user)?))
-            }
-            AppKind::Drupal => {
-                let drush = self.config.platforms.get(platform).and_then(|platform| platform.drush.clone());
-                Ok(Arc::new(Drupal::new(host, files, secrets, scope.clone(), &server.user, drush)))
-            }
+        let (server, what) = (self.server(web_server)?, (platform, kind));
+        let app = |host: &str, files| self.app_on(host, files, &server.user, what, scope);
+        let shared = app(&server.host, self.files(web_server, scope)?)?;
+        if server.also_on.is_empty() || server.shared_files {
+            return Ok(shared);
         }
+        let own = |host: &str| app(host, self.files_of(host, scope)?);
+        let first = Member { host: server.host.clone(), port: own(&server.host)? };
+        Ok(Arc::new(ClusterApp::new(shared, first, Self::others(server, own)?)))
     }
 
     fn backups(&self, _scope: &Scope) -> Arc<dyn Backups> {

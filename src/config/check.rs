@@ -165,6 +165,16 @@ impl Check<'_> {
         for (name, (line, raw)) in self.parts::<raw::WebServer>("web_servers", parts) {
             let part = format!("web_servers.{name}");
             self.known(line, &part, "host", &raw.host, hosts);
+            for (number, host) in raw.also_on.iter().enumerate() {
+                self.known(line, &part, "also_on", host, hosts);
+                if *host == raw.host || raw.also_on[..number].contains(host) {
+                    self.problem(
+                        line,
+                        &part,
+                        format!("also_on: {host:?} is named twice; write each host once"),
+                    );
+                }
+            }
             let php_fpm = match PhpFpm::try_from(raw.php_fpm.clone()) {
                 Ok(php_fpm) => php_fpm,
                 Err(why) => {
@@ -182,7 +192,8 @@ impl Check<'_> {
             if let Err(error) = driver.validate() {
                 self.problem(line, &part, error.to_string());
             }
-            servers.insert(name, WebServer { host: raw.host, user: raw.user, driver });
+            let raw::WebServer { host, also_on, shared_files, user, .. } = raw;
+            servers.insert(name, WebServer { host, also_on, shared_files, user, driver });
         }
         servers
     }
@@ -426,6 +437,21 @@ secret_file = "good"
         has("tokens.ci: the secret file bad cannot be read");
         has("endpoints.ci: url:");
         assert_eq!(told.len(), 5, "{told:#?}");
+    }
+
+    #[test]
+    fn the_hosts_of_a_cluster_are_known_and_named_once() {
+        let with = |hosts: &str| {
+            let second = "[hosts.web2]\ntransport = \"local\"\n";
+            let also = format!("host = \"web1\"\nalso_on = {hosts}\nkind = \"nginx\"");
+            problems(&(WHOLE.replace("host = \"web1\"\nkind = \"nginx\"", &also) + second))
+        };
+        assert_eq!(with("[\"web2\"]"), [] as [&str; 0]);
+        assert!(
+            with("[\"web3\"]")[0].contains("also_on = \"web3\" is not configured; there are: web1, web2")
+        );
+        assert!(with("[\"web1\"]")[0].contains("named twice"));
+        assert!(with("[\"web2\", \"web2\"]")[0].contains("named twice"));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use super::check;
 
-const PAGES: [(&str, &str); 11] = [
+const PAGES: [(&str, &str); 12] = [
     ("approvals", include_str!("../../docs/approvals.md")),
+    ("clusters", include_str!("../../docs/clusters.md")),
     ("commit-statuses", include_str!("../../docs/commit-statuses.md")),
     ("mail", include_str!("../../docs/mail.md")),
     ("curl", include_str!("../../docs/curl.md")),

@@ -54,12 +54,24 @@ pub(crate) struct Config {
     pub(crate) secrets: Vec<String>,
 }
 
-/// A web server on its host.
+/// A web server on its host, or on several: a cluster.
 #[derive(Debug)]
 pub(crate) struct WebServer {
+    /// The host that leads.
     pub(crate) host: String,
+    /// The others.
+    pub(crate) also_on: Vec<String>,
+    /// Whether what is written on one host is there on all.
+    pub(crate) shared_files: bool,
     pub(crate) user: String,
     pub(crate) driver: WebServerConfig,
+}
+
+impl WebServer {
+    /// All its hosts, the one that leads first.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.host).chain(&self.also_on)
+    }
 }
 
 /// A database server and the host of its client tools.

@@ -162,6 +162,12 @@ pub(crate) enum Host {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebServer {
     pub(crate) host: String,
+    /// More hosts with the same web server, directories and platforms: a cluster, which the first host leads.
+    #[serde(default)]
+    pub(crate) also_on: Vec<String>,
+    /// Whether the hosts share a file system with the platforms: then there is nothing to copy between them.
+    #[serde(default)]
+    pub(crate) shared_files: bool,
     pub(crate) kind: kedge_drivers::web::WebServerKind,
     pub(crate) vhost_dir: String,
     pub(crate) php_fpm: String,

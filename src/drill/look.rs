@@ -11,7 +11,7 @@ use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{DatabaseFingerprint, Get, Scope, World as _};
 use kedge_workflows::records::SiteRecord;
 
-use crate::config::Config;
+use crate::config::{Config, WebServer};
 use crate::world::LiveWorld;
 
 /// Words of a page that are compared: a page's end names times and versions.
@@ -115,14 +115,14 @@ impl Scene {
         let names: BTreeSet<&str> = servers
             .iter()
             .filter_map(|name| self.config.web_servers.get(*name))
-            .map(|server| server.host.as_str())
+            .flat_map(|server| server.hosts().map(String::as_str))
             .collect();
         names.into_iter().filter_map(|name| Some((name, self.world.hosts().get(name)?.clone()))).collect()
     }
 
     async fn trees(&self, name: &str, host: &Arc<dyn Host>) -> Result<BTreeMap<String, String>> {
-        let on_host =
-            |server: &str| self.config.web_servers.get(server).is_some_and(|server| server.host == name);
+        let runs_here = |server: &WebServer| server.hosts().any(|host| host == name);
+        let on_host = |server: &str| self.config.web_servers.get(server).is_some_and(runs_here);
         let roots: BTreeSet<&str> = self
             .config
             .platforms
@@ -138,7 +138,7 @@ impl Scene {
             .config
             .web_servers
             .values()
-            .filter(|server| server.host == name)
+            .filter(|server| runs_here(server))
             .map(|server| server.driver.vhost_dir.as_str())
             .collect();
         let joined = |items: Vec<&str>| items.join(" ");
@@ -190,10 +190,12 @@ impl Scene {
         for server in self.web_servers() {
             for site in &self.sites {
                 let get = Get { host: site.clone(), path: "/".to_owned(), bypass: None };
-                let answer = self.world.web_server(server, &scope())?.get(&get).await?;
-                let words = words(&String::from_utf8_lossy(&answer.body));
-                let location = answer.location.unwrap_or_default();
-                pages.insert(format!("{server} {site}"), format!("{} {location} {words}", answer.status));
+                for (host, answer) in self.world.web_server(server, &scope())?.get_everywhere(&get).await? {
+                    let words = words(&String::from_utf8_lossy(&answer.body));
+                    let location = answer.location.unwrap_or_default();
+                    let page = [server, host.as_str(), site.as_str()].join(" ");
+                    pages.insert(page, format!("{} {location} {words}", answer.status));
+                }
             }
         }
         Ok(pages)

@@ -1,6 +1,7 @@
 //! The integration tests: one binary. What needs Docker runs when `KEDGE_DOCKER_TESTS=1`; `scripts/test` sets it.
 
 mod checks;
+mod cluster;
 mod drill;
 mod drupal;
 mod failures;

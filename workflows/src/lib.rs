@@ -1,5 +1,6 @@
 //! The hosting tasks: one file a workflow, shared steps in `steps`, what they need from the world in `ports`. Pure: no I/O here.
 
+pub mod cluster;
 pub mod compare;
 pub mod comparison;
 pub mod encoding;

@@ -6,11 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
-    AppDatabase, AppKind, AppSite, Database, Login, Mark, Reach, Scope, SecretRef, Vhost, VhostMode,
+    Access, AppDatabase, AppKind, AppSite, Database, Login, Mark, Reach, Scope, SecretRef, Vhost, VhostMode,
     VhostTarget, World,
 };
 use crate::records::{PlatformRecord, SiteRecord};
 use crate::steps::names::Reserved;
+
+/// What the path of a stage has behind the directory of all sites, before the task's id.
+pub(crate) const STAGE: &str = "/.kedge-stage-";
+
+/// Mode and owner of a stage until what is built in it has its own.
+pub(crate) fn stage_access() -> Access {
+    Access { mode: 0o755, user: None, group: None }
+}
 
 /// The files and vhost of one side of a site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +110,7 @@ impl Place {
 
     /// Where this side is built: beside its place, on the same file system, hidden from visitors and from the application.
     pub(crate) fn stage(&self, task: &str) -> String {
-        format!("{}/.kedge-stage-{task}", self.sites_dir())
+        format!("{}{STAGE}{task}", self.sites_dir())
     }
 
     /// Where this side goes when another takes its place.

@@ -69,6 +69,7 @@ mod tests {
             gid: 0,
             mtime_ns: 0,
             symlink: None,
+            elsewhere: std::collections::BTreeMap::new(),
         };
         drift(Some(&file), Ok(new.as_bytes().to_vec()), &Secret::new("geheim")).unwrap()
     }

@@ -1,5 +1,7 @@
 //! Small files: read with everything that makes them what they are, replaced only if they are what was expected, put back exactly.
 
+use std::collections::BTreeMap;
+
 use kedge_workflows::ports::{Access, PortError, PortResult, SavedFile};
 use sha2::{Digest, Sha256};
 
@@ -152,6 +154,7 @@ fn saved(path: &str, output: &[u8]) -> Result<Option<SavedFile>, String> {
         gid: entry.gid,
         mtime_ns: entry.mtime_ns,
         symlink,
+        elsewhere: BTreeMap::new(),
     }))
 }
 

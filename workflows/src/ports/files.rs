@@ -25,10 +25,32 @@ pub trait Files: Send + Sync {
     /// Renames without replacing: `NotOurs` when the target exists. Same file system only. Both parents are synced.
     async fn rename(&self, from: &str, to: &str) -> PortResult<()>;
 
+    /// Which of the two a rename has left: what is at `from`, and what is at `to`. On a cluster the first host tells: it is the last to be
+    /// changed.
+    async fn moved(&self, from: &str, to: &str) -> PortResult<(bool, bool)> {
+        Ok((self.stat(from).await?.is_some(), self.stat(to).await?.is_some()))
+    }
+    /// Takes a rename back: what is at `to` goes to `from` again, unless something is there: then it has not happened.
+    async fn move_back(&self, from: &str, to: &str) -> PortResult<()> {
+        if self.stat(from).await?.is_some() { Ok(()) } else { self.rename(to, from).await }
+    }
+
     /// Copies a tree into `to` (created if absent): modes, owners, times, links, hard links, sparse files, ACLs, xattrs.
     /// By reflink where the file system can, else rsync. With `exact`, what is in `to` and not in `from` is removed:
     /// a second call is a delta. Files that vanish meanwhile are counted, not an error.
     async fn copy_tree(&self, from: &str, to: &str, options: &CopyOptions) -> PortResult<CopyReport>;
+
+    /// Where these are the files of a cluster: makes a tree below `within` the same on every host as it is on the first one. On one host
+    /// there is nothing to do.
+    async fn spread(&self, _dir: &str, _within: &str) -> PortResult<()> {
+        Ok(())
+    }
+
+    /// What other hosts of a cluster have below a directory and the first one has not, or not the same, as `web2: uploads/a.png`: the first
+    /// `limit` of it, and how much in all. On one host there is none.
+    async fn strays(&self, _dir: &str, _limit: usize) -> PortResult<(Vec<String>, usize)> {
+        Ok((Vec::new(), 0))
+    }
 
     /// A tar stream (POSIX format, sparse, xattrs, ACLs, numeric owners) of a directory's members (`./...`). A file that changes or
     /// vanishes while it is read is no failure; behind the end of the archive, where no reader of tar looks, a line `# kedge: ...` may

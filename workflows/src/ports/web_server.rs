@@ -1,5 +1,7 @@
 //! The web server port: one vhost file a site, tested before it counts, reloaded until the new revision answers.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +74,11 @@ pub trait WebServer: Send + Sync {
 
     /// A GET from the host to the server itself, for a host name. Redirects are not followed; the body is bounded (1 MiB).
     async fn get(&self, request: &Get) -> PortResult<Answer>;
+
+    /// The same asked on every host that this server runs on, with the host's name where there are several.
+    async fn get_everywhere(&self, request: &Get) -> PortResult<Vec<(String, Answer)>> {
+        Ok(vec![(String::new(), self.get(request).await?)])
+    }
 }
 
 /// Who wrote a vhost file.
@@ -222,6 +229,18 @@ pub struct SavedFile {
     pub mtime_ns: i64,
     /// The link's target when the path is a symbolic link.
     pub symlink: Option<String>,
+    /// What the other hosts of a cluster have in its place, by host; `None`: nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, Option<SavedFile>>,
+}
+
+impl SavedFile {
+    /// Hashes of it on every host.
+    #[must_use]
+    pub fn hashes(&self) -> Vec<String> {
+        let elsewhere = self.elsewhere.values().flatten().map(|file| file.sha256.clone());
+        std::iter::once(self.sha256.clone()).chain(elsewhere).collect()
+    }
 }
 
 /// A request to the server on its own host.

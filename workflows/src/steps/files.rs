@@ -5,17 +5,13 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Compensable, Compensate, Covered, CoveredBy, Probe, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use crate::place::{Place, scope};
-use crate::ports::{Access, CopyOptions, CopyReport, World};
+use crate::place::{Place, scope, stage_access};
+use crate::ports::{CopyOptions, CopyReport, World};
 
 /// Two hours: the longest that a copy of a site's files may take.
 const COPY_LIMIT_MS: u64 = 7_200_000;
 /// Half an hour: looking at every inode of a large site.
 const WALK_LIMIT_MS: u64 = 1_800_000;
-
-pub(super) fn stage_access() -> Access {
-    Access { mode: 0o755, user: None, group: None }
-}
 
 async fn remove_stage(cx: &Cx<'_, dyn World>, place: &Place) -> Result<(), StepError> {
     let files = cx.ports.files(&place.web_server, &scope(cx))?;
@@ -75,7 +71,11 @@ impl Step for CopyFiles {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<CopyReport, StepError> {
-        copy(cx, &self.from, &self.to).await
+        let report = copy(cx, &self.from, &self.to).await?;
+        // While the site is up: what is left for the moment of the switch is what changes until then.
+        let target = cx.ports.files(&self.to.web_server, &scope(cx))?;
+        target.spread(&self.to.stage(cx.task.as_str()), &self.to.sites_dir()).await?;
+        Ok(report)
     }
 
     fn policy(&self) -> Policy {
@@ -247,11 +247,14 @@ impl Step for Publish {
         renamed(cx, &self.to, &self.from_dir, &self.to.dir).await
     }
 
+    /// On a cluster, what has changed since is copied to the other hosts first.
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(WALK_LIMIT_MS)
+    }
+
     async fn probe(&self, cx: &Cx<'_, dyn World>) -> Result<Probe<()>, StepError> {
         let files = cx.ports.files(&self.to.web_server, &scope(cx))?;
-        let (waits, there) =
-            (files.stat(&self.from_dir).await?.is_some(), files.stat(&self.to.dir).await?.is_some());
-        Ok(match (waits, there) {
+        Ok(match files.moved(&self.from_dir, &self.to.dir).await? {
             (true, false) => Probe::NotApplied,
             (false, true) => Probe::Applied(()),
             (true, true) => Probe::Unknown(format!("both {} and {} are there", self.from_dir, self.to.dir)),
@@ -269,10 +272,7 @@ impl Compensate for Publish {
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let files = cx.ports.files(&self.to.web_server, &scope(cx))?;
-        if files.stat(&self.from_dir).await?.is_some() {
-            return Ok(());
-        }
-        Ok(files.rename(&self.to.dir, &self.from_dir).await?)
+        Ok(files.move_back(&self.from_dir, &self.to.dir).await?)
     }
 }
 

@@ -111,6 +111,12 @@ impl Step for FingerprintSite {
 }
 
 fn told(file: Option<&SavedFile>) -> String {
+    let elsewhere = file.iter().flat_map(|file| &file.elsewhere);
+    let elsewhere = elsewhere.map(|(host, theirs)| format!("; on {host}: {}", told_here(theirs.as_ref())));
+    [told_here(file)].into_iter().chain(elsewhere).collect()
+}
+
+fn told_here(file: Option<&SavedFile>) -> String {
     match file {
         Some(file) => format!(
             "{} mode {:o} owner {}:{} sha256 {}{}",

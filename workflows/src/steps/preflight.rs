@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::packages::judge;
 use super::taken::demand_taken;
 use crate::place::{Names, Place, Store, app_site, scope};
-use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Package, SchemaFacts, World};
+use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Files, Package, SchemaFacts, World};
 use crate::records::{SITE, SiteRecord};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
+/// Most files that are named of those that would stay behind on another host of a cluster.
+const MAX_STRAYS: usize = 10;
 
 /// Looks at the old side, the new side, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -140,6 +142,9 @@ impl Preflight {
         }
         let usage = files.usage(&place.dir).await?;
         (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
+        if self.to.is_some() {
+            self.look_for_strays(&*files, place, found).await?;
+        }
         let server = cx.ports.database(&store.server, &scope)?;
         let (schema, user) = store.known(cx)?;
         let holds = server.schema_facts(&schema).await?;
@@ -167,6 +172,35 @@ impl Preflight {
         Ok((facts.schema_version, holds, packages))
     }
 
+    /// The new side is made of what the first host of a cluster has: what only another one has would stay behind.
+    async fn look_for_strays(
+        &self,
+        files: &dyn Files,
+        place: &Place,
+        found: &mut Found,
+    ) -> Result<(), StepError> {
+        let (names, count) = files.strays(&place.dir, MAX_STRAYS).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let more =
+            if count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
+        let told = format!(
+            "{} would stay behind, as {} has them not, or not the same: {}{more}",
+            if count == 1 { "a file".to_owned() } else { format!("{count} files") },
+            place.host,
+            names.join(", ")
+        );
+        if self.warnings_stop {
+            return Err(StepError::fatal(format!(
+                "{told}; copy what is needed to {}, or ask again with acknowledge_warnings",
+                place.host
+            )));
+        }
+        found.warnings.push(told);
+        Ok(())
+    }
+
     /// What the site uses against what the new platform gives, as both are now: an older schema stops the task, the rest is a warning.
     /// The core is judged by `look_at_new`.
     async fn compare(
@@ -177,13 +211,14 @@ impl Preflight {
         found: &mut Found,
     ) -> Result<(), StepError> {
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope(cx))?;
-        found.warnings = judge(&*app, place, packages).await?;
-        if self.warnings_stop && !found.warnings.is_empty() {
+        let warnings = judge(&*app, place, packages).await?;
+        if self.warnings_stop && !warnings.is_empty() {
             return Err(StepError::fatal(format!(
                 "{}; if that is meant, ask again with acknowledge_warnings",
-                found.warnings.join("; ")
+                warnings.join("; ")
             )));
         }
+        found.warnings.extend(warnings);
         Ok(())
     }
 

@@ -8,9 +8,8 @@ use kedge_engine::step::{Covered, CoveredBy, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::database::{Copied, import_rewritten, rewrite};
-use super::files::stage_access;
 use crate::names::SiteName;
-use crate::place::{Place, Store, scope};
+use crate::place::{Place, Store, scope, stage_access};
 use crate::ports::{Contents, World};
 use crate::rewrite::Rewrite;
 

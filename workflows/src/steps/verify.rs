@@ -7,7 +7,7 @@ use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Retriable, 
 use serde::{Deserialize, Serialize};
 
 use super::preflight::demand_unchanged;
-use super::vhost::judge;
+use super::vhost::{at_host, judge};
 use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
 use crate::ports::{Access, AccessWas, Get, Reach, SavedFile, VhostMode, VhostOrigin, World};
@@ -246,7 +246,7 @@ impl Step for RepairSettings {
         for (number, name) in app.settings_files().iter().enumerate() {
             let kept = format!("{stage}/{number}");
             // Kept by an attempt before: what is there now may be ours already.
-            if files.stat(&kept).await?.is_none()
+            if files.read(&kept).await?.is_none()
                 && let Some(saved) = files.read(&format!("{}/{name}", place.dir)).await?
             {
                 files.restore(&kept, Some(&at(kept.clone(), &saved)), &[]).await?;
@@ -275,7 +275,7 @@ impl Compensate for RepairSettings {
         for (number, name) in app.settings_files().iter().enumerate() {
             let live = format!("{}/{name}", place.dir);
             // The site is locked: what is there is what this task wrote, or the old file still.
-            let ours: Vec<String> = files.read(&live).await?.map(|file| file.sha256).into_iter().collect();
+            let ours = files.read(&live).await?.map(|file| file.hashes()).unwrap_or_default();
             if let Some(kept) = files.read(&format!("{stage}/{number}")).await? {
                 files.restore(&live, Some(&at(live.clone(), &kept)), &ours).await?;
             } else if drift.settings_missing.get(number) == Some(&true) {
@@ -427,19 +427,22 @@ impl Step for CheckPages {
         let web = cx.ports.web_server(&place.web_server, &scope)?;
         if self.state == SiteState::Disabled {
             let front = Get { host: place.site.clone(), path: "/".to_owned(), bypass: None };
-            return match web.get(&front).await?.status {
-                503 => Ok(()),
-                status => Err(StepError::retryable(format!(
-                    "visitors of {} get {status} where the site is disabled",
-                    place.site
-                ))),
-            };
+            for (host, answer) in web.get_everywhere(&front).await? {
+                if answer.status != 503 {
+                    let (site, status) = (&place.site, answer.status);
+                    let why = format!("visitors of {site} get {status} where the site is disabled");
+                    return Err(StepError::retryable(at_host(&host, why)));
+                }
+            }
+            return Ok(());
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         for check in app.smoke_checks(place.front()) {
-            let answer = web.get(&check.get).await?;
-            judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;
-            cx.log(format!("{} answers {}", check.get.path, answer.status));
+            for (host, answer) in web.get_everywhere(&check.get).await? {
+                let judged = judge(&check, answer.status, &answer.body);
+                judged.map_err(|why| StepError::retryable(at_host(&host, why)))?;
+                cx.log(at_host(&host, format!("{} answers {}", check.get.path, answer.status)));
+            }
         }
         Ok(())
     }

@@ -168,7 +168,7 @@ impl Step for RemoveVhost {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let Some(saved) = cx.output(&self.saved)? else { return Ok(()) };
         let web = cx.ports.web_server(&self.place.web_server, &scope(cx))?;
-        web.restore_vhost(&self.place.site, None, &[saved.sha256]).await?;
+        web.restore_vhost(&self.place.site, None, &saved.hashes()).await?;
         Ok(web.reload(&self.place.site, None).await?)
     }
 
@@ -313,20 +313,27 @@ impl Step for CheckHidden {
         let token = token.ok_or_else(|| StepError::fatal("the token of the hidden vhost is missing"))?;
         for check in app.smoke_checks(self.to.front()) {
             let get = Get { bypass: Some(token.expose().to_owned()), ..check.get.clone() };
-            let answer = web.get(&get).await?;
-            judge(&check, answer.status, &answer.body).map_err(StepError::retryable)?;
-            cx.log(format!("{} answers {}", get.path, answer.status));
+            for (host, answer) in web.get_everywhere(&get).await? {
+                let judged = judge(&check, answer.status, &answer.body);
+                judged.map_err(|why| StepError::retryable(at_host(&host, why)))?;
+                cx.log(at_host(&host, format!("{} answers {}", get.path, answer.status)));
+            }
         }
         let visitor = Get { host: self.to.site.clone(), path: "/".to_owned(), bypass: None };
-        let status = web.get(&visitor).await?.status;
-        if status == 503 {
-            return Ok(());
+        for (host, answer) in web.get_everywhere(&visitor).await? {
+            if answer.status != 503 {
+                let (site, status) = (&self.to.site, answer.status);
+                let why = format!("visitors of {site} get {status} where the site is closed");
+                return Err(StepError::retryable(at_host(&host, why)));
+            }
         }
-        Err(StepError::retryable(format!(
-            "visitors of {} get {status} where the site is closed",
-            self.to.site
-        )))
+        Ok(())
     }
+}
+
+/// Words about one of several hosts.
+pub(super) fn at_host(host: &str, words: String) -> String {
+    if host.is_empty() { words } else { format!("on {host}: {words}") }
 }
 
 /// Whether an answer passes a check; the error says what is wrong with it.

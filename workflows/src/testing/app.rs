@@ -30,7 +30,7 @@ const LOGIN_KEY: u64 = 1 << 40;
 pub struct FakeApp {
     faults: Faults,
     disk: FakeDisk,
-    files: FakeFiles,
+    files: Arc<dyn Files>,
     databases: Arc<BTreeMap<String, FakeDatabase>>,
     secrets: Arc<dyn Secrets>,
     failure: Arc<Mutex<Option<String>>>,
@@ -53,7 +53,7 @@ impl FakeApp {
         databases: BTreeMap<String, FakeDatabase>,
         secrets: Arc<dyn Secrets>,
     ) -> Self {
-        let files = FakeFiles::new(disk.clone(), faults.clone());
+        let files = Arc::new(FakeFiles::new(disk.clone(), faults.clone()));
         let (databases, failure, links) = (Arc::new(databases), Arc::default(), Arc::default());
         Self { faults, disk, files, databases, secrets, failure, links }
     }
@@ -71,6 +71,12 @@ impl FakeApp {
         let links = Arc::new(AtomicUsize::new(self.links.load(Ordering::Relaxed)));
         let fork = Self::new(faults, disk, databases, secrets);
         Self { failure: Arc::new(Mutex::new(failure)), links, ..fork }
+    }
+
+    /// The same application, which writes these files: those of a cluster whose first host has its disk.
+    #[must_use]
+    pub fn with_files(&self, files: Arc<dyn Files>) -> Self {
+        Self { files, ..self.clone() }
     }
 
     /// Puts a platform on the disk.
@@ -649,7 +655,7 @@ mod tests {
         }
 
         fn files(&self) -> Arc<dyn Files> {
-            Arc::new(self.app.files.clone())
+            self.app.files.clone()
         }
 
         fn database(&self) -> Arc<dyn Database> {

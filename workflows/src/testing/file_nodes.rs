@@ -1,5 +1,7 @@
 //! What the files in memory do to the nodes of their disk, and how they tell of them.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::disk::{Body, Disk, Node, relative};
@@ -107,7 +109,7 @@ pub(super) fn saved(path: &str, node: &Node) -> PortResult<SavedFile> {
     }
     let (path, sha256) = (path.to_owned(), sha256(&bytes));
     let Node { mode, uid, gid, mtime_ns, .. } = *node;
-    Ok(SavedFile { path, bytes, sha256, mode, uid, gid, mtime_ns, symlink })
+    Ok(SavedFile { path, bytes, sha256, mode, uid, gid, mtime_ns, symlink, elsewhere: BTreeMap::new() })
 }
 
 pub(super) fn set_access(disk: &mut Disk, path: &str, access: &Access) {
@@ -155,7 +157,13 @@ pub(super) fn member(at: &str, node: &Node) -> TarMember {
         Body::Link(target) => TarMember::symlink(&path, target),
     };
     let mtime = u64::try_from(node.mtime_ns / 1_000_000_000).unwrap_or(0);
-    TarMember { mtime, ..member.owned(node.mode, node.uid, node.gid) }
+    let mtime_ns = u32::try_from(node.mtime_ns % 1_000_000_000).unwrap_or(0);
+    TarMember { mtime, mtime_ns, ..member.owned(node.mode, node.uid, node.gid) }
+}
+
+/// The modification time of a member, in nanoseconds since 1970.
+pub(super) fn time_of(member: &TarMember) -> i64 {
+    i64::try_from(member.mtime).unwrap_or(0) * 1_000_000_000 + i64::from(member.mtime_ns)
 }
 
 pub(super) fn place(dir: &str, member: &str) -> String {
@@ -184,7 +192,7 @@ pub(super) fn unpack_member(disk: &mut Disk, dir: &str, member: &TarMember) -> P
         _ => return refused("of an unknown kind"),
     };
     disk.make_parents(&path);
-    let mtime_ns = i64::try_from(member.mtime).unwrap_or(0) * 1_000_000_000;
+    let mtime_ns = time_of(member);
     let node = Node { uid: member.uid, gid: member.gid, mtime_ns, ..disk.node(body, member.mode) };
     copy_node(disk, &path, &node);
     Ok(())

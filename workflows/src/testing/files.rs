@@ -8,7 +8,7 @@ use super::Faults;
 use super::disk::{Body, Disk, FakeDisk, Node, relative};
 use super::file_nodes::{
     DEVICE, behind_link, checked, checked_relative, copy_node, covered, fix, hash_at, is_dir, member, place,
-    saved, seen, set_access, sha256, stat, unpack_member, usage,
+    saved, seen, set_access, sha256, stat, time_of, unpack_member, usage,
 };
 use super::tar::{tar_archive, tar_members};
 use crate::ports::{
@@ -228,7 +228,7 @@ impl Files for FakeFiles {
         let mut disk = self.disk.lock();
         for member in members.iter().filter(|member| member.flag == b'5') {
             if let Some(node) = disk.nodes.get_mut(&place(dir, &member.path)) {
-                node.mtime_ns = i64::try_from(member.mtime).unwrap_or(0) * 1_000_000_000;
+                node.mtime_ns = time_of(member);
             }
         }
         drop(disk);

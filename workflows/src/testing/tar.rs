@@ -18,6 +18,8 @@ pub struct TarMember {
     pub gid: u32,
     /// Modification time in seconds.
     pub mtime: u64,
+    /// Nanoseconds of it: where ustar has the numbers of a device, so only our own reader sees them.
+    pub mtime_ns: u32,
     /// Contents of a file.
     pub bytes: Vec<u8>,
 }
@@ -56,7 +58,7 @@ impl TarMember {
 
     fn new(path: &str, flag: u8, mode: u32, link: &str) -> Self {
         let (path, link) = (path.to_owned(), link.to_owned());
-        Self { path, flag, link, mode, uid: 0, gid: 0, mtime: 1_600_000_000, bytes: Vec::new() }
+        Self { path, flag, link, mode, uid: 0, gid: 0, mtime: 1_600_000_000, mtime_ns: 0, bytes: Vec::new() }
     }
 }
 
@@ -97,6 +99,7 @@ pub fn tar_members(mut archive: &[u8]) -> Option<Vec<TarMember>> {
             uid: u32::try_from(number(108..116)?).ok()?,
             gid: u32::try_from(number(116..124)?).ok()?,
             mtime: number(136..148)?,
+            mtime_ns: number(329..341).and_then(|ns| u32::try_from(ns).ok()).unwrap_or(0),
             bytes: archive.get(..size)?.to_vec(),
         });
         archive = archive.get(size.next_multiple_of(512)..)?;
@@ -121,6 +124,9 @@ fn header(member: &TarMember) -> [u8; 512] {
     put(156, &[member.flag]);
     put(157, member.link.as_bytes());
     put(257, b"ustar\x0000");
+    if member.mtime_ns > 0 {
+        put(329, format!("{:011o}\0", member.mtime_ns).as_bytes());
+    }
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     block

@@ -185,6 +185,7 @@ impl State {
             gid: 0,
             mtime_ns: self.ticks,
             symlink: None,
+            elsewhere: BTreeMap::new(),
         }
     }
 

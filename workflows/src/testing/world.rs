@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Body, FakeApp, FakeBackups, FakeDatabase, FakeDisk, FakeFiles, FakeSecrets, FakeWebServer, Faults,
 };
+use crate::cluster::{ClusterApp, ClusterFiles, ClusterWebServer, Member};
 use crate::names::SiteName;
 use crate::ports::{
     App, AppKind, Backups, Database, Files, Get, PortError, PortResult, Scope, Secrets, WebServer, World,
@@ -22,6 +23,8 @@ pub struct FakeWorld {
     faults: Faults,
     hosts: BTreeMap<String, Host>,
     web_servers: BTreeMap<String, (String, FakeWebServer)>,
+    /// The other hosts of web servers that run on several.
+    others: BTreeMap<String, Vec<Member<FakeWebServer>>>,
     databases: BTreeMap<String, FakeDatabase>,
     platforms: BTreeMap<String, PlatformRecord>,
     backups: FakeBackups,
@@ -58,7 +61,18 @@ impl FakeWorld {
             web.insert((*name).to_owned(), ((*host).to_owned(), server));
         }
         let backups = FakeBackups::new(faults.clone());
-        Self { faults, hosts, web_servers: web, databases, platforms: BTreeMap::new(), backups, secrets }
+        let (platforms, others) = (BTreeMap::new(), BTreeMap::new());
+        Self { faults, hosts, web_servers: web, others, databases, platforms, backups, secrets }
+    }
+
+    /// Makes a web server a cluster: it runs on this host too.
+    pub fn add_host(&mut self, web_server: &str, host: &str) {
+        let (disk, keeper) = (FakeDisk::new(), Arc::new(self.secrets.clone()));
+        let app = FakeApp::new(self.faults.clone(), disk.clone(), self.databases.clone(), keeper);
+        let port = FakeWebServer::new(format!("/etc/{web_server}"), self.faults.clone(), app.page());
+        self.hosts.insert(host.to_owned(), Host { disk, app });
+        let member = Member { host: host.to_owned(), port };
+        self.others.entry(web_server.to_owned()).or_default().push(member);
     }
 
     /// Puts a platform of the fake application on the host of a web server.
@@ -67,7 +81,9 @@ impl FakeWorld {
     /// When there is no such web server.
     pub fn add_platform(&mut self, name: &str, web_server: &str, root: &str, version: &str, schema: u64) {
         let (host, _) = &self.web_servers[web_server];
-        self.hosts[host].app.make_platform(root, version, schema);
+        for host in std::iter::once(host).chain(self.others(web_server).map(|other| &other.host)) {
+            self.hosts[host].app.make_platform(root, version, schema);
+        }
         let (web_server, root) = (web_server.to_owned(), root.to_owned());
         self.platforms.insert(name.to_owned(), PlatformRecord { web_server, root, app: AppKind::Wordpress });
     }
@@ -92,8 +108,29 @@ impl FakeWorld {
             (name.clone(), (host.clone(), server.fork(faults.clone(), hosts[host].app.page())))
         };
         let web_servers = self.web_servers.iter().map(fork).collect();
+        let fork = |(name, members): (&String, &Vec<Member<FakeWebServer>>)| {
+            let fork = |Member { host, port }: &Member<FakeWebServer>| {
+                let port = port.fork(faults.clone(), hosts[host].app.page());
+                Member { host: host.clone(), port }
+            };
+            (name.clone(), members.iter().map(fork).collect())
+        };
+        let others = self.others.iter().map(fork).collect();
         let (backups, platforms) = (self.backups.fork(faults.clone()), self.platforms.clone());
-        Self { faults, hosts, web_servers, databases, platforms, backups, secrets }
+        Self { faults, hosts, web_servers, others, databases, platforms, backups, secrets }
+    }
+
+    fn others(&self, web_server: &str) -> impl Iterator<Item = &Member<FakeWebServer>> {
+        self.others.get(web_server).into_iter().flatten()
+    }
+
+    /// Every web server by its name, on the others of its hosts with the host's name too.
+    fn every_server(&self) -> impl Iterator<Item = (String, &FakeWebServer)> {
+        let first = self.web_servers.iter().map(|(name, (_, server))| (name.clone(), server));
+        let others = self.others.iter().flat_map(|(name, members)| {
+            members.iter().map(move |other| (format!("{name} on {}", other.host), &other.port))
+        });
+        first.chain(others)
     }
 
     /// What can go wrong in it.
@@ -144,8 +181,16 @@ impl FakeWorld {
     /// The platforms' roots, with the host of each.
     #[must_use]
     pub fn roots(&self) -> Vec<(String, String)> {
-        let host = |platform: &PlatformRecord| self.web_servers[&platform.web_server].0.clone();
-        self.platforms.values().map(|platform| (host(platform), platform.root.clone())).collect()
+        let hosts = |platform: &PlatformRecord| {
+            let first = self.web_servers[&platform.web_server].0.clone();
+            let others = self.others(&platform.web_server).map(|other| other.host.clone());
+            std::iter::once(first).chain(others).collect::<Vec<_>>()
+        };
+        let roots = |platform: &PlatformRecord| {
+            let root = platform.root.clone();
+            hosts(platform).into_iter().map(move |host| (host, root.clone())).collect::<Vec<_>>()
+        };
+        self.platforms.values().flat_map(roots).collect()
     }
 
     /// What the configuration says: records of a family; `None` for families of the registry.
@@ -166,13 +211,11 @@ impl FakeWorld {
 
     /// What a visitor gets of a host name at each web server: its name, the status (0: no answer) and the page. Whatever faults there are.
     #[must_use]
-    pub fn visit(&self, host: &SiteName, path: &str) -> Vec<(&str, u16, String)> {
+    pub fn visit(&self, host: &SiteName, path: &str) -> Vec<(String, u16, String)> {
         let request = Get { host: host.clone(), path: path.to_owned(), bypass: None };
-        let answers = self.web_servers.iter().map(|(name, (_, server))| match server.browse(&request) {
-            Some(answer) => {
-                (name.as_str(), answer.status, String::from_utf8_lossy(&answer.body).into_owned())
-            }
-            None => (name.as_str(), 0, String::new()),
+        let answers = self.every_server().map(|(name, server)| match server.browse(&request) {
+            Some(answer) => (name, answer.status, String::from_utf8_lossy(&answer.body).into_owned()),
+            None => (name, 0, String::new()),
         });
         answers.collect()
     }
@@ -195,7 +238,7 @@ impl FakeWorld {
                 state.insert(format!("time {name} /{path}"), node.mtime_ns.to_string());
             }
         }
-        for (name, (_, server)) in &self.web_servers {
+        for (name, server) in self.every_server() {
             for (path, file) in server.files() {
                 let text = String::from_utf8_lossy(&file.bytes).into_owned();
                 let access = (file.mode, file.uid, file.gid, &file.symlink);
@@ -234,22 +277,42 @@ fn unknown(what: &str, name: &str) -> PortError {
 
 impl World for FakeWorld {
     fn web_server(&self, name: &str, _: &Scope) -> PortResult<Arc<dyn WebServer>> {
-        let (_, server) = self.web_servers.get(name).ok_or_else(|| unknown("web server", name))?;
-        Ok(Arc::new(server.clone()))
+        let (host, server) = self.web_servers.get(name).ok_or_else(|| unknown("web server", name))?;
+        let member = |host: &String, server: &FakeWebServer| -> Member<Arc<dyn WebServer>> {
+            Member { host: host.clone(), port: Arc::new(server.clone()) }
+        };
+        let others: Vec<_> = self.others(name).map(|other| member(&other.host, &other.port)).collect();
+        if others.is_empty() {
+            return Ok(Arc::new(server.clone()));
+        }
+        Ok(Arc::new(ClusterWebServer::new(member(host, server), others)))
     }
 
     fn files(&self, web_server: &str, _: &Scope) -> PortResult<Arc<dyn Files>> {
         let (host, _) = self.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
-        Ok(Arc::new(FakeFiles::new(self.hosts[host].disk.clone(), self.faults.clone())))
+        let files = |host: &String| -> Arc<dyn Files> {
+            Arc::new(FakeFiles::new(self.hosts[host].disk.clone(), self.faults.clone()))
+        };
+        let member = |host: &String| Member { host: host.clone(), port: files(host) };
+        let others: Vec<_> = self.others(web_server).map(|other| member(&other.host)).collect();
+        if others.is_empty() { Ok(files(host)) } else { Ok(Arc::new(ClusterFiles::new(files(host), others))) }
     }
 
     fn database(&self, name: &str, _: &Scope) -> PortResult<Arc<dyn Database>> {
         Ok(Arc::new(self.databases.get(name).ok_or_else(|| unknown("database server", name))?.clone()))
     }
 
-    fn app(&self, web_server: &str, _: &str, _: AppKind, _: &Scope) -> PortResult<Arc<dyn App>> {
+    fn app(&self, web_server: &str, _: &str, _: AppKind, scope: &Scope) -> PortResult<Arc<dyn App>> {
         let (host, _) = self.web_servers.get(web_server).ok_or_else(|| unknown("web server", web_server))?;
-        Ok(Arc::new(self.hosts[host].app.clone()))
+        let member = |host: &String| -> Member<Arc<dyn App>> {
+            Member { host: host.clone(), port: Arc::new(self.hosts[host].app.clone()) }
+        };
+        let others: Vec<_> = self.others(web_server).map(|other| member(&other.host)).collect();
+        if others.is_empty() {
+            return Ok(member(host).port);
+        }
+        let shared = self.hosts[host].app.with_files(self.files(web_server, scope)?);
+        Ok(Arc::new(ClusterApp::new(Arc::new(shared), member(host), others)))
     }
 
     fn backups(&self, _: &Scope) -> Arc<dyn Backups> {

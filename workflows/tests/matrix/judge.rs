@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::rig::{End, Rig};
 
 /// Host names that visitors ask for.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 16] = [
     "shop.example.test",
     "www.shop.example.test",
     "alias.example.test",
@@ -27,6 +27,8 @@ pub(crate) const NAMES: [&str; 14] = [
     "found.example.test",
     "www.found.example.test",
     "lonely.example.test",
+    "pair.example.test",
+    "twin.example.test",
 ];
 
 /// The site that no task is about.
@@ -206,7 +208,10 @@ pub(crate) fn not_as_in(origin: &WorldState, end: &End) -> Vec<String> {
         let settings =
             |dir: &str| origin.keys().any(|other| other.ends_with(&format!("{dir}/wp-config.php")));
         let anew = key.ends_with("/wp-config.php") && (key.starts_with("inode ") || key.starts_with("time "))
-            || key.strip_prefix("time host1 ").is_some_and(settings);
+            || key
+                .strip_prefix("time ")
+                .and_then(|key| key.split_once(' '))
+                .is_some_and(|(_, dir)| settings(dir));
         roots.iter().any(dir) || (key.starts_with("time web") && key.ends_with(".conf")) || anew
     };
     let plain = |key: &str, told: Option<&String>| {

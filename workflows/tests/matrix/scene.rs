@@ -24,6 +24,8 @@ const EXAMPLE: &str = "as in its example";
 const SHOP: &str = "shop.example.test";
 pub(crate) const BENT: &str = "bent.example.test";
 pub(crate) const EDITED: &str = "edited.example.test";
+pub(crate) const PAIR: &str = "pair.example.test";
+const CROOKED: &str = "crooked.example.test";
 const BACKUP: &str = "shop.example.test-20261122.100000_abcdef.tar.zst";
 
 /// Other ways of using a workflow: its name, what is special, the parameters.
@@ -135,6 +137,49 @@ fn looks() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+/// Sites on several web hosts.
+fn clusters() -> Vec<(&'static str, &'static str, Value)> {
+    vec![
+        (
+            "install",
+            "on a cluster",
+            json!({ "site": "new.example.test", "platform": "wordpress-pair-68", "database_server": "db1" }),
+        ),
+        ("migrate", "to a cluster", json!({ "site": SHOP, "target_platform": "wordpress-pair-68" })),
+        ("migrate", "from a cluster", json!({ "site": PAIR, "target_platform": "wordpress-68" })),
+        (
+            "migrate",
+            "to another platform of a cluster",
+            json!({ "site": PAIR, "target_platform": "wordpress-pair-68" }),
+        ),
+        (
+            "migrate",
+            "to another name on a cluster, with a redirect",
+            json!({ "site": PAIR, "new_site": "twin.example.test", "redirect_old": true }),
+        ),
+        (
+            "migrate",
+            "to another database server, on a cluster",
+            json!({ "site": PAIR, "target_database_server": "db2" }),
+        ),
+        (
+            "restore",
+            "on a cluster",
+            json!({ "site": SHOP, "backup": BACKUP, "target_platform": "wordpress-pair" }),
+        ),
+        ("clone", "on a cluster", json!({ "site": PAIR, "new_site": "twin.example.test" })),
+        ("disable", "on a cluster", json!({ "site": PAIR })),
+        ("verify", "on a cluster", json!({ "site": PAIR })),
+        ("verify", "of a bent site on a cluster", json!({ "site": CROOKED })),
+        ("backup", "of a site on a cluster", json!({ "site": PAIR })),
+        (
+            "configure",
+            "on a cluster",
+            json!({ "site": PAIR, "aliases": ["alias.pair.example.test"], "tls": "self_signed" }),
+        ),
+    ]
+}
+
 /// Other ways of using `import`.
 fn imports() -> Vec<(&'static str, &'static str, Value)> {
     vec![
@@ -155,13 +200,17 @@ fn imports() -> Vec<(&'static str, &'static str, Value)> {
 
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
 pub(crate) fn usual() -> Base {
-    let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1")];
+    let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1"), ("web4", "host3")];
     let mut world = FakeWorld::new(&["db1", "db2"], &servers);
     world.add_platform("wordpress-61", "web1", "/srv/platforms/61", "6.1", 1);
     world.add_platform("wordpress-68", "web1", "/srv/platforms/68", "6.8", 2);
     world.add_platform("wordpress-far", "web2", "/srv/platforms/far", "6.8", 2);
     world.add_platform("wordpress-beside", "web3", "/srv/platforms/beside", "6.8", 2);
     world.add_platform("wordpress-one", "web1", "/srv/platforms/one", "6.1", 1);
+    // A cluster: each site of these platforms is on both hosts.
+    world.add_host("web4", "host4");
+    world.add_platform("wordpress-pair", "web4", "/srv/platforms/pair", "6.1", 1);
+    world.add_platform("wordpress-pair-68", "web4", "/srv/platforms/pair68", "6.8", 2);
     let empty = Base { world, journal: Default::default(), now: 1_795_363_200_000 };
     let install = |base: &Base, site: &str, aliases: &[&str]| {
         let params =
@@ -197,6 +246,11 @@ pub(crate) fn usual() -> Base {
     let lonely =
         json!({ "site": "lonely.example.test", "platform": "wordpress-one", "database_server": "db1" });
     base = task(&base, "install", lonely);
+    let pair = json!({ "site": PAIR, "platform": "wordpress-pair", "database_server": "db1",
+                       "aliases": ["www.pair.example.test"] });
+    base = task(&base, "install", pair);
+    let crooked = json!({ "site": CROOKED, "platform": "wordpress-pair", "database_server": "db1" });
+    base = task(&base, "install", crooked);
     base = install(&base, BENT, &["www.bent.example.test"]);
     base = install(&base, EDITED, &[]);
     bend(&base.world);
@@ -243,6 +297,13 @@ fn bend(world: &FakeWorld) {
         text.replace(&format!("url=http://{BENT}"), "url=http://wrong.example.test") + "own=line\n",
     );
     disk.write(&format!("/srv/platforms/61/sites/{BENT}/wp-content/uploads/a.txt"), b"a".to_vec());
+    // On a cluster: settings on the first host, an owner on the other one.
+    let (disk, settings) =
+        (world.disk("host3"), format!("/srv/platforms/pair/sites/{CROOKED}/wp-config.php"));
+    let text = String::from_utf8(disk.bytes(&settings).expect("settings")).unwrap();
+    disk.write(&settings, text.replace(&format!("url=http://{CROOKED}"), "url=http://wrong.example.test"));
+    let upload = format!("/srv/platforms/pair/sites/{CROOKED}/wp-content/uploads/a.txt");
+    world.disk("host4").write(&upload, b"a".to_vec());
     let web = world.web("web1");
     web.write(&format!("/etc/web1/{BENT}.conf"), None, None);
     let path = format!("/etc/web1/{EDITED}.conf");
@@ -293,7 +354,7 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
     for (workflow, what, params) in
-        examples.chain(variations()).chain(clones()).chain(looks()).chain(imports())
+        examples.chain(variations()).chain(clones()).chain(looks()).chain(imports()).chain(clusters())
     {
         let (name, share) = (format!("{workflow} {what}"), if what == EXAMPLE { 5 } else { 20 });
         let ask = Ask::Task { workflow, params };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::judge::whole;
 use crate::rig::{Ask, Base, Case, End, both, play, quietly};
-use crate::scene::{BENT, EDITED, usual};
+use crate::scene::{BENT, EDITED, PAIR, usual};
 
 pub(crate) fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> Option<String>) -> End {
     play(base, &Ask::Task { workflow: "migrate", params }, &Case::default(), watch)
@@ -16,7 +16,7 @@ pub(crate) fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> 
 
 pub(crate) fn status(world: &FakeWorld, web_server: &str, name: &str) -> u16 {
     let answers = world.visit(&SiteName::parse(name).unwrap(), "/");
-    answers.into_iter().find(|(web, ..)| *web == web_server).map_or(0, |(_, status, _)| status)
+    answers.into_iter().find(|(web, ..)| web == web_server).map_or(0, |(_, status, _)| status)
 }
 
 /// A migrate to db2 that cannot be: the reason, in the words of its error.
@@ -97,6 +97,29 @@ fn a_rename_leaves_caches_behind() {
         assert_eq!(new.len(), 1, "{params}: {state:#?}");
         assert_eq!(new[0].1.contains("a kept page"), kept, "{params}: {new:?}");
     }
+}
+
+/// The new side is made of what the first host of a cluster has.
+#[test]
+fn what_only_another_host_has_is_told_before_anything_is_done() {
+    let base = usual();
+    let uploads = format!("/srv/platforms/pair/sites/{PAIR}/wp-content/uploads");
+    base.world.disk("host4").write(&format!("{uploads}/theirs.png"), b"png".to_vec());
+    base.world.disk("host3").write(&format!("{uploads}/ours.png"), b"png".to_vec());
+    let mut params = json!({ "site": PAIR, "target_platform": "wordpress-pair-68" });
+    let end = migrate(&base, params.clone(), &|_| None);
+    let told = end.view.error.unwrap().detail;
+    assert!(told.contains("a file would stay behind, as host3 has") && told.contains("theirs.png"), "{told}");
+    params["acknowledge_warnings"] = json!(true);
+    let end = migrate(&base, params, &|_| None);
+    assert_eq!(end.view.state, TaskState::Succeeded);
+    let site = format!("/srv/platforms/pair68/sites/{PAIR}");
+    let [first, other] = ["host3", "host4"].map(|host| end.rig.world.disk(host).snapshot(&site));
+    let bare = |(path, node): (&String, &kedge_workflows::testing::Node)| {
+        (path.clone(), node.body.clone(), node.mode, node.uid, node.gid, node.mtime_ns)
+    };
+    assert_eq!(first.iter().map(bare).collect::<Vec<_>>(), other.iter().map(bare).collect::<Vec<_>>());
+    assert!(first.contains_key("wp-content/uploads/ours.png"), "{:?}", first.keys());
 }
 
 #[test]
