@@ -6,6 +6,7 @@ mod drill;
 mod drupal;
 mod failures;
 mod hosts;
+mod hour;
 mod import;
 mod kills;
 mod lives;

@@ -76,6 +76,12 @@ const PROOFS: &[Proof] = &[
         figures: &["KEDGE_SEED", "kills, verified", "neighbour answered", "secrets are in none"],
     },
     Proof {
+        name: "hour",
+        shows: "A hosting team's hour: two hundred tasks of every common kind on twenty sites in random order, several at once, some broken on purpose, some canceled, the process killed and restarted in between; each ends done or as before, and when everything was deleted and purged, the host is as it was.",
+        command: "KEDGE_DOCKER_TESTS=1 KEDGE_TASKS=200 KEDGE_SITES=20 cargo test --workspace --test whole a_teams_hour -- --test-threads 1 --nocapture",
+        figures: &["KEDGE_SEED", "deaths and restarts", "tasks on 20 sites"],
+    },
+    Proof {
         name: "drills",
         shows: "The matrix of crashes and failures with the real binary on real servers: each step of each workflow that can be drilled fails, and each undo once (`just drill sample:40`: deaths; `just drill all`: all of it).",
         command: "KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS=failures cargo test --workspace --test whole drill -- --test-threads 1 --nocapture",
