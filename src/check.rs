@@ -48,7 +48,7 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
     // What lives on a host that cannot be reached is not looked at: the host's own line says what to do.
     let mut unreached = Vec::new();
     for (name, host) in world.hosts() {
-        let found = check_host(&config, &**host, &scope).await;
+        let found = check_host(&config, &*host, &scope).await;
         if found.iter().any(|finding| finding.wrong.is_some() && finding.what.ends_with(REACHED)) {
             unreached.push(name.clone());
         }

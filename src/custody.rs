@@ -1,11 +1,10 @@
 //! Custody of the processes that attempts start: knows which hosts a task reaches, by its plan, and ends survivors there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, try_join_all};
-use kedge_drivers::host::Host;
 use kedge_engine::event::Event;
 use kedge_engine::journal::Journal;
 use kedge_engine::plan::Plan;
@@ -16,16 +15,15 @@ use kedge_workflows::ports::Scope;
 use serde_json::Value;
 
 use crate::config::Config;
+use crate::world::LiveWorld;
 
 /// Fields of steps that name a server.
 const SERVER_FIELDS: [&str; 4] = ["web_server", "server", "to_server", "database_server"];
 
 /// Custody over the configured hosts.
 pub(crate) struct HostCustody {
-    /// The hosts by name.
-    pub(crate) hosts: BTreeMap<String, Arc<dyn Host>>,
-    /// For the servers' hosts.
-    pub(crate) config: Arc<Config>,
+    /// For the servers' hosts, as they are at this moment.
+    pub(crate) world: Arc<LiveWorld>,
     /// For the tasks' plans.
     pub(crate) journal: Journal,
 }
@@ -35,8 +33,9 @@ impl Custody for HostCustody {
         async move {
             let plan = self.plan(task)?;
             let scope = Scope { task: task.to_string(), step: step.unwrap_or_default().to_owned() };
-            let hosts = self.hosts_of(&plan);
-            let clears = hosts.iter().filter_map(|name| self.hosts.get(name)).map(|host| {
+            let reached = self.world.now();
+            let hosts = hosts_of(&plan, &reached.config);
+            let clears = hosts.iter().filter_map(|name| reached.hosts.get(name)).map(|host| {
                 let scope = &scope;
                 async move {
                     let cleared = host.clear(scope).await;
@@ -59,31 +58,32 @@ impl HostCustody {
             _ => Err(StepError::fatal(format!("{task} has no plan"))),
         }
     }
+}
 
-    fn hosts_of(&self, plan: &Plan) -> BTreeSet<String> {
-        let mut hosts = BTreeSet::new();
-        for (_, step) in plan.steps() {
-            self.find(&step.params, &mut hosts);
-        }
-        hosts
+/// Hosts of the servers that a plan's steps name.
+fn hosts_of(plan: &Plan, config: &Config) -> BTreeSet<String> {
+    let mut hosts = BTreeSet::new();
+    for (_, step) in plan.steps() {
+        find(config, &step.params, &mut hosts);
     }
+    hosts
+}
 
-    /// Hosts of the servers that a step's fields name.
-    fn find(&self, value: &Value, hosts: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(map) => {
-                for (field, value) in map {
-                    if let (true, Value::String(name)) = (SERVER_FIELDS.contains(&field.as_str()), value) {
-                        let web = self.config.web_servers.get(name);
-                        let web = web.into_iter().flat_map(crate::config::WebServer::hosts);
-                        let database = self.config.database_servers.get(name).map(|server| &server.host);
-                        hosts.extend(web.chain(database).cloned());
-                    }
-                    self.find(value, hosts);
+/// Hosts of the servers that a step's fields name.
+fn find(config: &Config, value: &Value, hosts: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (field, value) in map {
+                if let (true, Value::String(name)) = (SERVER_FIELDS.contains(&field.as_str()), value) {
+                    let web = config.web_servers.get(name);
+                    let web = web.into_iter().flat_map(crate::config::WebServer::hosts);
+                    let database = config.database_servers.get(name).map(|server| &server.host);
+                    hosts.extend(web.chain(database).cloned());
                 }
+                find(config, value, hosts);
             }
-            Value::Array(items) => items.iter().for_each(|item| self.find(item, hosts)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
+        Value::Array(items) => items.iter().for_each(|item| find(config, item, hosts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

@@ -8,26 +8,27 @@ use kedge_engine::workflow::Facts;
 use kedge_workflows::records::{DATABASE_SERVER, PLATFORM, PlatformRecord, WEB_SERVER, WebServerRecord};
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::world::LiveWorld;
 
 /// Records read at a time.
 const PAGE: usize = 512;
 
-/// Facts of a configuration and a store.
+/// Facts of the configuration of this moment and of a store.
 pub(crate) struct KnownFacts {
-    config: Arc<Config>,
+    world: Arc<LiveWorld>,
     store: Arc<dyn Store>,
 }
 
 impl KnownFacts {
     /// Over these.
-    pub(crate) fn new(config: Arc<Config>, store: Arc<dyn Store>) -> Self {
-        Self { config, store }
+    pub(crate) fn new(world: Arc<LiveWorld>, store: Arc<dyn Store>) -> Self {
+        Self { world, store }
     }
 
     /// The configuration's records of a family; `None` for families of the registry.
     fn configured(&self, family: &str) -> Option<Vec<(String, Value)>> {
-        let config = &self.config;
+        let now = self.world.now();
+        let config = &now.config;
         Some(match family {
             PLATFORM => {
                 let record = |platform: &crate::config::Platform| PlatformRecord {

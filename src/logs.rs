@@ -1,6 +1,7 @@
 //! Logs: what goes to standard error, and the steps' logs with secrets masked.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use kedge_engine::ports::LogSink;
 use kedge_engine::store::ReadError;
@@ -8,24 +9,27 @@ use kedge_stores::FileLogs;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
+use crate::world::LiveWorld;
 
 /// Shortest text that is masked: shorter ones are words of the language, and no secret.
 const MIN_SECRET: usize = 6;
 
-/// Step logs without the configuration's secrets.
+/// Step logs without the secrets of the configuration of the moment.
 pub(crate) struct MaskedLogs {
     files: FileLogs,
-    secrets: Vec<String>,
+    world: Arc<LiveWorld>,
 }
 
 impl MaskedLogs {
-    /// Over files, masking these.
-    pub(crate) fn new(files: FileLogs, secrets: Vec<String>) -> Self {
-        Self { files, secrets: secrets.into_iter().filter(|secret| secret.len() >= MIN_SECRET).collect() }
+    /// Over files, masking what this world's configuration knows.
+    pub(crate) fn new(files: FileLogs, world: Arc<LiveWorld>) -> Self {
+        Self { files, world }
     }
 
     fn masked(&self, line: &str) -> String {
-        self.secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret, "***"))
+        let now = self.world.now();
+        let secrets = now.config.secrets.iter().filter(|secret| secret.len() >= MIN_SECRET);
+        secrets.fold(line.to_owned(), |line, secret| line.replace(secret.as_str(), "***"))
     }
 }
 

@@ -13,6 +13,7 @@ mod facts;
 mod hooks;
 mod journal;
 mod logs;
+mod reached;
 mod runtime;
 mod schedules;
 mod serve;

@@ -221,30 +221,42 @@ async fn until_stopped(
 
 /// Takes over what can change while tasks run of a changed file; a broken one changes nothing.
 fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) {
-    let config = match config::load(file) {
-        Ok(config) => config,
-        Err(problems) => return tracing::error!("not reloaded:\n{problems}"),
-    };
-    let access = access(&config);
-    let fresh_tls = config.tls.clone();
-    let replaced = app.reload(access, config.endpoints);
-    match replaced {
-        Ok(()) => {
-            service.approvals.replace(config.approvals);
-            service.schedules.send_replace(config.schedules);
-            match (tls, fresh_tls) {
-                (Some(tls), Some(fresh)) => tls.replace(fresh),
-                (None, None) => {}
-                (Some(_), None) | (None, Some(_)) => {
-                    tracing::warn!("http.tls is there now or is not any more: that needs a restart");
-                }
-            }
-            tracing::info!(
-                "tokens, certificates, hooks, chats, endpoints, approvals and schedules are reloaded; hosts, servers and platforms need a restart"
-            );
-        }
-        Err(list) => tracing::error!("not reloaded: {}", mistakes(list)),
+    if let Err(error) = take_over(file, app, tls, service) {
+        tracing::error!("not reloaded: {error:#}");
     }
+}
+
+fn take_over(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) -> Result<()> {
+    let config = Arc::new(config::load(file)?);
+    let reached = service.world.with(config.clone())?;
+    app.reload(access(&config), config.endpoints.clone()).map_err(mistakes)?;
+    let before = service.world.now();
+    service.world.replace(reached);
+    service.approvals.replace(config.approvals.clone());
+    service.schedules.send_replace(config.schedules.clone());
+    match (tls, config.tls.clone()) {
+        (Some(tls), Some(fresh)) => tls.replace(fresh),
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => {
+            tracing::warn!("http.tls is there now or is not any more: that needs a restart");
+        }
+    }
+    for setting in fixed(&before.config, &config) {
+        tracing::warn!("{setting} has changed: that needs a restart");
+    }
+    tracing::info!("the configuration is reloaded");
+    Ok(())
+}
+
+/// Settings that a life has from its beginning to its end, where they differ.
+fn fixed(was: &Config, is: &Config) -> Vec<&'static str> {
+    let settings = [
+        ("data_dir", was.data_dir != is.data_dir),
+        ("backup_dir", was.backup_dir != is.backup_dir),
+        ("http.listen", was.listen != is.listen),
+        ("http.public_url", was.public_url != is.public_url),
+    ];
+    settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
 /// The engine on its journal and world.
@@ -274,19 +286,15 @@ impl Service {
         let random: Arc<dyn Random> = Arc::new(SystemRandom);
         let base = config.public_url.clone().unwrap_or_else(|| format!("http://{}", config.listen));
         let links = Links::new(Some(&base.parse().context("http.public_url")?));
-        let custody = HostCustody {
-            hosts: world.hosts().clone(),
-            config: config.clone(),
-            journal: Journal::new(store.clone()),
-        };
-        let facts = Arc::new(KnownFacts::new(config.clone(), store.clone()));
+        let custody = HostCustody { world: world.clone(), journal: Journal::new(store.clone()) };
+        let facts = Arc::new(KnownFacts::new(world.clone(), store.clone()));
         let approvals = Approvals::new(config.approvals.clone());
         let engine = Engine::new(Parts {
             store: store.clone(),
             clock: clock.clone(),
             spawner: Arc::new(TokioSpawner(tokio::runtime::Handle::current())),
             random,
-            logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), config.secrets.clone())),
+            logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), world.clone())),
             custody: Arc::new(custody),
             composer: Arc::new(EndpointComposer::new(endpoints.clone(), links, clock)),
             facts: facts.clone(),

@@ -169,8 +169,8 @@ impl Scene {
     async fn databases(&self, server: &str) -> Result<BTreeMap<String, String>> {
         let config =
             self.config.database_servers.get(server).context("the database server is not configured")?;
-        let host =
-            self.world.hosts().get(&config.host).context("the database server's host is not configured")?;
+        let hosts = self.world.hosts();
+        let host = hosts.get(&config.host).context("the database server's host is not configured")?;
         let file = config.driver.admin_defaults_file.clone().unwrap_or_default();
         let argv = ["sh", "-c", DATABASES, "kedge-drill", &file].map(str::to_owned);
         let output =

@@ -267,7 +267,7 @@ pub(crate) async fn one_is_down(server: Service) -> Result<()> {
     trio.webs[1].kill().await?;
     support::wait_until("the end of the way forward", Duration::from_secs(120), || async {
         let task = trio.face.task(&id).await.unwrap_or_default();
-        !matches!(task["state"].as_str(), Some("queued" | "running"))
+        !matches!(task["state"].as_str(), None | Some("queued" | "running" | "waiting"))
     })
     .await?;
     for web in [&trio.webs[0], &trio.webs[2]] {

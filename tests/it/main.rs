@@ -13,6 +13,7 @@ mod lives;
 mod mysql;
 mod overload;
 mod platforms;
+mod reload;
 mod scene;
 mod schedules;
 mod shortage;

@@ -9,7 +9,7 @@ use kedge_workflows::ports::{PortError, PortResult};
 use super::vhost::safe_path;
 
 /// A web server as the configuration file describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebServerConfig {
     /// Its name in the configuration, for messages.
     pub name: String,

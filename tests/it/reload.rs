@@ -1,0 +1,75 @@
+//! What the running binary takes over of a changed configuration: hosts, servers and platforms that are new can be planned with at once,
+//! those that are gone cannot, and a broken file changes nothing. Needs the binary, and no Docker; nobody reaches its hosts.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::face::Face;
+use support::kedge::Kedge;
+use support::wait_until;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const UNREACHABLE: &str = "transport = \"ssh\"\naddress = \"deploy@127.0.0.1:1\"";
+
+/// Another host with a web server and a platform.
+const MORE: &str = r#"
+[hosts.web2]
+transport = "local"
+
+[web_servers.nginx2]
+host = "web2"
+kind = "nginx"
+vhost_dir = "/etc/nginx/sites-enabled"
+php_fpm = "unix:/run/php/php-fpm.sock"
+
+[platforms.wordpress-70]
+web_server = "nginx2"
+root = "/srv/platforms/wordpress-7.0"
+app = "wordpress"
+"#;
+
+async fn platforms(face: &Face) -> Result<Vec<String>> {
+    let (status, page) = face.get("/v1/platforms").await?;
+    ensure!(status == 200, "{status} {page}");
+    let all = page["platforms"].as_array().context("no platforms")?;
+    Ok(all.iter().filter_map(|platform| platform["name"].as_str().map(str::to_owned)).collect())
+}
+
+/// Plans an install on the new platform: status and answer.
+async fn plan(face: &Face) -> Result<(u16, Value)> {
+    let params = json!({ "site": "new.example.test", "platform": "wordpress-70", "database_server": "db1" });
+    face.post("/v1/tasks?dry_run=true", &json!({ "workflow": "install", "params": params })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_brings_platforms_and_takes_them_away() -> Result<()> {
+    if std::env::var_os("KEDGE_BIN").is_none() {
+        println!("skipped: needs the binary by KEDGE_BIN; scripts/test runs it");
+        return Ok(());
+    }
+    let receiver = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let mut kedge = Kedge::reaching(UNREACHABLE, receiver.local_addr()?.port())?;
+    let plain = std::fs::read_to_string(kedge.config())?;
+    kedge.start().await?;
+    let face = kedge.face()?;
+    ensure!(plan(&face).await?.0 == 422, "a platform that is not there can be planned with");
+    kedge.configure(MORE)?;
+    kedge.reload()?;
+    let known = || async { platforms(&face).await.is_ok_and(|all| all.contains(&"wordpress-70".to_owned())) };
+    wait_until("the new platform", LIMIT, known).await.with_context(|| kedge.log_end(20))?;
+    let (status, planned) = plan(&face).await?;
+    ensure!(status == 200 && planned.to_string().contains("wordpress-70"), "{status} {planned}");
+
+    kedge
+        .configure("[platforms.wordpress-71]\nweb_server = \"nginx9\"\nroot = \"/x\"\napp = \"wordpress\"")?;
+    kedge.reload()?;
+    wait_until("the refusal", LIMIT, || async { kedge.log_end(50).contains("not reloaded") }).await?;
+    ensure!(known().await, "a broken file has changed something");
+
+    std::fs::write(kedge.config(), plain)?;
+    kedge.reload()?;
+    wait_until("an end of the platform", LIMIT, || async { !known().await }).await?;
+    ensure!(plan(&face).await?.0 == 422, "a platform that is gone can be planned with");
+    kedge.stop().await
+}
