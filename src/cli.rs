@@ -209,6 +209,32 @@ pub(crate) struct PlatformsArgs {
 pub(crate) enum PlatformsCommand {
     /// Compare what a site is made of, or all that a platform gives, with what another platform gives.
     Compare(CompareArgs),
+    /// Add a platform to those of the configuration, at once and for good.
+    Add(AddPlatformArgs),
+    /// Take away a platform that was added so and that nothing lives on.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Arguments of `platforms add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddPlatformArgs {
+    /// Its name.
+    pub(crate) name: String,
+    /// A configured web server.
+    #[arg(long)]
+    pub(crate) web_server: String,
+    /// Its root directory on the web server's host.
+    #[arg(long)]
+    pub(crate) root: String,
+    /// Its application: wordpress, drupal or plain.
+    #[arg(long)]
+    pub(crate) app: String,
+    /// For Drupal: the drush to use where the platform has none of its own.
+    #[arg(long)]
+    pub(crate) drush: Option<String>,
 }
 
 /// Arguments of `platforms compare`.

@@ -31,16 +31,13 @@ impl KnownFacts {
         let config = &now.config;
         Some(match family {
             PLATFORM => {
-                let record = |platform: &crate::config::Platform| PlatformRecord {
-                    web_server: platform.web_server.clone(),
-                    root: platform.root.clone(),
-                    app: platform.app,
+                let record = |platform: &crate::config::Platform| {
+                    let (web_server, root) = (platform.web_server.clone(), platform.root.clone());
+                    let mut record = json!(PlatformRecord { web_server, root, app: platform.app });
+                    record["source"] = json!(if platform.own { "api" } else { "configuration" });
+                    record
                 };
-                config
-                    .platforms
-                    .iter()
-                    .map(|(name, platform)| (name.clone(), json!(record(platform))))
-                    .collect()
+                config.platforms.iter().map(|(name, platform)| (name.clone(), record(platform))).collect()
             }
             WEB_SERVER => {
                 let record = |host: &str| WebServerRecord { host: host.to_owned() };

@@ -27,7 +27,7 @@ use anyhow::Result;
 use clap::{CommandFactory as _, Parser as _};
 use serde_json::json;
 
-use cli::{Cli, Command, HooksCommand, JournalCommand, PlatformsCommand};
+use cli::{Cli, Command, HooksCommand, JournalCommand};
 use client::{Api, ApiError, Out};
 
 #[global_allocator]
@@ -83,12 +83,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             let fields = ["name", "platform", "database_server", "schema", "state", "cloned_from"];
             client::records(&Api::from_env()?, out, "sites", &fields).await
         }
-        Command::Platforms(cli::PlatformsArgs { command: Some(PlatformsCommand::Compare(args)) }) => {
-            client::compare(&Api::from_env()?, out, args).await
-        }
-        Command::Platforms(_) => {
-            client::records(&Api::from_env()?, out, "platforms", &["name", "app", "web_server", "root"]).await
-        }
+        Command::Platforms(args) => client::platforms(&Api::from_env()?, out, args).await,
         Command::Backups => {
             client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"])
                 .await

@@ -53,7 +53,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let service = again::open(&config).await?;
     let http = http(&config)?;
     let metrics = Metrics::default();
-    let desk = Arc::new(LiveDesk::new(service.world.clone(), service.facts.clone()));
+    let desk = LiveDesk::new(service.world.clone(), service.facts.clone(), Arc::new(service.engine.clone()));
+    let desk = Arc::new(desk);
     let ports = Ports {
         store: service.store.clone(),
         tasks: Arc::new(service.engine.clone()),
@@ -227,6 +228,7 @@ fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) {
 }
 
 fn take_over(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) -> Result<()> {
+    let _alone = service.world.changing();
     let config = Arc::new(config::load(file)?);
     let reached = service.world.with(config.clone())?;
     app.reload(access(&config), config.endpoints.clone()).map_err(mistakes)?;

@@ -2,7 +2,7 @@
 //! configuration changes.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use anyhow::Result;
 use kedge_drivers::backups::LocalBackups;
@@ -22,6 +22,7 @@ const MAX_RUNTIME_DIR: usize = 70;
 /// The configured world.
 pub(crate) struct LiveWorld {
     now: RwLock<Arc<Reached>>,
+    changing: Mutex<()>,
     ground: Ground,
     backups: Arc<LocalBackups>,
 }
@@ -45,7 +46,7 @@ impl LiveWorld {
         let ground = Ground { custody, runtime, secrets };
         let backups = Arc::new(LocalBackups::new(&config.backup_dir));
         let now = Reached::new(config, &ground, between, None)?;
-        Ok(Self { now: RwLock::new(Arc::new(now)), ground, backups })
+        Ok(Self { now: RwLock::new(Arc::new(now)), changing: Mutex::new(()), ground, backups })
     }
 
     /// What is reached at this moment.
@@ -64,6 +65,11 @@ impl LiveWorld {
     /// From now on this is reached; what is in flight ends with what it had.
     pub(crate) fn replace(&self, reached: Reached) {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(reached);
+    }
+
+    /// Whoever changes what is reached waits for others who do.
+    pub(crate) fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The hosts by name.

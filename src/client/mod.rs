@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod live;
 mod outgoing;
+mod platforms;
 mod render;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -16,6 +17,7 @@ use crate::cli::{CompareArgs, ReasonArgs, ResolveArgs, TaskArgs, TasksArgs, Verb
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
 pub(crate) use outgoing::{deliveries, endpoints};
+pub(crate) use platforms::platforms;
 pub(crate) use render::Style;
 
 /// How a command prints.

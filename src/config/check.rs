@@ -49,6 +49,28 @@ pub(crate) fn whole(
     Err(check.problems)
 }
 
+/// What is wrong with a platform, by field.
+pub(crate) fn platform_mistakes(
+    root: &str,
+    app: AppKind,
+    drush: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let mut mistakes = Vec::new();
+    let bad = |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
+    if !root.starts_with('/') || root.trim_end_matches('/').is_empty() || root.contains(bad) {
+        let detail = "has to be an absolute path without spaces, quotes, ; { } $ and \\";
+        mistakes.push(("root", detail.to_owned()));
+    }
+    if let Some(drush) = drush {
+        if app != AppKind::Drupal {
+            mistakes.push(("drush", "is for platforms of Drupal (app = \"drupal\")".to_owned()));
+        } else if !drush.starts_with('/') {
+            mistakes.push(("drush", format!("{drush:?} has to be an absolute path")));
+        }
+    }
+    mistakes
+}
+
 pub(super) struct Check<'a> {
     text: &'a str,
     pub(super) read: ReadSecret<'a>,
@@ -235,28 +257,12 @@ impl Check<'_> {
         for (name, (line, raw)) in self.parts::<raw::Platform>("platforms", parts) {
             let part = format!("platforms.{name}");
             self.known(line, &part, "web_server", &raw.web_server, web_servers);
-            let bad =
-                |c: char| c.is_control() || matches!(c, '"' | '\'' | ';' | '{' | '}' | '$' | '\\' | ' ');
-            if !raw.root.starts_with('/')
-                || raw.root.trim_end_matches('/').is_empty()
-                || raw.root.contains(bad)
-            {
-                self.problem(
-                    line,
-                    &part,
-                    "root has to be an absolute path without spaces, quotes, ; { } $ and \\",
-                );
+            for (field, detail) in platform_mistakes(&raw.root, raw.app, raw.drush.as_deref()) {
+                self.problem(line, &part, format!("{field} {detail}"));
             }
             let root = raw.root.trim_end_matches('/').to_owned();
-            if let Some(drush) = &raw.drush {
-                if raw.app != AppKind::Drupal {
-                    self.problem(line, &part, "drush is for platforms of Drupal (app = \"drupal\")");
-                } else if !drush.starts_with('/') {
-                    self.problem(line, &part, format!("drush = {drush:?} has to be an absolute path"));
-                }
-            }
             let raw::Platform { web_server, app, drush, plain, .. } = raw;
-            platforms.insert(name, Platform { web_server, root, app, drush, plain });
+            platforms.insert(name, Platform { web_server, root, app, drush, plain, own: false });
         }
         platforms
     }

@@ -7,6 +7,7 @@ mod docs;
 mod face;
 #[cfg(test)]
 mod fuzz;
+pub(crate) mod own;
 mod raw;
 mod schedules;
 mod secrets;
@@ -24,10 +25,11 @@ use kedge_workflows::ports::AppKind;
 use crate::schedules::Schedule;
 use crate::upkeep::Ages;
 
+pub(crate) use check::platform_mistakes;
 pub(crate) use raw::Host as HostConfig;
 
 /// A configuration that holds together.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) backup_dir: PathBuf,
@@ -55,7 +57,7 @@ pub(crate) struct Config {
 }
 
 /// A web server on its host, or on several: a cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct WebServer {
     /// The host that leads.
     pub(crate) host: String,
@@ -75,20 +77,22 @@ impl WebServer {
 }
 
 /// A database server and the host of its client tools.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct DatabaseServer {
     pub(crate) host: String,
     pub(crate) driver: DatabaseConfig,
 }
 
 /// A platform.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Platform {
     pub(crate) web_server: String,
     pub(crate) root: String,
     pub(crate) app: AppKind,
     pub(crate) drush: Option<String>,
     pub(crate) plain: Option<kedge_drivers::app::PlainConfig>,
+    /// Made by API, and not in the file.
+    pub(crate) own: bool,
 }
 
 /// One mistake.
@@ -145,5 +149,9 @@ pub(crate) fn load(file: &Path) -> Result<Config, Problems> {
     let read = |path: &Path| secrets::read(&folder.join(path));
     let env = |name: &str| std::env::var(name).ok();
     let public = |path: &Path| secrets::read_public(&folder.join(path));
-    check::whole(&text, &read, &public, &env).map_err(|list| Problems { file: file.to_owned(), list })
+    let checked = check::whole(&text, &read, &public, &env);
+    let mut config = checked.map_err(|list| Problems { file: file.to_owned(), list })?;
+    let own = own::read(&config.data_dir).map_err(|error| fail(format!("{error:#}")))?;
+    own::add(&mut config, own);
+    Ok(config)
 }

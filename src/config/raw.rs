@@ -142,7 +142,7 @@ pub(crate) struct Certificate {
     pub(crate) networks: Vec<String>,
 }
 
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "transport", rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Host {
     Local {},

@@ -413,6 +413,8 @@ impl App {
             Route::Workflows => handlers::resources::workflows(cx),
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),
             Route::Records(family) => handlers::resources::records(cx, family),
+            Route::MakePlatform => handlers::platforms::make(cx, body).await,
+            Route::RemovePlatform(name) => handlers::platforms::remove(cx, &name).await,
             Route::Compare(from, to) => handlers::compare::platforms(cx, &from, &to).await,
             Route::Locks => handlers::resources::locks(cx),
             Route::Endpoints => handlers::endpoints::list(cx),

@@ -1,4 +1,4 @@
-//! What the face shows that the engine does not know: it asks this port, which the binary implements. Reads only.
+//! What the face shows and changes that the engine does not know: it asks this port, which the binary implements.
 
 use futures::future::BoxFuture;
 use kedge_engine::task::TaskId;
@@ -12,6 +12,27 @@ pub trait Desk: Send + Sync + 'static {
     /// What a site on a platform is made of, against another platform: `{"rows": [...], "errors": n, "warnings": n}`. Without a site,
     /// the one platform against the other.
     fn compare(&self, from: &str, to: &str, site: Option<&str>) -> BoxFuture<'_, Result<Value, DeskError>>;
+
+    /// Adds a platform to those of the configuration; durable when it returns. Gives its record.
+    fn add_platform(&self, platform: NewPlatform) -> BoxFuture<'_, Result<Value, DeskError>>;
+
+    /// Takes one away again that was added so, and that nothing lives on.
+    fn remove_platform(&self, name: &str) -> BoxFuture<'_, Result<(), DeskError>>;
+}
+
+/// A platform that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewPlatform {
+    /// Its name.
+    pub name: String,
+    /// A configured web server.
+    pub web_server: String,
+    /// Its root directory.
+    pub root: String,
+    /// Its application, by the word of the configuration.
+    pub app: String,
+    /// For Drupal: the drush to use where the platform has none of its own.
+    pub drush: Option<String>,
 }
 
 /// Why there is no answer.
@@ -21,6 +42,8 @@ pub enum DeskError {
     Unknown(String),
     /// It cannot be answered as asked.
     Refused(String),
+    /// A field of what was sent does not fit: its name, and what would.
+    Unfit(Vec<(&'static str, String)>),
     /// It may be answered later.
     Failed(String),
 }
@@ -34,6 +57,18 @@ impl Desk for EmptyDesk {
     }
 
     fn compare(&self, _: &str, _: &str, _: Option<&str>) -> BoxFuture<'_, Result<Value, DeskError>> {
-        Box::pin(std::future::ready(Err(DeskError::Unknown("nothing is known here".to_owned()))))
+        Box::pin(std::future::ready(Err(nothing())))
     }
+
+    fn add_platform(&self, _: NewPlatform) -> BoxFuture<'_, Result<Value, DeskError>> {
+        Box::pin(std::future::ready(Err(nothing())))
+    }
+
+    fn remove_platform(&self, _: &str) -> BoxFuture<'_, Result<(), DeskError>> {
+        Box::pin(std::future::ready(Err(nothing())))
+    }
+}
+
+fn nothing() -> DeskError {
+    DeskError::Unknown("nothing is known here".to_owned())
 }

@@ -33,6 +33,8 @@ pub(crate) enum Route {
     Workflows,
     Workflow(String),
     Records(Family),
+    MakePlatform,
+    RemovePlatform(String),
     Compare(String, String),
     Locks,
     Endpoints,
@@ -114,6 +116,8 @@ impl Route {
             Self::Records(Family::Sites) => "sites",
             Self::Records(Family::Platforms) => "platforms",
             Self::Records(Family::Backups) => "backups",
+            Self::MakePlatform => "make_platform",
+            Self::RemovePlatform(_) => "remove_platform",
             Self::Compare(..) => "compare",
             Self::Locks => "locks",
             Self::Endpoints => "endpoints",
@@ -280,7 +284,14 @@ fn others(method: &Method, rest: &[&str]) -> Routed {
         ["workflows"] => get(method, Route::Workflows),
         ["workflows", name] => get(method, Route::Workflow(name.to_owned())),
         ["sites"] => get(method, Route::Records(Family::Sites)),
-        ["platforms"] => get(method, Route::Records(Family::Platforms)),
+        ["platforms"] => {
+            let routes =
+                [(Method::GET, Route::Records(Family::Platforms)), (Method::POST, Route::MakePlatform)];
+            one_of(method, "GET, HEAD, POST", routes)
+        }
+        ["platforms", name] => {
+            one_of(method, "DELETE", [(Method::DELETE, Route::RemovePlatform(name.to_owned()))])
+        }
         ["platforms", from, "compare", to] => get(method, Route::Compare(from.to_owned(), to.to_owned())),
         ["backups"] => get(method, Route::Records(Family::Backups)),
         ["locks"] => get(method, Route::Locks),
@@ -300,11 +311,19 @@ mod tests {
 
     const ID: &str = "task_0193f1c20000700080000000000000aa";
 
-    #[test]
-    fn every_route_is_found_by_its_method_and_refused_by_others() {
-        let id = || TaskId::try_from(ID.to_owned()).unwrap();
-        let name = || "x".to_owned();
-        let table = [
+    type Row = (&'static str, &'static str, Route);
+
+    fn id() -> TaskId {
+        TaskId::try_from(ID.to_owned()).unwrap()
+    }
+
+    fn name() -> String {
+        "x".to_owned()
+    }
+
+    /// Tasks, and what they are asked for by and about.
+    fn work() -> Vec<Row> {
+        vec![
             ("POST", "/v1/hooks/x", Route::Hook(name())),
             ("POST", "/v1/hooks/x/explain", Route::Explain(name())),
             ("POST", "/v1/chat/slack", Route::Chat(Platform::Slack)),
@@ -328,9 +347,17 @@ mod tests {
             ("GET", "/v1/workflows/x", Route::Workflow(name())),
             ("GET", "/v1/sites", Route::Records(Family::Sites)),
             ("GET", "/v1/platforms", Route::Records(Family::Platforms)),
+            ("POST", "/v1/platforms", Route::MakePlatform),
+            ("DELETE", "/v1/platforms/x", Route::RemovePlatform(name())),
             ("GET", "/v1/platforms/x/compare/x", Route::Compare(name(), name())),
             ("GET", "/v1/backups", Route::Records(Family::Backups)),
             ("GET", "/v1/locks", Route::Locks),
+        ]
+    }
+
+    /// Callbacks, access, and the process itself.
+    fn around() -> Vec<Row> {
+        vec![
             ("GET", "/v1/endpoints", Route::Endpoints),
             ("POST", "/v1/endpoints", Route::MakeEndpoint),
             ("GET", "/v1/endpoints/x", Route::Endpoint(name())),
@@ -354,7 +381,12 @@ mod tests {
             ("GET", "/readyz", Route::Ready),
             ("GET", "/metrics", Route::Metrics),
             ("GET", "/openapi.json", Route::OpenApi),
-        ];
+        ]
+    }
+
+    #[test]
+    fn every_route_is_found_by_its_method_and_refused_by_others() {
+        let table = [work(), around()].concat();
         let names: std::collections::BTreeSet<&str> =
             table.iter().map(|(_, _, found)| found.name()).collect();
         assert_eq!(names.len(), table.len(), "names are unique");

@@ -614,6 +614,29 @@ impl crate::Desk for FakeDesk {
         };
         std::future::ready(answer).boxed()
     }
+
+    fn add_platform(&self, new: crate::NewPlatform) -> BoxFuture<'_, Result<Value, crate::DeskError>> {
+        let answer = match new.name.as_str() {
+            "taken" => Err(crate::DeskError::Refused("there is a platform taken".to_owned())),
+            "lost" => Err(crate::DeskError::Failed("the disk is full".to_owned())),
+            _ if new.web_server != "web1" => {
+                Err(crate::DeskError::Unfit(vec![("web_server", "is not configured".to_owned())]))
+            }
+            _ => Ok(
+                json!({ "name": new.name, "web_server": "web1", "root": new.root, "app": new.app, "source": "api" }),
+            ),
+        };
+        std::future::ready(answer).boxed()
+    }
+
+    fn remove_platform(&self, name: &str) -> BoxFuture<'_, Result<(), crate::DeskError>> {
+        let answer = match name {
+            "new" => Ok(()),
+            "used" => Err(crate::DeskError::Refused("a site lives on it".to_owned())),
+            _ => Err(crate::DeskError::Unknown("there is no such platform".to_owned())),
+        };
+        std::future::ready(answer).boxed()
+    }
 }
 
 /// Counts up; rolls the middle.

@@ -20,6 +20,9 @@ pub(crate) async fn platforms(cx: &Cx<'_>, from: &str, to: &str) -> Answer {
     match cx.app.ports.desk.compare(from, to, site).await {
         Ok(table) => Ok(handlers::json(StatusCode::OK, &table)),
         Err(DeskError::Unknown(detail)) => Err(Problem::not_found(detail)),
+        Err(DeskError::Unfit(faults)) => Err(Problem::not_found(
+            faults.into_iter().map(|(_, detail)| detail).collect::<Vec<_>>().join("; "),
+        )),
         Err(DeskError::Refused(detail)) => {
             Err(Problem::new(StatusCode::CONFLICT, "not-comparable", "They cannot be compared", detail))
         }

@@ -11,6 +11,7 @@ pub(crate) mod health;
 pub(crate) mod hooks;
 pub(crate) mod inbox;
 pub(crate) mod login;
+pub(crate) mod platforms;
 pub(crate) mod resources;
 pub(crate) mod submit;
 pub(crate) mod tasks;

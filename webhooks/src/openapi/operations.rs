@@ -273,6 +273,24 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "PlatformPage")],
         &["Link"],
     )]),
+    Operation::post(
+        "/v1/platforms",
+        "make_platform",
+        "resources",
+        "Add a platform to those of the configuration",
+    )
+    .taking("NewPlatform")
+    .gives(&[(201, "The platform", &[Part(JSON, "Record")], &["Location"])])
+    .refuses(&[404, 409, 503]),
+    Operation::other(
+        "DELETE",
+        "/v1/platforms/{name}",
+        "remove_platform",
+        "resources",
+        "Take away a platform that was added by API and that nothing lives on",
+    )
+    .gives(&[(204, "It is gone", &[], &[])])
+    .refuses(&[409, 503]),
     Operation::get(
         "/v1/platforms/{from}/compare/{to}",
         "compare",
@@ -459,6 +477,7 @@ pub(super) fn parameters() -> Value {
         "path.step": path("step", "A step's name", word()),
         "path.hook": path("hook", "A hook's name", word()),
         "path.platform": path("platform", "A chat platform", json!({ "type": "string", "enum": ["slack", "mattermost", "discord"] })),
+        "path.name": path("name", "A platform's name", word()),
         "path.from": path("from", "The platform that the site is on", word()),
         "path.to": path("to", "The platform that it may move to", word()),
         "path.message": path("message", "A message's id", json!({ "type": "string", "pattern": "^in_[0-9a-f]{32}$" })),

@@ -211,6 +211,13 @@ fn requests() -> Value {
             "name": { "type": "string", "pattern": "^[a-z0-9._-]{1,64}$" }, "scopes": scope, "sites": sites, "networks": networks,
             "expires_at": time(),
         })),
+        "NewPlatform": request(&["name", "web_server", "root", "app"], json!({
+            "name": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" },
+            "web_server": { "type": "string", "minLength": 1, "maxLength": 64 },
+            "root": { "type": "string", "minLength": 2, "maxLength": 500, "pattern": "^/[^\\u0000-\\u001f\"';{}$\\\\ ]*$" },
+            "app": { "enum": ["wordpress", "drupal", "plain"] },
+            "drush": { "type": "string", "minLength": 1, "maxLength": 500 },
+        })),
         "NewEndpoint": request(&["name", "url"], new_endpoint),
         "EndpointChange": request(&[], endpoint_change),
         "Rotation": request(&[], json!({ "grace_seconds": { "type": "integer", "minimum": 0, "maximum": 604_800, "default": 86_400 } })),
