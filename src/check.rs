@@ -36,7 +36,7 @@ struct Finding {
     wrong: Option<String>,
 }
 
-/// `kedge check`: configuration, hosts, tools, privileges, servers, platforms.
+/// `kedge check`: configuration, hosts, tools, privileges, servers, platforms, endpoints.
 ///
 /// # Errors
 /// When the configuration itself does not hold together.
@@ -84,6 +84,10 @@ pub(crate) async fn check(file: &Path, json: bool) -> Result<ExitCode> {
             world.app(&platform.web_server, name, platform.app, &scope)?.platform_facts(&platform.root).await
         };
         findings.push(finding(format!("platform {name}"), facts.await.map(|_| None)));
+    }
+    for endpoint in &config.endpoints {
+        let reached = endpoint.reach().await;
+        findings.push(Finding { what: format!("endpoint {}", endpoint.name()), wrong: reached.err() });
     }
     report(&findings, json)
 }

@@ -105,6 +105,18 @@ impl Smtp {
         Ok(Self { transport: builder.build(), from })
     }
 
+    /// Connects and logs in, as for a mail, and sends none.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn reach(&self) -> Result<(), String> {
+        match self.transport.test_connection().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err("the mail server does not answer as one".to_owned()),
+            Err(error) => Err(words(&error)),
+        }
+    }
+
     /// Hands one mail over.
     ///
     /// # Errors

@@ -83,7 +83,7 @@ pub(crate) fn check_literal(url: &Url, allowed: &[IpNet]) -> Result<(), Forbidde
 }
 
 /// Refuses all when one is forbidden: a name with a public and a private address is an attempt to get round us.
-fn check(
+pub(super) fn check(
     host: &str,
     addresses: impl IntoIterator<Item = IpAddr>,
     allowed: &[IpNet],

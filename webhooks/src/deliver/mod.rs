@@ -5,6 +5,7 @@ mod attempt;
 mod breaker;
 mod guard;
 mod lanes;
+mod reach;
 #[cfg(test)]
 mod tests;
 
