@@ -101,10 +101,10 @@ pub(crate) fn fault_of(mistake: &Mistake) -> Fault {
     Fault::new(format!("/{pointer}"), mistake.detail.clone())
 }
 
-/// A time as RFC 3339 has it, in milliseconds since 1970.
+/// A time as RFC 3339 has it, in milliseconds since 1970; 0 before that.
 pub(crate) fn moment(text: &str) -> Option<Millis> {
     let at: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(at.as_millisecond()).ok()
+    Some(u64::try_from(at.as_millisecond()).unwrap_or(0))
 }
 
 /// The fields of a body in JSON; `needed`: it has to be there.

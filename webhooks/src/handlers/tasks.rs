@@ -105,8 +105,9 @@ fn state(text: &str) -> Result<TaskState, Problem> {
 fn since(text: &str) -> Result<Millis, Problem> {
     // A + of an offset that was not encoded arrives as a space.
     let at: Result<Timestamp, _> = text.replace(' ', "+").parse();
+    // Before 1970 nothing was accepted: all tasks are younger.
     at.ok()
-        .and_then(|at| u64::try_from(at.as_millisecond()).ok())
+        .map(|at| u64::try_from(at.as_millisecond()).unwrap_or(0))
         .ok_or_else(|| Problem::query("since", "is a time such as 2026-11-22T16:00:00Z"))
 }
 

@@ -234,7 +234,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         .gives(&[(200, "A message in the platform's own form", &[Part(JSON, "ChatAnswer")], &[])])
         .refuses(&[400, 401, 408, 413, 415, 422]),
     Operation::get("/v1/inbox", "inbox", "hooks", "Messages that came to the hooks, newest first")
-        .with(&["hook", "message_status", "limit", "cursor"])
+        .with(&["hook", "message_status", "limit", "cursor.message"])
         .gives(&[(200, "A page of messages", &[Part(JSON, "InboxPage")], &["Link"])]),
     Operation::get("/v1/inbox/{message}", "received", "hooks", "A message and what became of it").gives(&[(
         200,
@@ -493,6 +493,7 @@ pub(super) fn parameters() -> Value {
         "since": query("since", "Accepted since", json!({ "type": "string", "format": "date-time" })),
         "limit": query("limit", "Entries of a page", json!({ "type": "integer", "minimum": 1, "maximum": 200, "default": 50 })),
         "cursor": query("cursor", begins, json!({ "type": "string" })),
+        "cursor.message": query("cursor", begins, json!({ "type": "string", "pattern": "^in_[0-9a-f]{32}$" })),
         "cursor.task": query("cursor", begins, super::types::task_id()),
         "cursor.delivery": query("cursor", begins, json!({ "type": "string", "pattern": "^msg_[0-9a-f]{32}$" })),
         "cursor.record": query("cursor", begins, json!({ "type": "string", "pattern": "^[0-9]{1,18}$" })),

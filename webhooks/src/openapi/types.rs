@@ -83,7 +83,7 @@ pub(super) fn task_request() -> Map<String, Value> {
     let fields = json!({
         "callback": { "oneOf": [
             request(&["endpoint"], json!({ "endpoint": text() })),
-            request(&["url"], json!({ "url": { "type": "string", "format": "uri", "maxLength": 500 } })),
+            request(&["url"], json!({ "url": { "type": "string", "format": "iri", "maxLength": 500 } })),
         ], "description": "A receiver of this task's callbacks: an endpoint's name, or a URL of an endpoint's origin." },
         "correlation_id": { "type": "string", "minLength": 1, "maxLength": 128, "description": "Your own id, given back in callbacks." },
         "priority": { "oneOf": [
@@ -198,7 +198,7 @@ fn requests() -> Value {
         "type": "string", "pattern": "^(admin|task:[a-z_*]{1,64}:(create|read|cancel|retry|undo|resolve|approve|replay|\\*))$",
     } });
     let endpoint_change = json!({
-        "url": { "type": "string", "format": "uri", "pattern": "^https?://", "maxLength": 500 },
+        "url": { "type": "string", "format": "iri", "pattern": "^https?://", "maxLength": 500 },
         "events": { "type": "array", "maxItems": 20, "items": { "type": "string", "enum": EVENTS } },
         "allow_private": networks,
         "payload": { "type": "string", "enum": ["thin", "full"] }, "form": form(),
@@ -344,7 +344,7 @@ fn others() -> Value {
             "body": { "type": "string", "description": "The message's body as it is." },
             "payload": { "description": "Or its value.", "type": ["object", "array"] },
             "headers": { "type": "object", "additionalProperties": { "type": "string" } },
-        } },
+        }, "oneOf": [{ "required": ["body"] }, { "required": ["payload"] }] },
         "Explained": { "type": "object", "additionalProperties": true, "required": ["hook", "provider", "signature", "decision"], "properties": {
             "hook": text(), "provider": text(), "decision": { "type": "string", "enum": ["task", "ignored", "invalid", "refused"] },
         } },
