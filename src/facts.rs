@@ -5,7 +5,9 @@ use std::sync::Arc;
 use kedge_engine::journal::keys;
 use kedge_engine::store::{ReadError, Store};
 use kedge_engine::workflow::Facts;
-use kedge_workflows::records::{DATABASE_SERVER, PLATFORM, PlatformRecord, WEB_SERVER, WebServerRecord};
+use kedge_workflows::records::{
+    DATABASE_SERVER, PLATFORM, POLICY, PlatformRecord, WEB_SERVER, WebServerRecord,
+};
 use serde_json::{Value, json};
 
 use crate::world::LiveWorld;
@@ -47,6 +49,7 @@ impl KnownFacts {
                     .map(|(name, server)| (name.clone(), json!(record(&server.host))))
                     .collect()
             }
+            POLICY => vec![("delete".to_owned(), json!(config.deletes))],
             DATABASE_SERVER => config
                 .database_servers
                 .iter()

@@ -7,6 +7,7 @@ use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::{PhpFpm, WebServerConfig};
 use kedge_webhooks::{Mistake, Rate, Rates};
 use kedge_workflows::ports::AppKind;
+use kedge_workflows::records::DeletePolicy;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
@@ -85,6 +86,10 @@ impl Check<'_> {
         let data_dir = self.directory("data_dir", file.data_dir, "/var/lib/kedge");
         let backup_dir = self.directory("backup_dir", file.backup_dir, "/var/backups/kedge");
         let ages = file.store.map(|store| self.store(store)).unwrap_or_default();
+        let policies = file.policies.and_then(|policies| self.part::<raw::Policies>("policies", policies));
+        let deletes = policies.map_or_else(DeletePolicy::default, |policies| DeletePolicy {
+            only_disabled: policies.delete_only_disabled,
+        });
         let http = file.http.map(|http| (self.line(&http), http));
         let (line, http) = match http {
             Some((line, http)) => (line, self.part::<raw::Http>("http", http).unwrap_or_default()),
@@ -132,6 +137,7 @@ impl Check<'_> {
             web_servers,
             database_servers,
             platforms,
+            deletes,
             tokens: self.tokens(file.tokens),
             certificates: self.certificates(file.certificates),
             hooks: self.hooks(file.hooks),
@@ -443,6 +449,17 @@ secret_file = "good"
         has("tokens.ci: the secret file bad cannot be read");
         has("endpoints.ci: url:");
         assert_eq!(told.len(), 5, "{told:#?}");
+    }
+
+    #[test]
+    fn what_delete_may_do_is_a_policy() {
+        let with = |line: &str| {
+            let text = WHOLE.replace("[http]", &format!("[policies]\n{line}\n[http]"));
+            config(&text, &|_| Ok("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned()), &|_| None)
+                .map(|config| config.deletes.only_disabled)
+        };
+        assert_eq!((with("").ok(), with("delete_only_disabled = false").ok()), (Some(true), Some(false)));
+        assert!(with("delete_anything = true").is_err());
     }
 
     #[test]

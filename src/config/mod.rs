@@ -21,6 +21,7 @@ use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
 use kedge_webhooks::{ApprovalPolicy, Chat, ClientCertificate, Endpoint, Hook, Rates, Tls, Token};
 use kedge_workflows::ports::AppKind;
+use kedge_workflows::records::DeletePolicy;
 
 use crate::schedules::Schedule;
 use crate::upkeep::Ages;
@@ -44,6 +45,7 @@ pub(crate) struct Config {
     pub(crate) web_servers: BTreeMap<String, WebServer>,
     pub(crate) database_servers: BTreeMap<String, DatabaseServer>,
     pub(crate) platforms: BTreeMap<String, Platform>,
+    pub(crate) deletes: DeletePolicy,
     pub(crate) tokens: Vec<Token>,
     pub(crate) certificates: Vec<ClientCertificate>,
     pub(crate) hooks: Vec<Hook>,

@@ -13,6 +13,7 @@ pub(crate) struct File {
     pub(crate) backup_dir: Option<Spanned<String>>,
     pub(crate) store: Option<Spanned<toml::Value>>,
     pub(crate) http: Option<Spanned<toml::Value>>,
+    pub(crate) policies: Option<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) hosts: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
@@ -36,6 +37,15 @@ pub(crate) struct File {
     pub(crate) smtp: Option<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) schedules: Vec<Spanned<toml::Value>>,
+}
+
+/// What tasks may do.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policies {
+    /// Only disabled sites can be deleted.
+    #[serde(default = "yes")]
+    pub(crate) delete_only_disabled: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,7 +12,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Place, Store};
 use crate::ports::Compression;
-use crate::records::{self, SiteRecord, SiteState, TrashRecord, TrashedBy};
+use crate::records::{self, DeletePolicy, SiteRecord, SiteState, TrashRecord, TrashedBy};
 use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
@@ -68,7 +68,9 @@ impl Workflow for Delete {
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
         let record = records::site(cx.facts, &params.site, "/site")?;
-        if record.state != SiteState::Disabled {
+        let enabled = record.state != SiteState::Disabled;
+        let policy: Option<DeletePolicy> = records::find(cx.facts, records::POLICY, "delete")?;
+        if enabled && policy.unwrap_or_default().only_disabled {
             return Err(PlanRefusal::Refused(format!("{} is enabled; disable it first", record.name)));
         }
         let platform = records::platform(cx.facts, &record.platform, "/site")?;
@@ -76,6 +78,9 @@ impl Workflow for Delete {
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         plan.lock(format!("site {}", place.site), false);
         plan.hold(params.hold.0);
+        if enabled {
+            plan.note("the site is open until it is gone; what visitors change meanwhile is in its trash, and not in the backup");
+        }
         let why = Reason { description: "Generated before being deleted".to_owned(), may_be_broken: false };
         delete(&mut plan, cx, &params, why, record, &place);
         Ok(plan.build()?)

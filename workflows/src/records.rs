@@ -19,6 +19,8 @@ pub const PLATFORM: &str = "platform";
 pub const WEB_SERVER: &str = "web_server";
 /// Family of database server records (from the configuration).
 pub const DATABASE_SERVER: &str = "database_server";
+/// Family of what the configuration lets tasks do (from the configuration), by workflow.
+pub const POLICY: &str = "policy";
 /// Family of platforms that are ready to be shared.
 pub const PREPARED: &str = "prepared";
 /// Family of claims on database names: `<server>/<name>`.
@@ -106,6 +108,19 @@ pub struct PlatformRecord {
 pub struct WebServerRecord {
     /// The host it runs on: two web servers on one host share its files.
     pub host: String,
+}
+
+/// What `delete` may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletePolicy {
+    /// A site has to be disabled first.
+    pub only_disabled: bool,
+}
+
+impl Default for DeletePolicy {
+    fn default() -> Self {
+        Self { only_disabled: true }
+    }
 }
 
 /// A backup.

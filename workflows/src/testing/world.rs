@@ -15,7 +15,9 @@ use crate::names::SiteName;
 use crate::ports::{
     App, AppKind, Backups, Database, Files, Get, PortError, PortResult, Scope, Secrets, WebServer, World,
 };
-use crate::records::{DATABASE_SERVER, PLATFORM, PlatformRecord, WEB_SERVER, WebServerRecord};
+use crate::records::{
+    DATABASE_SERVER, DeletePolicy, PLATFORM, POLICY, PlatformRecord, WEB_SERVER, WebServerRecord,
+};
 
 /// A world. Clones share it.
 #[derive(Clone)]
@@ -27,6 +29,7 @@ pub struct FakeWorld {
     others: BTreeMap<String, Vec<Member<FakeWebServer>>>,
     databases: BTreeMap<String, FakeDatabase>,
     platforms: BTreeMap<String, PlatformRecord>,
+    deletes: DeletePolicy,
     backups: FakeBackups,
     secrets: FakeSecrets,
 }
@@ -61,8 +64,13 @@ impl FakeWorld {
             web.insert((*name).to_owned(), ((*host).to_owned(), server));
         }
         let backups = FakeBackups::new(faults.clone());
-        let (platforms, others) = (BTreeMap::new(), BTreeMap::new());
-        Self { faults, hosts, web_servers: web, others, databases, platforms, backups, secrets }
+        let (platforms, others, deletes) = (BTreeMap::new(), BTreeMap::new(), DeletePolicy::default());
+        Self { faults, hosts, web_servers: web, others, databases, platforms, deletes, backups, secrets }
+    }
+
+    /// Lets sites be deleted that are not disabled.
+    pub fn let_open_sites_be_deleted(&mut self) {
+        self.deletes.only_disabled = false;
     }
 
     /// Makes a web server a cluster: it runs on this host too.
@@ -117,7 +125,8 @@ impl FakeWorld {
         };
         let others = self.others.iter().map(fork).collect();
         let (backups, platforms) = (self.backups.fork(faults.clone()), self.platforms.clone());
-        Self { faults, hosts, web_servers, others, databases, platforms, backups, secrets }
+        let deletes = self.deletes;
+        Self { faults, hosts, web_servers, others, databases, platforms, deletes, backups, secrets }
     }
 
     fn others(&self, web_server: &str) -> impl Iterator<Item = &Member<FakeWebServer>> {
@@ -204,6 +213,7 @@ impl FakeWorld {
                 let record = |host: &String| json!(WebServerRecord { host: host.clone() });
                 self.web_servers.iter().map(|(name, (host, _))| (name.clone(), record(host))).collect()
             }
+            POLICY => vec![("delete".to_owned(), json!(self.deletes))],
             DATABASE_SERVER => self.databases.keys().map(|name| (name.clone(), json!({}))).collect(),
             _ => return None,
         })

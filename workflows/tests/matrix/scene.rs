@@ -70,6 +70,7 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             json!({ "site": SHOP, "backup": BACKUP, "target_platform": "wordpress-far" }),
         ),
         ("delete", "by force", json!({ "site": "closed.example.test", "force": true })),
+        ("delete", "of an open site, as the policy lets it", json!({ "site": SHOP })),
         ("purge", "of one site", json!({ "site": "old.example.test" })),
         migrate("to another name", json!({ "new_site": "store.example.test" })),
         migrate(
@@ -207,6 +208,7 @@ pub(crate) fn usual() -> Base {
     world.add_platform("wordpress-far", "web2", "/srv/platforms/far", "6.8", 2);
     world.add_platform("wordpress-beside", "web3", "/srv/platforms/beside", "6.8", 2);
     world.add_platform("wordpress-one", "web1", "/srv/platforms/one", "6.1", 1);
+    world.let_open_sites_be_deleted();
     // A cluster: each site of these platforms is on both hosts.
     world.add_host("web4", "host4");
     world.add_platform("wordpress-pair", "web4", "/srv/platforms/pair", "6.1", 1);
