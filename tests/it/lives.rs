@@ -155,7 +155,11 @@ async fn restored(scene: &Scene) -> Result<()> {
         "cd {dir} && d=$(sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" wp-config.php); mariadb $d -e 'DROP TABLE wp_posts; DELETE FROM wp_options' && rm -r wp-content/uploads wp-content/themes"
     );
     scene.shell(&broke).await?;
+    // A broken site that was disabled cannot be enabled; a restore mends it, and leaves it disabled.
+    done(scene, "disable", &json!({ "site": SITE, "force": true })).await?;
     let task = done(scene, "restore", &json!({ "site": SITE, "backup": backup })).await?;
+    answers(scene, SITE, 503).await?;
+    done(scene, "enable", &json!({ "site": SITE })).await?;
     answers(scene, SITE, 200).await?;
     let is = scene.shell(&content).await?;
     ensure!(was == is, "the restored site differs: {was} {is}");

@@ -266,7 +266,8 @@ impl Copy<'_> {
         let checked = plan.step("check_hidden", check, &[&opened]);
         let commit = CommitClone { of: self.record.clone(), to: self.to.clone(), store: new.clone() };
         let committed = plan.step("commit", commit, &[&checked]);
-        let live = plan.step("go_live", GoLive { to: self.to.clone(), bypass }, &[&committed]);
+        let live =
+            plan.step("go_live", GoLive { to: self.to.clone(), bypass, disabled: false }, &[&committed]);
         plan.step("start_events", StartEvents { site: self.to.site.clone(), store: new }, &[&live]);
     }
 }

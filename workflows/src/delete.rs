@@ -2,7 +2,7 @@
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::plan::Plan;
-use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
+use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::backup;
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Place, Store};
-use crate::ports::Compression;
+use crate::ports::{Compression, SecretRef};
 use crate::records::{self, DeletePolicy, SiteRecord, SiteState, TrashRecord, TrashedBy};
 use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
@@ -19,7 +19,7 @@ use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::preflight::Preflight;
 use crate::steps::registry::{CommitDelete, CommitUndelete};
 use crate::steps::removal::{LockAccount, Survey};
-use crate::steps::vhost::{Disable, RemoveVhost, SaveVhost};
+use crate::steps::vhost::{CheckHidden, Disable, GoLive, OpenHidden, RemoveVhost, SaveVhost};
 
 /// The workflow that deletes a site.
 pub(crate) struct Delete;
@@ -91,7 +91,7 @@ impl Workflow for Delete {
             PlanRefusal::Refused("the site is not in the trash any more: nothing to bring back".to_owned())
         };
         let trash = records::find(cx.facts, records::TRASH, finished.task.as_str())?.ok_or_else(gone)?;
-        undelete(cx.facts, finished.task.as_str(), &trash)
+        undelete(cx, finished.task.as_str(), &trash)
     }
 }
 
@@ -161,7 +161,7 @@ impl Workflow for Undelete {
     }
 
     fn title(&self) -> &'static str {
-        "Bring a deleted site back from the trash, disabled as it was."
+        "Bring a deleted site back from the trash, disabled or open as it was."
     }
 
     fn schema(&self) -> Value {
@@ -187,7 +187,7 @@ impl Workflow for Undelete {
         let (task, trash) = newest.ok_or_else(|| {
             PlanRefusal::param("/site", format!("no deleted site {} is in the trash", params.site))
         })?;
-        undelete(cx.facts, &task, &trash)
+        undelete(cx, &task, &trash)
     }
 }
 
@@ -209,8 +209,8 @@ pub(crate) fn unmade(task: &str, site: &SiteName, cx: &PlanCx<'_>) -> Result<Pla
 }
 
 /// The plan that brings a deleted site back.
-fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, PlanRefusal> {
-    let name = &trash.site.name;
+fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, PlanRefusal> {
+    let (facts, name) = (cx.facts, &trash.site.name);
     if facts.record(records::SITE, name.as_str())?.is_some() {
         return Err(PlanRefusal::Refused(format!("there is a site {name} again; delete or rename it first")));
     }
@@ -244,12 +244,25 @@ fn undelete(facts: &dyn Facts, task: &str, trash: &TrashRecord) -> Result<Plan, 
         replaces: None,
     };
     let found = plan.step("preflight", preflight, &[]);
-    let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
     let publish = Publish { to: place.clone(), from_dir: waits };
     let published = plan.step("publish", publish, &[&found]);
     let unlocked = plan.step("unfence", Unfence { store }, &[&published]);
-    let shown = plan.step("disable", Disable { place: place.clone(), saved }, &[&unlocked]);
-    let record = SiteRecord { dir: place.dir, state: SiteState::Disabled, ..trash.site.clone() };
-    plan.step("commit", CommitUndelete { record, deleted_by: task.to_owned() }, &[&shown]);
+    let record = SiteRecord { dir: place.dir.clone(), ..trash.site.clone() };
+    let commit = CommitUndelete { record, deleted_by: task.to_owned() };
+    if trash.site.state == SiteState::Disabled {
+        let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
+        let shown = plan.step("disable", Disable { place, saved }, &[&unlocked]);
+        plan.step("commit", commit, &[&shown]);
+        return Ok(plan.build()?);
+    }
+    // It was open, as the policy let it: it is asked for its pages before visitors are let in.
+    let bypass = SecretRef(format!("bypass/{}", cx.task));
+    let hidden =
+        OpenHidden { to: place.clone(), over: None, bypass: bypass.clone(), redirect: None, gives: None };
+    let hidden = plan.step("open_hidden", hidden, &[&unlocked]);
+    let checked =
+        plan.step("check_hidden", CheckHidden { to: place.clone(), bypass: bypass.clone() }, &[&hidden]);
+    let committed = plan.step("commit", commit, &[&checked]);
+    plan.step("go_live", GoLive { to: place, bypass, disabled: false }, &[&committed]);
     Ok(plan.build()?)
 }

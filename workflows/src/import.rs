@@ -304,7 +304,7 @@ impl Take<'_> {
         let checked = plan.step("check_hidden", check, &[&opened]);
         let commit = CommitInstall { to: to.clone(), store: store.clone(), client };
         let committed = plan.step("commit", commit, &[&checked]);
-        let live = plan.step("go_live", GoLive { to: to.clone(), bypass }, &[&committed]);
+        let live = plan.step("go_live", GoLive { to: to.clone(), bypass, disabled: false }, &[&committed]);
         plan.step("start_events", StartEvents { site: to.site.clone(), store: store.clone() }, &[&live]);
     }
 }
@@ -359,7 +359,8 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
         let request = backup::Request { description, compression: Compression::Zstd, exclude: Vec::new() };
         backup::steps(plan, cx, &place, &now, request, &found)
     });
-    let closed = plan.step("close", Close { place: place.clone(), saved: vhost }, &[&backed_up]);
+    let closed =
+        plan.step("close", Close { place: place.clone(), saved: vhost, disabled: false }, &[&backed_up]);
     let fenced = plan.step("fence", Fence { store: now, found }, &[&closed]);
     let unlocked = plan.step("unfence", Unfence { store: old }, &[&fenced]);
     let commit = CommitGiveBack { record, trash, hold_ms: params.hold.0 };

@@ -274,7 +274,7 @@ fn open(
     }
     let commit = CommitInstall { to: to.clone(), store, client: params.client.clone() };
     let committed = plan.step("commit", commit, &[&opened]);
-    plan.step("go_live", GoLive { to: to.clone(), bypass }, &[&committed]);
+    plan.step("go_live", GoLive { to: to.clone(), bypass, disabled: false }, &[&committed]);
 }
 
 /// An address that no application would take is better refused before anything is built.

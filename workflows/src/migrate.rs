@@ -194,6 +194,11 @@ impl Move<'_> {
         self.cx.task.as_str()
     }
 
+    /// Whether the site is disabled, and stays so.
+    pub(crate) fn disabled(&self) -> bool {
+        self.record.state == SiteState::Disabled
+    }
+
     /// Whether the new directory takes the very place of the old one.
     fn same_dir(&self) -> bool {
         self.from.host == self.to.host && self.from.dir == self.to.dir
@@ -262,7 +267,11 @@ impl Move<'_> {
         let certificate = certificate::ensured(plan, &self.to, &found);
         let mut before: Vec<&dyn Named> = vec![&backed_up, &user, &copied];
         before.extend(certificate.iter().map(|step| step as &dyn Named));
-        let closed = plan.step("close", Close { place: self.from.clone(), saved: saved.clone() }, &before);
+        let closed = plan.step(
+            "close",
+            Close { place: self.from.clone(), saved: saved.clone(), disabled: self.disabled() },
+            &before,
+        );
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
         let built = self.build(plan, &old, &new, &fenced);
         self.switch(plan, &new, &built, &found);
@@ -371,7 +380,11 @@ impl Move<'_> {
 
     /// After the pivot: only forward.
     fn after(&self, plan: &mut PlanBuilder, committed: &dyn Named) -> Ref<()> {
-        let live = plan.step("go_live", GoLive { to: self.to.clone(), bypass: self.bypass() }, &[committed]);
+        let live = plan.step(
+            "go_live",
+            GoLive { to: self.to.clone(), bypass: self.bypass(), disabled: self.disabled() },
+            &[committed],
+        );
         let mut last: Vec<&dyn Named> = vec![&live];
         let retired;
         if let Some(place) = self.left().filter(|_| !self.same_vhost()) {

@@ -16,7 +16,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, Contents};
-use crate::records::{self, BackupRecord, SiteRecord, SiteState};
+use crate::records::{self, BackupRecord, SiteRecord};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::certificate;
 use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence};
@@ -108,9 +108,6 @@ impl Workflow for Restore {
 }
 
 fn sides(params: &Params, record: &SiteRecord, cx: &PlanCx<'_>) -> Result<(Place, Place), PlanRefusal> {
-    if record.state == SiteState::Disabled {
-        return Err(PlanRefusal::Refused(format!("{} is disabled; enable it first", record.name)));
-    }
     if params.backup.contains(['/', '\0']) || params.backup.starts_with('.') {
         return Err(PlanRefusal::param(
             "/backup",
@@ -182,7 +179,11 @@ impl Restoring<'_> {
         before.extend(built.as_ref().map(|built| built as &dyn Named));
         let certificate = certificate::ensured(plan, &moving.to, &contents);
         before.extend(certificate.iter().map(|step| step as &dyn Named));
-        let closed = plan.step("close", Close { place: moving.from.clone(), saved }, &before);
+        let closed = plan.step(
+            "close",
+            Close { place: moving.from.clone(), saved, disabled: moving.disabled() },
+            &before,
+        );
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
         if built.is_some() {
             moving.switch(plan, &new, &fenced, &found);

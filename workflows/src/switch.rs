@@ -142,7 +142,7 @@ fn open(site: &SiteName, hold_ms: Option<Millis>, cx: &PlanCx<'_>) -> Result<Pla
     let checked = plan.step("check_hidden", check, &[&opened]);
     let commit = CommitState { record, state: SiteState::Enabled };
     let committed = plan.step("commit", commit, &[&checked]);
-    plan.step("go_live", GoLive { to: place, bypass }, &[&committed]);
+    plan.step("go_live", GoLive { to: place, bypass, disabled: false }, &[&committed]);
     Ok(plan.build()?)
 }
 

@@ -111,7 +111,11 @@ impl Over<'_> {
         let certificate = certificate::ensured(plan, &moving.to, &looked);
         let mut before: Vec<&dyn Named> = vec![&backed_up, &built];
         before.extend(certificate.iter().map(|step| step as &dyn Named));
-        let closed = plan.step("close", Close { place: moving.from.clone(), saved }, &before);
+        let closed = plan.step(
+            "close",
+            Close { place: moving.from.clone(), saved, disabled: moving.disabled() },
+            &before,
+        );
         let fenced = plan.step("fence", Fence { store: old, found: found.clone() }, &[&closed]);
         moving.switch(plan, &new, &fenced, &found);
         Ok(())

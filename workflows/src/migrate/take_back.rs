@@ -11,7 +11,7 @@ use crate::backup;
 use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile};
-use crate::records::{self, PREPARED, SiteState, TrashRecord};
+use crate::records::{self, PREPARED, TrashRecord};
 use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
 use crate::steps::fingerprint::FingerprintSite;
@@ -32,9 +32,6 @@ pub(crate) fn plan(
     };
     let trash: TrashRecord = records::find(cx.facts, records::TRASH, task)?.ok_or_else(gone)?;
     let record = records::site_put_there_by(task, cx.facts, name)?;
-    if record.state == SiteState::Disabled {
-        return Err(PlanRefusal::Refused(format!("{name} is disabled; enable it first")));
-    }
     let platform = records::platform(cx.facts, &record.platform, "")?;
     let from = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
     let old = records::platform(cx.facts, &trash.site.platform, "")?;
@@ -89,7 +86,11 @@ impl Move<'_> {
                 backup::Request { description, compression: Compression::Zstd, exclude: Vec::new() };
             backup::steps(plan, self.cx, &self.from, &now, request, &found)
         });
-        let closed = plan.step("close", Close { place: self.from.clone(), saved }, &[&backed_up]);
+        let closed = plan.step(
+            "close",
+            Close { place: self.from.clone(), saved, disabled: self.disabled() },
+            &[&backed_up],
+        );
         let fenced = plan.step("fence", Fence { store: now, found: found.clone() }, &[&closed]);
         let mut before: Vec<&dyn Named> = vec![&fenced];
         let aside;

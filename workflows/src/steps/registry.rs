@@ -297,7 +297,7 @@ impl Step for CommitMove {
             Some(trash) => trash.site.cloned_from,
             None => self.cloned_from.clone().or_else(|| self.old.cloned_from.clone()),
         };
-        let record = SiteRecord { cloned_from, ..record };
+        let record = SiteRecord { cloned_from, state: self.old.state, ..record };
         cx.put_record(SITE, self.to.site.as_str(), &record)?;
         if let Some(task) = &self.takes_back {
             cx.delete_record(TRASH, task);

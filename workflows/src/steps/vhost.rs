@@ -65,6 +65,9 @@ pub(crate) struct Close {
     pub(crate) place: Place,
     /// Its vhost as it was.
     pub(crate) saved: Ref<Option<SavedFile>>,
+    /// Its doors are closed already: it is disabled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) disabled: bool,
 }
 
 impl Step for Close {
@@ -85,7 +88,7 @@ impl Step for Close {
     }
 
     fn doors(&self) -> Option<Doors> {
-        Some(Doors::Close)
+        (!self.disabled).then_some(Doors::Close)
     }
 }
 
@@ -359,6 +362,9 @@ pub(crate) struct GoLive {
     pub(crate) to: Place,
     /// The token of its hidden vhost, which is forgotten.
     pub(crate) bypass: SecretRef,
+    /// The site was disabled, and stays so: its doors stay closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) disabled: bool,
 }
 
 impl Step for GoLive {
@@ -368,14 +374,18 @@ impl Step for GoLive {
     const KIND: &'static str = "go_live";
 
     fn title(&self) -> String {
-        format!("open {}", self.to.site)
+        match self.disabled {
+            false => format!("open {}", self.to.site),
+            true => format!("show visitors of {} the disabled page again", self.to.site),
+        }
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let web = cx.ports.web_server(&self.to.web_server, &scope(cx))?;
         let token = cx.ports.secrets().get(&self.bypass).await?;
         let before = token.map(|token| rendered(&*web, &self.to, hidden(token.expose())).sha256);
-        switch(&*web, &self.to, VhostMode::Live, before.as_deref()).await?;
+        let mode = if self.disabled { VhostMode::Disabled } else { VhostMode::Live };
+        switch(&*web, &self.to, mode, before.as_deref()).await?;
         Ok(cx.ports.secrets().remove(&self.bypass).await?)
     }
 
@@ -384,7 +394,7 @@ impl Step for GoLive {
     }
 
     fn doors(&self) -> Option<Doors> {
-        Some(Doors::Open)
+        (!self.disabled).then_some(Doors::Open)
     }
 }
 

@@ -63,6 +63,7 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
             "of the files, on another platform",
             json!({ "site": SHOP, "backup": BACKUP, "parts": "files", "target_platform": "wordpress-68" }),
         ),
+        ("restore", "of a disabled site", json!({ "site": "closed.example.test", "backup": BACKUP })),
         ("restore", "of the database", json!({ "site": SHOP, "backup": BACKUP, "parts": "database" })),
         (
             "restore",
