@@ -177,6 +177,7 @@ async fn life(server: Service) -> Result<()> {
     trio.undo(&task).await?;
     trio.the_same_everywhere(SITE, "6.1").await?;
 
+    a_host_that_joins(&trio, &moved).await?;
     trio.done("disable", json!({ "site": SITE })).await?;
     for web in &trio.webs {
         let status = web.get(trio.server, SITE, "/").await?.status;
@@ -228,6 +229,34 @@ async fn a_host_that_serves_nothing(trio: &Trio) -> Result<()> {
     ensure!(task["state"] == "rolled_back" && task["outcome"]["verified"] != json!(false), "{task}");
     ensure!(task["error"].to_string().contains("on web3"), "the host is not named: {}", task["error"]);
     as_before_everywhere(&before, &trio.look().await?, false)
+}
+
+/// A host that a reload brings has nothing of the site: it gets all of it with the next move, and nothing of it stays when that fails.
+async fn a_host_that_joins(trio: &Trio, moved: &Value) -> Result<()> {
+    let third = &trio.webs[2];
+    let servers = if trio.server == Service::Apache { "apache2" } else { "nginx" };
+    let script = format!(
+        "rm -r /srv/platforms/*/sites /srv/platforms/*/wp-config.php /etc/{servers}/sites-enabled/{SITE}.conf && \
+         ls -A /etc/{servers}/sites-enabled | grep -c shop; true"
+    );
+    let left = third.run_ok(Exec::new(["sh", "-c", &script])).await?.text();
+    ensure!(left.trim() == "0", "web3 still has {left} vhosts of the site");
+    third.stop_service(trio.server).await?;
+    third.start_service(trio.server).await?;
+    let before = trio.look().await?;
+    trio.webs[1].stop_service(Service::Php).await?;
+    let task = trio.ended(&trio.submit("migrate", moved.clone()).await?).await?;
+    trio.webs[1].start_service(Service::Php).await?;
+    ensure!(task["state"] == "rolled_back" && task["outcome"]["verified"] != json!(false), "{task}");
+    as_before_everywhere(&before, &trio.look().await?, false)?;
+    let task = trio.done("migrate", moved.clone()).await?;
+    trio.the_same_everywhere(SITE, "6.8").await?;
+    // The old side was never there: nobody is led back to a host that cannot serve it.
+    let (status, undo) = trio.face.post(&format!("/v1/tasks/{}/undo", id_of(&task)?), &json!({})).await?;
+    ensure!(status == 202, "undo: {status} {undo}");
+    let undo = trio.ended(&id_of(&undo)?).await?;
+    ensure!(undo["state"] == "rolled_back" && undo["error"].to_string().contains("on web3"), "{undo}");
+    trio.the_same_everywhere(SITE, "6.8").await
 }
 
 /// kill -9 while the directory is being published on one host after the other.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 
 use super::{Member, on, there};
 use crate::names::SiteName;
@@ -149,13 +149,24 @@ impl WebServer for ClusterWebServer {
         self.first.port.set_aside(site, saved).await
     }
 
-    /// All at once, after each has tested its configuration: visitors of one host do not wait for another one.
+    /// All at once, after each has tested its configuration: visitors of one host do not wait for another one. One of the others that has
+    /// no vhost of the site, as it is new in the cluster, answers with none.
     async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
-        let reload = |member: &Member<Arc<dyn WebServer>>| {
-            let member = member.clone();
-            async move { member.port.reload(site, revision).await.map_err(|error| on(&member.host, error)) }
+        let other = |member: &Member<Arc<dyn WebServer>>| {
+            let Member { host, port } = member.clone();
+            async move {
+                let there = async { Ok(revision.is_some() && port.vhost(site).await?.is_some()) };
+                let reloaded = match there.await {
+                    Ok(there) => port.reload(site, revision.filter(|_| there)).await,
+                    Err(error) => Err(error),
+                };
+                reloaded.map_err(|error| on(&host, error))
+            }
         };
-        try_join_all(self.all().map(reload)).await.map(drop)
+        let first = async {
+            self.first.port.reload(site, revision).await.map_err(|error| on(&self.first.host, error))
+        };
+        try_join(first, try_join_all(self.others.iter().map(other))).await.map(drop)
     }
 
     async fn get(&self, request: &Get) -> PortResult<Answer> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::rig::{End, Rig};
 
 /// Host names that visitors ask for.
-pub(crate) const NAMES: [&str; 16] = [
+pub(crate) const NAMES: [&str; 17] = [
     "shop.example.test",
     "www.shop.example.test",
     "alias.example.test",
@@ -29,6 +29,7 @@ pub(crate) const NAMES: [&str; 16] = [
     "lonely.example.test",
     "pair.example.test",
     "twin.example.test",
+    "joined.example.test",
 ];
 
 /// The site that no task is about.

@@ -25,6 +25,8 @@ const SHOP: &str = "shop.example.test";
 pub(crate) const BENT: &str = "bent.example.test";
 pub(crate) const EDITED: &str = "edited.example.test";
 pub(crate) const PAIR: &str = "pair.example.test";
+/// On a cluster to which a host was added later.
+pub(crate) const JOINED: &str = "joined.example.test";
 const CROOKED: &str = "crooked.example.test";
 const BACKUP: &str = "shop.example.test-20261122.100000_abcdef.tar.zst";
 
@@ -202,7 +204,8 @@ fn imports() -> Vec<(&'static str, &'static str, Value)> {
 
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
 pub(crate) fn usual() -> Base {
-    let servers = [("web1", "host1"), ("web2", "host2"), ("web3", "host1"), ("web4", "host3")];
+    let servers =
+        [("web1", "host1"), ("web2", "host2"), ("web3", "host1"), ("web4", "host3"), ("web5", "host5")];
     let mut world = FakeWorld::new(&["db1", "db2"], &servers);
     world.add_platform("wordpress-61", "web1", "/srv/platforms/61", "6.1", 1);
     world.add_platform("wordpress-68", "web1", "/srv/platforms/68", "6.8", 2);
@@ -214,6 +217,7 @@ pub(crate) fn usual() -> Base {
     world.add_host("web4", "host4");
     world.add_platform("wordpress-pair", "web4", "/srv/platforms/pair", "6.1", 1);
     world.add_platform("wordpress-pair-68", "web4", "/srv/platforms/pair68", "6.8", 2);
+    world.add_platform("wordpress-joined", "web5", "/srv/platforms/joined", "6.1", 1);
     let empty = Base { world, journal: Default::default(), now: 1_795_363_200_000 };
     let install = |base: &Base, site: &str, aliases: &[&str]| {
         let params =
@@ -254,6 +258,14 @@ pub(crate) fn usual() -> Base {
     base = task(&base, "install", pair);
     let crooked = json!({ "site": CROOKED, "platform": "wordpress-pair", "database_server": "db1" });
     base = task(&base, "install", crooked);
+    let joined = json!({ "site": JOINED, "platform": "wordpress-joined", "database_server": "db1" });
+    base = task(&base, "install", joined);
+    base.world.add_host("web5", "host6");
+    for (name, root, version, schema) in
+        [("wordpress-joined", "joined", "6.1", 1), ("wordpress-joined-68", "joined68", "6.8", 2)]
+    {
+        base.world.add_platform(name, "web5", &format!("/srv/platforms/{root}"), version, schema);
+    }
     base = install(&base, BENT, &["www.bent.example.test"]);
     base = install(&base, EDITED, &[]);
     bend(&base.world);

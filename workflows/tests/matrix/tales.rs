@@ -6,9 +6,10 @@ use kedge_workflows::ports::DatabaseFacts;
 use kedge_workflows::testing::{FakeTable, FakeWorld};
 use serde_json::{Value, json};
 
-use crate::judge::whole;
-use crate::rig::{Ask, Base, Case, End, both, play, quietly};
-use crate::scene::{BENT, EDITED, PAIR, usual};
+use crate::cases::rollback;
+use crate::judge::{judge, whole};
+use crate::rig::{Ask, Base, Case, End, Rig, both, play, quietly};
+use crate::scene::{BENT, EDITED, JOINED, PAIR, usual};
 
 pub(crate) fn migrate(base: &Base, params: Value, watch: &dyn Fn(&FakeWorld) -> Option<String>) -> End {
     play(base, &Ask::Task { workflow: "migrate", params }, &Case::default(), watch)
@@ -120,6 +121,28 @@ fn what_only_another_host_has_is_told_before_anything_is_done() {
     };
     assert_eq!(first.iter().map(bare).collect::<Vec<_>>(), other.iter().map(bare).collect::<Vec<_>>());
     assert!(first.contains_key("wp-content/uploads/ours.png"), "{:?}", first.keys());
+}
+
+/// A host that was added to a cluster has nothing of a site: a move brings it all, and nothing of it stays when that fails.
+#[test]
+fn a_host_that_was_added_gets_a_site_with_its_next_move() {
+    let base = usual();
+    let ask = Ask::Task {
+        workflow: "migrate",
+        params: json!({ "site": JOINED, "target_platform": "wordpress-joined-68" }),
+    };
+    let there = |world: &FakeWorld, host: &str| {
+        world.disk(host).snapshot(&format!("/srv/platforms/joined68/sites/{JOINED}"))
+    };
+    let before = whole(&Rig::new(&base, &Case::default()));
+    let quiet = play(&base, &ask, &Case::default(), &|_| None);
+    assert_eq!(quiet.view.state, TaskState::Succeeded, "{:?}", quiet.view.error);
+    let [first, added] = ["host5", "host6"].map(|host| there(&quiet.rig.world, host));
+    assert!(first.len() > 3 && first.keys().eq(added.keys()), "{:?} {:?}", first.keys(), added.keys());
+    assert_eq!(status(&quiet.rig.world, "web5 on host6", JOINED), 200);
+    let back = play(&base, &ask, &rollback(&quiet), &|_| None);
+    assert_eq!(back.view.state, TaskState::RolledBack);
+    assert_eq!(judge(&before, &before, &back, false), Vec::<String>::new());
 }
 
 #[test]
