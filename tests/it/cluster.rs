@@ -243,6 +243,11 @@ async fn a_host_that_joins(trio: &Trio, moved: &Value) -> Result<()> {
     ensure!(left.trim() == "0", "web3 still has {left} vhosts of the site");
     third.stop_service(trio.server).await?;
     third.start_service(trio.server).await?;
+    let task = trio.ended(&trio.submit("migrate", moved.clone()).await?).await?;
+    ensure!(task["error"].to_string().contains("trio-68 is not ready on web3"), "{}", task["error"]);
+    for platform in ["trio-61", "trio-68"] {
+        trio.done("verify", json!({ "platform": platform })).await?;
+    }
     let before = trio.look().await?;
     trio.webs[1].stop_service(Service::Php).await?;
     let task = trio.ended(&trio.submit("migrate", moved.clone()).await?).await?;

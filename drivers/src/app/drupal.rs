@@ -170,7 +170,7 @@ impl App for Drupal {
         drush::fits(&path, &version, &platform.version, platform.seven)?;
         let prepared = self.sites_file(root).await?.is_some_and(|file| drupal_sites::has_lines(&file.bytes));
         let (version, schema_version) = (platform.version, Some(platform.schema_version));
-        Ok(PlatformFacts { version, schema_version, prepared })
+        Ok(PlatformFacts { version, schema_version, prepared, behind: Vec::new() })
     }
 
     async fn prepare_platform(&self, root: &str) -> PortResult<bool> {

@@ -169,7 +169,7 @@ impl App for Plain {
         let version = version.map_or(String::new(), |file| {
             String::from_utf8_lossy(&file.bytes).trim().chars().take(100).collect()
         });
-        Ok(PlatformFacts { version, schema_version: None, prepared: true })
+        Ok(PlatformFacts { version, schema_version: None, prepared: true, behind: Vec::new() })
     }
 
     async fn prepare_platform(&self, root: &str) -> PortResult<bool> {

@@ -189,6 +189,7 @@ impl App for WordPress {
             version: platform.version,
             schema_version: Some(platform.schema_version),
             prepared,
+            behind: Vec::new(),
         })
     }
 

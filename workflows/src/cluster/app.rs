@@ -46,8 +46,11 @@ impl App for ClusterApp {
                     theirs.version, member.host, facts.version
                 )));
             }
-            facts.prepared &= theirs.prepared;
+            if facts.prepared && !theirs.prepared {
+                facts.behind.push(member.host.clone());
+            }
         }
+        facts.prepared &= facts.behind.is_empty();
         Ok(facts)
     }
 

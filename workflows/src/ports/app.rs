@@ -171,6 +171,8 @@ pub struct PlatformFacts {
     pub schema_version: Option<u64>,
     /// Whether `prepare_platform` has nothing left to do.
     pub prepared: bool,
+    /// Hosts of a cluster that lack what the first one has of it.
+    pub behind: Vec<String>,
 }
 
 /// What a site is.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Reserved;
 use super::packages::judge;
-use super::preflight::{Found, demand_room, demand_valid, look_at_server, with_margin};
+use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
 use super::vhost::{CLOSED, rendered, switch};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope};
@@ -179,6 +179,7 @@ impl Step for LookAtFound {
         let holds = server.schema_facts(&schema).await?;
         let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope)?;
         let platform = app.platform_facts(&to.root).await?;
+        demand_on_all_hosts(cx, &to.platform, &platform)?;
         if let (Some(has), Some(wants)) = (site.schema_version, platform.schema_version)
             && has > wants
         {

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::packages::judge;
 use super::taken::demand_taken;
 use crate::place::{Names, Place, Store, app_site, scope};
-use crate::ports::{AppKind, Charset, ConfigTest, FileKind, Files, Package, SchemaFacts, World};
-use crate::records::{SITE, SiteRecord};
+use crate::ports::{
+    AppKind, Charset, ConfigTest, FileKind, Files, Package, PlatformFacts, SchemaFacts, World,
+};
+use crate::records::{PREPARED, SITE, SiteRecord};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
@@ -266,6 +268,7 @@ impl Preflight {
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let platform = app.platform_facts(&place.root).await?;
+        demand_on_all_hosts(cx, &place.platform, &platform)?;
         if let (Some(has), Some(wants)) = (schema_version, platform.schema_version)
             && has > wants
         {
@@ -287,6 +290,21 @@ impl Preflight {
         found.to_prepared = Some(platform.prepared);
         Ok(())
     }
+}
+
+/// A platform that was made ready before a host joined its cluster: no plan makes it ready again.
+pub(super) fn demand_on_all_hosts(
+    cx: &Cx<'_, dyn World>,
+    name: &str,
+    platform: &PlatformFacts,
+) -> Result<(), StepError> {
+    if platform.behind.is_empty() || cx.record::<serde_json::Value>(PREPARED, name)?.is_none() {
+        return Ok(());
+    }
+    Err(StepError::fatal(format!(
+        "{name} is not ready on {}: ask for a verify of the platform (kedge task verify -p platform={name})",
+        platform.behind.join(", ")
+    )))
 }
 
 pub(super) async fn look_at_server(

@@ -338,7 +338,12 @@ impl App for FakeApp {
             Some(file) if file.bytes == DISPATCHER => true,
             Some(_) => return Err(refused(format!("{root}/{SETTINGS} is not ours"))),
         };
-        Ok(PlatformFacts { version: code.version, schema_version: Some(code.schema), prepared })
+        Ok(PlatformFacts {
+            version: code.version,
+            schema_version: Some(code.schema),
+            prepared,
+            behind: Vec::new(),
+        })
     }
 
     async fn prepare_platform(&self, root: &str) -> PortResult<bool> {

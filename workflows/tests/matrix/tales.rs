@@ -131,6 +131,14 @@ fn a_host_that_was_added_gets_a_site_with_its_next_move() {
         workflow: "migrate",
         params: json!({ "site": JOINED, "target_platform": "wordpress-joined-68" }),
     };
+    // The platform that it is on was ready before the host came.
+    let new = json!({ "site": "new.example.test", "platform": "wordpress-joined", "database_server": "db1" });
+    let new = Ask::Task { workflow: "install", params: new };
+    let told = play(&base, &new, &Case::default(), &|_| None).view.error.unwrap().detail;
+    assert!(told.contains("wordpress-joined is not ready on host6: ask for a verify"), "{told}");
+    let params = json!({ "platform": "wordpress-joined" });
+    let (verified, _) = quietly(&base, &Ask::Task { workflow: "verify", params });
+    assert_eq!(play(&verified, &new, &Case::default(), &|_| None).view.state, TaskState::Succeeded);
     let there = |world: &FakeWorld, host: &str| {
         world.disk(host).snapshot(&format!("/srv/platforms/joined68/sites/{JOINED}"))
     };
