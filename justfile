@@ -71,6 +71,10 @@ proofs *NAMES: _prepared
 kills ROUNDS="20": _prepared
     KEDGE_DOCKER_TESTS=1 KEDGE_ROUNDS={{ROUNDS}} cargo test --workspace --test whole kill_dash_nine -- --test-threads 1 --nocapture
 
+# A site's life on three web hosts, nginx and Apache
+clusters: _prepared
+    KEDGE_DOCKER_TESTS=1 KEDGE_CLUSTERS=all cargo test --workspace --test whole three_web_hosts -- --test-threads 1 --nocapture
+
 # A hosting team's hour on nginx, and on Apache over SSH: TASKS tasks on SITES sites in random order, with kills; then nothing is left
 hour TASKS="200" SITES="20": _prepared
     KEDGE_DOCKER_TESTS=1 KEDGE_TASKS={{TASKS}} KEDGE_SITES={{SITES}} cargo test --workspace --test whole a_teams_hour -- --test-threads 1 --nocapture

@@ -1,5 +1,6 @@
 //! A test host with a Kedge of its own, a filled site and a neighbour: where whole tasks are played. Needs Docker.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -87,6 +88,20 @@ pub(crate) fn wanted() -> bool {
         println!("skipped: needs Docker; scripts/test runs it");
     }
     wanted
+}
+
+/// Long tests that both servers have: one of them plays by a printed seed, which also says which; both where this variable is set.
+pub(crate) fn in_turn(server: Service, both: &str) -> bool {
+    static SEED: LazyLock<u64> = LazyLock::new(|| {
+        let named = std::env::var("KEDGE_SEED").ok().and_then(|seed| seed.parse().ok());
+        named.unwrap_or_else(rand::random)
+    });
+    if std::env::var_os(both).is_some() {
+        return true;
+    }
+    let turn = SEED.is_multiple_of(2) == (server == Service::Nginx);
+    println!("KEDGE_SEED={}{}", *SEED, if turn { "" } else { " leaves this to the other server" });
+    turn
 }
 
 pub(crate) fn as_before(before: &Outside, after: &Outside, when: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
 /// How long what the tasks leave behind is kept: long enough for an undo, short enough to be seen going.
-pub(super) const HOLD: &str = "3m";
+pub(super) const HOLD: &str = "2m";
 
 /// Whether visitors are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
