@@ -264,8 +264,3 @@ impl Files for ClusterFiles {
         Ok(Fingerprint::of(entries))
     }
 }
-
-/// A host that lacks what all should have.
-pub(super) fn missing(host: &str, dir: &str) -> PortError {
-    PortError::Unavailable(format!("{dir} on {host} is not what it is on the first host; it is copied again"))
-}

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Member;
-use super::files::missing;
 use crate::place::stage_access;
-use crate::ports::{Files, PortResult};
+use crate::ports::{Files, PortError, PortResult};
 
 /// How deep it is looked for directories that can stay: a site's uploads by year and month, its plugins one by one.
 const DEPTH: usize = 4;
@@ -38,7 +37,13 @@ pub(super) async fn spread(
     }
     let exclude: Vec<String> = kept.into_iter().collect();
     to.port.unpack(dir, first.pack(dir, &exclude).await?).await?;
-    if told(&*to.port, dir).await? == ours { Ok(()) } else { Err(missing(&to.host, dir)) }
+    if told(&*to.port, dir).await? == ours {
+        return Ok(());
+    }
+    let host = &to.host;
+    Err(PortError::Unavailable(format!(
+        "{dir} on {host} is not what it is on the first host; it is copied again"
+    )))
 }
 
 /// Files and links of theirs that we have not, or with other contents.
