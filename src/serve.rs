@@ -229,10 +229,10 @@ fn reload(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) {
 
 fn take_over(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service) -> Result<()> {
     let _alone = service.world.changing();
-    let config = Arc::new(config::load(file)?);
+    let (config, stay) = config::load_again(file, &service.world.now().config)?;
+    let config = Arc::new(config);
     let reached = service.world.with(config.clone())?;
     app.reload(access(&config), config.endpoints.clone()).map_err(mistakes)?;
-    let before = service.world.now();
     service.world.replace(reached);
     service.approvals.replace(config.approvals.clone());
     service.schedules.send_replace(config.schedules.clone());
@@ -243,22 +243,11 @@ fn take_over(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service)
             tracing::warn!("http.tls is there now or is not any more: that needs a restart");
         }
     }
-    for setting in fixed(&before.config, &config) {
+    for setting in stay {
         tracing::warn!("{setting} has changed: that needs a restart");
     }
     tracing::info!("the configuration is reloaded");
     Ok(())
-}
-
-/// Settings that a life has from its beginning to its end, where they differ.
-fn fixed(was: &Config, is: &Config) -> Vec<&'static str> {
-    let settings = [
-        ("data_dir", was.data_dir != is.data_dir),
-        ("backup_dir", was.backup_dir != is.backup_dir),
-        ("http.listen", was.listen != is.listen),
-        ("http.public_url", was.public_url != is.public_url),
-    ];
-    settings.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
 }
 
 /// The engine on its journal and world.

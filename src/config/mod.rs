@@ -141,19 +141,49 @@ impl fmt::Display for Problems {
 /// # Errors
 /// [`Problems`]: all of them.
 pub(crate) fn load(file: &Path) -> Result<Config, Problems> {
-    let fail = |detail: String| Problems {
-        file: file.to_owned(),
-        list: vec![Problem { line: 0, part: String::new(), detail }],
-    };
+    with_own(file, checked(file)?)
+}
+
+/// The same for a service that runs with `now`: what a life has from its beginning to its end stays, and is named where the file has
+/// another word for it.
+///
+/// # Errors
+/// [`Problems`]: all of them.
+pub(crate) fn load_again(file: &Path, now: &Config) -> Result<(Config, Vec<&'static str>), Problems> {
+    let mut config = checked(file)?;
+    let mut stay = Vec::new();
+    keep(&now.data_dir, &mut config.data_dir, "data_dir", &mut stay);
+    keep(&now.backup_dir, &mut config.backup_dir, "backup_dir", &mut stay);
+    keep(&now.listen, &mut config.listen, "http.listen", &mut stay);
+    keep(&now.public_url, &mut config.public_url, "http.public_url", &mut stay);
+    Ok((with_own(file, config)?, stay))
+}
+
+fn keep<T: Clone + PartialEq>(now: &T, then: &mut T, name: &'static str, stay: &mut Vec<&'static str>) {
+    if now != then {
+        then.clone_from(now);
+        stay.push(name);
+    }
+}
+
+/// What the file says, without what was made by API.
+fn checked(file: &Path) -> Result<Config, Problems> {
     let text = std::fs::read_to_string(file)
-        .map_err(|error| fail(format!("cannot be read: {error}; name another file with --config")))?;
+        .map_err(|error| unread(file, format!("cannot be read: {error}; name another file with --config")))?;
     let folder = file.parent().unwrap_or(Path::new("."));
     let read = |path: &Path| secrets::read(&folder.join(path));
     let env = |name: &str| std::env::var(name).ok();
     let public = |path: &Path| secrets::read_public(&folder.join(path));
-    let checked = check::whole(&text, &read, &public, &env);
-    let mut config = checked.map_err(|list| Problems { file: file.to_owned(), list })?;
-    let own = own::read(&config.data_dir).map_err(|error| fail(format!("{error:#}")))?;
+    check::whole(&text, &read, &public, &env).map_err(|list| Problems { file: file.to_owned(), list })
+}
+
+/// Adds what was made by API, which is kept where the data is.
+fn with_own(file: &Path, mut config: Config) -> Result<Config, Problems> {
+    let own = own::read(&config.data_dir).map_err(|error| unread(file, format!("{error:#}")))?;
     own::add(&mut config, own);
     Ok(config)
+}
+
+fn unread(file: &Path, detail: String) -> Problems {
+    Problems { file: file.to_owned(), list: vec![Problem { line: 0, part: String::new(), detail }] }
 }

@@ -91,7 +91,7 @@ async fn a_platform_by_command_stays_and_goes() -> Result<()> {
     let mut kedge = Kedge::reaching(UNREACHABLE, receiver.local_addr()?.port())?;
     let text =
         std::fs::read_to_string(kedge.config())?.replace("[\"task:*:*\"]", "[\"task:*:*\", \"admin\"]");
-    std::fs::write(kedge.config(), text)?;
+    std::fs::write(kedge.config(), &text)?;
     kedge.start().await?;
     let face = kedge.face()?;
     let add = "add wordpress-70 --web-server nginx1 --root /srv/platforms/wordpress-7.0/ --app wordpress";
@@ -111,10 +111,13 @@ async fn a_platform_by_command_stays_and_goes() -> Result<()> {
     ensure!(added, "{said}");
     let (status, planned) = plan(&face).await?;
     ensure!(status == 200, "{status} {planned}");
-    // Through a reload and a kill -9.
+    // Through a reload and a kill -9. A life keeps its data where they are, whatever a reload says.
+    std::fs::write(kedge.config(), text.replace("/data\"", "/elsewhere\""))?;
     kedge.reload()?;
     wait_until("the reload", LIMIT, || async { kedge.log_end(50).contains("is reloaded") }).await?;
+    ensure!(kedge.log_end(50).contains("data_dir has changed: that needs a restart"), "nobody was told");
     ensure!(plan(&face).await?.0 == 200, "a reload has lost it");
+    std::fs::write(kedge.config(), text)?;
     kedge.kill()?;
     kedge.start().await?;
     ensure!(plan(&face).await?.0 == 200, "a kill has lost it");
