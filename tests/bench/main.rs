@@ -1,13 +1,14 @@
 //! Site tasks by Kedge beside the same by hand, the way that Aegir takes: `just bench-tasks`. On one test host, one site of a realistic
-//! size, in turns; it prints the ratios of the medians with their targets, and fails when one is missed. Never compares runs of different hosts.
+//! size, in turns, both on the host itself; it prints the ratios of the medians with their targets, and fails when one is missed. Never compares runs of different hosts.
 
+mod on_host;
 mod site;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use kedge_testenv::{Exec, Host, HostSpec, Progress, Testenv};
 use serde_json::{Value, json};
 use support::face::{Face, id_of};
@@ -54,15 +55,8 @@ async fn compare() -> Result<bool> {
     let turns = std::env::var("KEDGE_TURNS").ok().map_or(Ok(TURNS), |turns| turns.parse())?;
     let env = Testenv::open(&Progress::stderr()).await?;
     let host = Host::start(&env, &HostSpec::web_and_database("web1")).await?;
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-    let transport = match std::env::var("KEDGE_TRANSPORT").as_deref() {
-        Ok("docker") => Transport::Docker,
-        _ => Transport::Ssh,
-    };
-    let mut kedge = Kedge::prepare(&host, transport, port)?;
-    let _receiver = Receiver::start_on(port, &kedge.callback_secret).await?;
-    kedge.start().await?;
-    let face = kedge.face()?;
+    let mut installation = Installation::start(&host).await?;
+    let face = installation.face()?;
     let mut bench =
         Bench { visitor: Poller::start(host.http_port(), SITE, VISITED), host, face, times: BTreeMap::new() };
     prepare(&bench.host, &bench.face).await?;
@@ -71,10 +65,49 @@ async fn compare() -> Result<bool> {
         bench.turn(turn).await?;
     }
     let held = bench.verdict();
-    kedge.stop().await?;
+    installation.stop().await?;
     bench.host.shutdown().await?;
     env.shutdown().await?;
     Ok(held)
+}
+
+/// The Kedge that is measured.
+enum Installation {
+    /// On the test host itself, where it is done by hand too.
+    OnHost(Face),
+    /// On the machine around it (`KEDGE_TRANSPORT=ssh` or `docker`); and who hears its callbacks.
+    Around { kedge: Box<Kedge>, _receiver: Receiver },
+}
+
+impl Installation {
+    async fn start(host: &Host) -> Result<Self> {
+        let transport = match std::env::var("KEDGE_TRANSPORT").as_deref() {
+            Ok("docker") => Transport::Docker,
+            Ok("ssh") => Transport::Ssh,
+            Ok(other) if other != "local" => bail!("KEDGE_TRANSPORT={other}: it is local, ssh or docker"),
+            _ => return Ok(Self::OnHost(on_host::start(host).await?)),
+        };
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let mut kedge = Kedge::prepare(host, transport, port)?;
+        let receiver = Receiver::start_on(port, &kedge.callback_secret).await?;
+        kedge.start().await?;
+        Ok(Self::Around { kedge: Box::new(kedge), _receiver: receiver })
+    }
+
+    fn face(&self) -> Result<Face> {
+        match self {
+            Self::OnHost(face) => Ok(face.clone()),
+            Self::Around { kedge, .. } => kedge.face(),
+        }
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        match self {
+            // It ends with its host.
+            Self::OnHost(_) => Ok(()),
+            Self::Around { kedge, .. } => kedge.stop().await,
+        }
+    }
 }
 
 /// Who does a task.
