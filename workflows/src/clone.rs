@@ -21,7 +21,8 @@ use crate::reach::{aliases_are_free, can_be_quiet, can_be_sanitized};
 use crate::records::{self, SiteRecord};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, SanitizeCopy, UpdateDatabase, WriteSettings};
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, StartEvents};
+use crate::steps::copy_database::CopyDatabase;
+use crate::steps::database::{CreateSchema, CreateUser, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
@@ -233,6 +234,7 @@ impl Copy<'_> {
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
             // The original stays up.
             fenced: false,
+            ahead: None,
         };
         let rows = plan.step("copy_database", copy, &[user]);
         let settings = WriteSettings { to: self.to.clone(), store: new.clone(), renews: true };

@@ -17,7 +17,8 @@ use crate::place::{Names, Place, Store};
 use crate::ports::{AppKind, Compression, FoundSite, SavedFile, SecretRef};
 use crate::records::{self, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, StartEvents, Unfence};
+use crate::steps::copy_database::CopyDatabase;
+use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents, Unfence};
 use crate::steps::files::{FixAccess, MakeStage, Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::import::{
@@ -277,6 +278,7 @@ impl Take<'_> {
             also: Vec::new(),
             moves,
             fenced: true,
+            ahead: None,
         };
         let rows = plan.step("copy_database", rows, &[&fenced]);
         let settings = WriteSettings { to: to.clone(), store: new.store.clone(), renews: false };

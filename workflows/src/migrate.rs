@@ -20,7 +20,8 @@ use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::certificate;
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence, StartEvents};
+use crate::steps::copy_database::{Ahead, CopyAhead, CopyDatabase};
+use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, SyncFiles, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::names::ReserveNames;
@@ -264,8 +265,9 @@ impl Move<'_> {
         let staged = plan.step("make_stage", MakeStage { to: self.to.clone() }, &ready);
         let copy = CopyFiles { from: self.from.clone(), to: self.to.clone() };
         let copied = plan.step("copy_files", copy, &[&staged]);
+        let ahead = plan.step("copy_ahead", CopyAhead { copy: self.copy(&old, &new, None) }, &[&user]);
         let certificate = certificate::ensured(plan, &self.to, &found);
-        let mut before: Vec<&dyn Named> = vec![&backed_up, &user, &copied];
+        let mut before: Vec<&dyn Named> = vec![&backed_up, &ahead, &copied];
         before.extend(certificate.iter().map(|step| step as &dyn Named));
         let closed = plan.step(
             "close",
@@ -273,7 +275,7 @@ impl Move<'_> {
             &before,
         );
         let fenced = plan.step("fence", Fence { store: old.clone(), found: found.clone() }, &[&closed]);
-        let built = self.build(plan, &old, &new, &fenced);
+        let built = self.build(plan, self.copy(&old, &new, Some(ahead)), &new, &fenced);
         self.switch(plan, &new, &built, &found);
         Ok(())
     }
@@ -294,24 +296,9 @@ impl Move<'_> {
     }
 
     /// Behind closed doors: the new side from what the old one holds now.
-    fn build(&self, plan: &mut PlanBuilder, old: &Store, new: &Store, fenced: &dyn Named) -> Ref<()> {
+    fn build(&self, plan: &mut PlanBuilder, copy: CopyDatabase, new: &Store, fenced: &dyn Named) -> Ref<()> {
         let synced =
             plan.step("sync_files", SyncFiles { from: self.from.clone(), to: self.to.clone() }, &[fenced]);
-        let taken = |name: &SiteName| {
-            // A registry that cannot be read now could not be read a moment ago: no plan would have been made.
-            records::owner_of(self.cx.facts, name).ok().flatten().is_some_and(|owner| owner != self.from.site)
-        };
-        let mut renames = renaming::rewrites(&self.from.site, &self.to, taken).into_iter();
-        let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
-        let copy = CopyDatabase {
-            site: self.to.site.clone(),
-            from: old.clone(),
-            to: new.clone(),
-            rename: renames.next(),
-            also: renames.collect(),
-            moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
-            fenced: true,
-        };
         let copied = plan.step("copy_database", copy, &[fenced]);
         let settings = WriteSettings { to: self.to.clone(), store: new.clone(), renews: false };
         let settings = plan.step("write_settings", settings, &[&synced]);
@@ -319,6 +306,26 @@ impl Move<'_> {
         let update = UpdateDatabase { to: self.to.clone(), store: new.clone() };
         let updated = plan.step("update_database", update, &[&access, &copied]);
         plan.step("clear_caches", ClearCaches { to: self.to.clone(), store: new.clone() }, &[&updated])
+    }
+
+    /// The copy of the database: ahead of the fence, or behind it what was written since.
+    fn copy(&self, old: &Store, new: &Store, ahead: Option<Ref<Ahead>>) -> CopyDatabase {
+        let taken = |name: &SiteName| {
+            // A registry that cannot be read now could not be read a moment ago: no plan would have been made.
+            records::owner_of(self.cx.facts, name).ok().flatten().is_some_and(|owner| owner != self.from.site)
+        };
+        let mut renames = renaming::rewrites(&self.from.site, &self.to, taken).into_iter();
+        let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
+        CopyDatabase {
+            site: self.to.site.clone(),
+            from: old.clone(),
+            to: new.clone(),
+            rename: renames.next(),
+            also: renames.collect(),
+            moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
+            fenced: ahead.is_some(),
+            ahead,
+        }
     }
 
     /// The switch: the new side in place and checked, the decision, the doors open, the old side in the trash.

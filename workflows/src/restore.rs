@@ -19,7 +19,8 @@ use crate::ports::{Compression, Contents};
 use crate::records::{self, BackupRecord, SiteRecord};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::certificate;
-use crate::steps::database::{CopyDatabase, CreateSchema, CreateUser, Fence};
+use crate::steps::copy_database::CopyDatabase;
+use crate::steps::database::{CreateSchema, CreateUser, Fence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, SyncFiles};
 use crate::steps::names::ReserveNames;
 use crate::steps::packages::CompareRestored;
@@ -280,6 +281,7 @@ impl Restoring<'_> {
             also: Vec::new(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
             fenced: true,
+            ahead: None,
         };
         Box::new(plan.step("copy_database", copy, &[fenced]))
     }

@@ -139,7 +139,7 @@ fn a_migrate_touches_nothing_live_before_everything_slow_is_done() {
         &Known::usual(),
     )
     .unwrap();
-    for slow in ["catalog_backup", "copy_files", "create_user", "prepare_platform"] {
+    for slow in ["catalog_backup", "copy_files", "copy_ahead", "prepare_platform"] {
         assert!(comes_before(&plan, slow, "close"), "{slow} has to be done before the doors close");
     }
     assert!(comes_before(&plan, "close", "fence") && comes_before(&plan, "fence", "copy_database"));
@@ -182,6 +182,10 @@ fn a_rename_rewrites_and_retires_the_old_name() {
         json!({ "site": "shop.example.test", "new_site": "store.example.test", "redirect_old": true });
     let plan = plan("migrate", params, &Known::usual()).unwrap();
     let copy = &plan.step(plan.find("copy_database").unwrap()).params;
+    let ahead = &plan.step(plan.find("copy_ahead").unwrap()).params["copy"];
+    for part in ["rename", "also", "moves", "from", "to"] {
+        assert_eq!(copy[part], ahead[part], "{part}: what is copied again is copied as it was ahead");
+    }
     assert_eq!(copy["rename"], json!(["shop.example.test", "store.example.test"]));
     assert_eq!(
         copy["moves"],

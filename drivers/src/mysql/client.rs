@@ -88,12 +88,18 @@ impl Client {
         Ok(self.select(what, &[query]).await?.pop().unwrap_or_default())
     }
 
-    /// The lines of a SHOW statement with one column.
+    /// The lines that statements answer which only look; columns are apart by tabs.
     pub(super) async fn show(&self, what: &str, sql: &str) -> PortResult<Vec<String>> {
         let finished = self.run(sql, Effect::None).await?;
         finished_well(&finished).map_err(|failure| classify(what, failure, Effect::None))?;
-        let lines = finished.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        Ok(lines.map(|line| String::from_utf8_lossy(&unescape(line)).into_owned()).collect())
+        Ok(lines(&finished.stdout))
+    }
+
+    /// Runs statements that change something, with the lines that they answer.
+    pub(super) async fn change(&self, what: &str, sql: &str) -> PortResult<Vec<String>> {
+        let finished = self.run(sql, Effect::Change).await?;
+        finished_well(&finished).map_err(|failure| classify(what, failure, Effect::Change))?;
+        Ok(lines(&finished.stdout))
     }
 
     /// Runs statements that change something. `what` names the action and its object.
@@ -238,6 +244,12 @@ fn finished_well(finished: &Finished) -> Result<(), Failure<'_>> {
         return Ok(());
     }
     Err(Failure { status: finished.status, stderr: str::from_utf8(&finished.stderr).unwrap_or("(no text)") })
+}
+
+/// The lines of an answer in batch mode.
+fn lines(stdout: &[u8]) -> Vec<String> {
+    let lines = stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| String::from_utf8_lossy(&unescape(line)).into_owned()).collect()
 }
 
 /// A field as the client prints it in batch mode, without its escapes.

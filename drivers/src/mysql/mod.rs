@@ -29,7 +29,7 @@ use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{
     ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
     ImportReport, Login, Mark, PlainTable, PortError, PortResult, SchemaFacts, Scope, Secret, SecretRef,
-    Secrets,
+    Secrets, TableTimes,
 };
 
 use self::client::Client;
@@ -164,8 +164,17 @@ impl Database for Mysql {
         accounts::set_locked(&self.client, user, locked).await
     }
 
-    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>> {
-        within::plain_tables(&self.client, name, telltales).await
+    async fn plain_tables(
+        &self,
+        name: &DatabaseName,
+        among: Option<&[String]>,
+        telltales: &[String],
+    ) -> PortResult<Vec<PlainTable>> {
+        within::plain_tables(&self.client, name, among, telltales).await
+    }
+
+    async fn table_times(&self, name: &DatabaseName) -> PortResult<TableTimes> {
+        within::table_times(&self.client, name).await
     }
 
     async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>> {
@@ -186,6 +195,15 @@ impl Database for Mysql {
         transfer::dump(&self.client, name, tables).await
     }
 
+    async fn dump_tables(
+        &self,
+        name: &DatabaseName,
+        tables: &[String],
+        without_rows: &[String],
+    ) -> PortResult<ByteStream> {
+        transfer::dump_tables(&self.client, name, tables, without_rows).await
+    }
+
     async fn import(
         &self,
         name: &DatabaseName,
@@ -195,6 +213,19 @@ impl Database for Mysql {
     ) -> PortResult<ImportReport> {
         let secret = self.secret(&login.password).await?;
         transfer::import(&self.client, name, mark, (&login.user, &secret), sql).await
+    }
+
+    async fn import_tables(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        tables: &[String],
+        sql: ByteStream,
+    ) -> PortResult<ImportReport> {
+        let secret = self.secret(&login.password).await?;
+        schema::drop_tables(&self.client, name, mark, tables).await?;
+        transfer::feed(&self.client, name, (&login.user, &secret), sql).await
     }
 
     async fn start_events(

@@ -33,6 +33,7 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
             "@@hostname",
             "@@datadir",
             "@@log_bin AND NOT @@log_bin_trust_function_creators",
+            "@@log_bin AND @@binlog_format = 'STATEMENT'",
         ],
         "",
     );
@@ -55,6 +56,7 @@ pub(super) async fn facts(client: &Client) -> PortResult<DatabaseFacts> {
             .filter(|name| !name.is_empty())
             .collect(),
         refuses_triggers: field(&row, 4) == "1",
+        logs_statements: field(&row, 5) == "1",
     })
 }
 
@@ -143,6 +145,25 @@ pub(super) async fn empty(client: &Client, name: &DatabaseName, mark: &Mark) -> 
         }
     }
     client.execute(&format!("emptying schema {name}"), &sql).await
+}
+
+/// Drops tables of a schema of ours.
+pub(super) async fn drop_tables(
+    client: &Client,
+    name: &DatabaseName,
+    mark: &Mark,
+    tables: &[String],
+) -> PortResult<()> {
+    if !owned(client, name, mark).await? {
+        return Err(PortError::Refused(format!("schema {name} does not exist")));
+    }
+    within::stop_copies(client, name).await?;
+    let mut sql = format!("SET SESSION foreign_key_checks=0;\nUSE {};\n", quote::identifier(name.as_str())?);
+    for batch in tables.chunks(DROP_BATCH) {
+        let names = batch.iter().map(|table| quote::identifier(table)).collect::<PortResult<Vec<_>>>()?;
+        sql += &format!("DROP TABLE IF EXISTS {};\n", names.join(", "));
+    }
+    client.execute(&format!("dropping tables of schema {name}"), &sql).await
 }
 
 /// What drops which kinds, in this order: a package's body goes with it, triggers go with their tables.

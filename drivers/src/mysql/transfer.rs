@@ -50,6 +50,65 @@ pub(super) async fn dump(
     without_rows: &[String],
 ) -> PortResult<ByteStream> {
     let what = format!("dumping schema {name}");
+    let mut options = options(client, name, &what).await?;
+    let tools = client.tools().await?;
+    options.extend(SCHEMA_WIDE.map(str::to_owned));
+    if without_rows.is_empty() || tools.dump_knows(WITHOUT_ROWS) {
+        options.extend(left_out(tools.server.flavour, name, &[]));
+        options.extend(without_rows.iter().map(|table| format!("{WITHOUT_ROWS}={name}.{table}")));
+        options.extend(["--".to_owned(), name.to_string()]);
+        return one_dump(client, name, &what, options).await;
+    }
+    // MySQL's tool leaves out a table as a whole: the definitions come first, by a run of their own. Two snapshots are as good as one
+    // here, since a plan that copies rows makes sure that nobody has changed anything.
+    let definitions = definitions(client, name, &what, without_rows).await?;
+    options.extend(left_out(tools.server.flavour, name, without_rows));
+    options.extend(["--".to_owned(), name.to_string()]);
+    let (client, name) = (client.clone(), name.clone());
+    let rest = futures::stream::once(async move { one_dump(&client, &name, &what, options).await });
+    Ok(Box::pin(definitions.chain(rest.try_flatten())))
+}
+
+/// A dump of these tables alone.
+pub(super) async fn dump_tables(
+    client: &Client,
+    name: &DatabaseName,
+    tables: &[String],
+    without_rows: &[String],
+) -> PortResult<ByteStream> {
+    let what = format!("dumping tables of schema {name}");
+    let with_rows: Vec<String> =
+        tables.iter().filter(|table| !without_rows.contains(table)).cloned().collect();
+    if with_rows.is_empty() {
+        return definitions(client, name, &what, without_rows).await;
+    }
+    let mut options = options(client, name, &what).await?;
+    options.extend(["--".to_owned(), name.to_string()].into_iter().chain(with_rows));
+    if without_rows.is_empty() {
+        return one_dump(client, name, &what, options).await;
+    }
+    // The rows come first: what is done about a heading (`sql_heading`) is done about theirs.
+    let rows = one_dump(client, name, &what, options).await?;
+    let (client, name, tables) = (client.clone(), name.clone(), without_rows.to_vec());
+    let rest = futures::stream::once(async move { definitions(&client, &name, &what, &tables).await });
+    Ok(Box::pin(rows.chain(rest.try_flatten())))
+}
+
+/// A dump of the definitions of tables.
+async fn definitions(
+    client: &Client,
+    name: &DatabaseName,
+    what: &str,
+    tables: &[String],
+) -> PortResult<ByteStream> {
+    let mut options = options(client, name, what).await?;
+    options.extend(["--no-data".to_owned(), "--".to_owned(), name.to_string()]);
+    options.extend(tables.iter().cloned());
+    one_dump(client, name, what, options).await
+}
+
+/// Options of a dump of this schema or of a part of it.
+async fn options(client: &Client, name: &DatabaseName, what: &str) -> PortResult<Vec<String>> {
     let tools = client.tools().await?;
     let outside_transactions = schema::open_tables(client, name).await?;
     let objects = schema::objects(client, name).await?;
@@ -71,25 +130,7 @@ pub(super) async fn dump(
         }
         options.push("--dump-history".to_owned());
     }
-    if without_rows.is_empty() || tools.dump_knows(WITHOUT_ROWS) {
-        options.extend(SCHEMA_WIDE.map(str::to_owned));
-        options.extend(left_out(tools.server.flavour, name, &[]));
-        options.extend(without_rows.iter().map(|table| format!("{WITHOUT_ROWS}={name}.{table}")));
-        options.extend(["--".to_owned(), name.to_string()]);
-        return one_dump(client, name, &what, options).await;
-    }
-    // MySQL's tool leaves out a table as a whole: the definitions come first, by a run of their own. Two snapshots are as good as one
-    // here, since rows are copied behind the fence only, where nobody changes anything.
-    let mut definitions = options.clone();
-    definitions.extend(["--no-data".to_owned(), "--".to_owned(), name.to_string()]);
-    definitions.extend(without_rows.iter().cloned());
-    options.extend(SCHEMA_WIDE.map(str::to_owned));
-    options.extend(left_out(tools.server.flavour, name, without_rows));
-    options.extend(["--".to_owned(), name.to_string()]);
-    let first = one_dump(client, name, &what, definitions).await?;
-    let (client, name) = (client.clone(), name.clone());
-    let second = futures::stream::once(async move { one_dump(&client, &name, &what, options).await });
-    Ok(Box::pin(first.chain(second.try_flatten())))
+    Ok(options)
 }
 
 /// What the dump shall not have at all: our mark, and these tables.
@@ -136,6 +177,17 @@ pub(super) async fn import(
             object.kind, object.name
         )));
     }
+    feed(client, name, (user, password), sql).await
+}
+
+/// Feeds SQL into a schema that is ours for sure, as the site's user.
+pub(super) async fn feed(
+    client: &Client,
+    name: &DatabaseName,
+    (user, password): (&DatabaseName, &Secret),
+    sql: ByteStream,
+) -> PortResult<ImportReport> {
+    let what = format!("importing into schema {name}");
     let (bytes, largest) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let counted = sql.inspect({
         let bytes = bytes.clone();

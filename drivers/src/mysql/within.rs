@@ -1,10 +1,11 @@
 //! Copies rows inside one server, table by table, without SQL text on the way: several times quicker than a dump and its import. Only for
-//! tables in which nothing has to be rewritten, computed or set off; never decides that nobody writes meanwhile.
+//! tables in which nothing has to be rewritten, computed or set off. And when tables were written last; what that means for a copy is
+//! never decided here.
 
 use std::collections::BTreeMap;
 
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::ports::{Mark, PlainTable, PortError, PortResult};
+use kedge_workflows::ports::{Mark, PlainTable, PortError, PortResult, TableTime, TableTimes};
 
 use super::client::{Client, Select};
 use super::marks::MARK_TABLE;
@@ -18,11 +19,18 @@ pub(super) const WITHOUT_ROWS: &str = "--ignore-table-data";
 const TEXTS: &str = "('char','varchar','tinytext','text','mediumtext','longtext','enum','set','json',\
                      'binary','varbinary','tinyblob','blob','mediumblob','longblob')";
 
+/// Whoever is copied from does not wait: a statement reads what was there when it began. With statements in its binary log the server
+/// takes no such copy, so there it locks the rows. MySQL and MariaDB have two names for the variable.
+const READ_COMMITTED: &str = "/*!80000 SET SESSION transaction_isolation=IF(@@log_bin AND @@binlog_format='STATEMENT', \
+     @@transaction_isolation, 'READ-COMMITTED') */\
+     /*M!100200 SET SESSION tx_isolation=IF(@@log_bin AND @@binlog_format='STATEMENT', @@tx_isolation, 'READ-COMMITTED') */;\n";
+
 /// Tables whose rows can be copied as they are: InnoDB, without triggers or computed columns, and without any of `telltales` in any
 /// value, in any case.
 pub(super) async fn plain_tables(
     client: &Client,
     name: &DatabaseName,
+    among: Option<&[String]>,
     telltales: &[String],
 ) -> PortResult<Vec<PlainTable>> {
     let what = format!("looking for plain tables in schema {name}");
@@ -52,7 +60,10 @@ pub(super) async fn plain_tables(
     }
     let mut plain = Vec::new();
     for row in tables {
-        plain.push(PlainTable { name: field(row, 0).to_owned(), bytes: number(row, 1)? });
+        let table = PlainTable { name: field(row, 0).to_owned(), bytes: number(row, 1)? };
+        if among.is_none_or(|among| among.contains(&table.name)) {
+            plain.push(table);
+        }
     }
     if telltales.is_empty() {
         return Ok(plain);
@@ -136,33 +147,95 @@ pub(super) async fn copy_rows(
     }
     let (source, target) = (quote::identifier(from.as_str())?, quote::identifier(to.as_str())?);
     // Unique keys stay checked: without, MariaDB gathers the rows in files first, which is slower (see `sql_heading`).
-    let mut sql = "SET SESSION foreign_key_checks=0;\n".to_owned();
-    let mut counts = Vec::new();
+    let mut sql = format!("SET SESSION foreign_key_checks=0;\n{READ_COMMITTED}");
     for table in tables {
         let Some(columns) = columns.get(table) else {
             return Err(PortError::Refused(format!("{what}: schema {from} has no table {table}")));
         };
         let (columns, table) = (columns.join(", "), quote::identifier(table)?);
-        sql += &format!("INSERT INTO {target}.{table} ({columns}) SELECT {columns} FROM {source}.{table};\n");
-        counts.push(Select::new(
-            ["a.n", "b.n"],
-            format!(
-                "FROM (SELECT COUNT(*) AS n FROM {source}.{table}) a, (SELECT COUNT(*) AS n FROM {target}.{table}) b"
-            ),
-        ));
+        sql += &format!(
+            "INSERT INTO {target}.{table} ({columns}) SELECT {columns} FROM {source}.{table};\nSELECT ROW_COUNT();\n"
+        );
     }
-    client.execute(&what, &sql).await?;
-    let mut rows = 0;
-    for (table, answer) in tables.iter().zip(client.select(&what, &counts).await?) {
-        let row = answer.into_iter().next().unwrap_or_default();
-        let (there, here) = (number(&row, 0)?, number(&row, 1)?);
-        if there != here {
-            let told = format!("{what}: {table} has {here} rows, its original {there}");
-            return Err(PortError::Unavailable(told));
+    let counts = client.change(&what, &sql).await?;
+    if counts.len() != tables.len() {
+        return Err(PortError::Refused(format!("{what}: the server's answer is not whole")));
+    }
+    counts.iter().map(|count| whole(&what, count)).sum()
+}
+
+/// A number that the server has printed.
+fn whole(what: &str, text: &str) -> PortResult<u64> {
+    text.trim()
+        .parse()
+        .map_err(|_| PortError::Refused(format!("{what}: the server's answer is not a number")))
+}
+
+/// When the tables of a schema were written last. The server knows it of InnoDB tables that are not partitioned, since they were opened;
+/// of those that it has forgotten, a checksum is as good.
+pub(super) async fn table_times(client: &Client, name: &DatabaseName) -> PortResult<TableTimes> {
+    let what = format!("asking when the tables of schema {name} were written");
+    let answer = client.show(&what, "SELECT UNIX_TIMESTAMP();\nSHOW GLOBAL STATUS LIKE 'Uptime';\n").await?;
+    let [asked_at, uptime] = answer.as_slice() else {
+        return Err(PortError::Refused(format!("{what}: the server's answer is not whole")));
+    };
+    let asked_at = whole(&what, asked_at)?;
+    let uptime = whole(&what, uptime.rsplit('\t').next().unwrap_or_default())?;
+    let known = "t.ENGINE = 'InnoDB' AND COALESCE(t.CREATE_OPTIONS, '') NOT LIKE '%partitioned%'";
+    let tables = Select::new(
+        [
+            "t.TABLE_NAME",
+            "UNIX_TIMESTAMP(t.UPDATE_TIME)",
+            "t.AUTO_INCREMENT",
+            "COALESCE(t.DATA_LENGTH + t.INDEX_LENGTH, 0)",
+            known,
+        ],
+        format!(
+            "FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = {} AND t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') \
+             AND t.TABLE_NAME <> '{MARK_TABLE}' ORDER BY t.TABLE_NAME",
+            quote::text(name.as_str())?
+        ),
+    );
+    let mut times = BTreeMap::new();
+    let mut forgotten = Vec::new();
+    for row in client.select_one(&what, tables).await? {
+        let optional = |i: usize| row.get(i).cloned().flatten().map(|text| whole(&what, &text)).transpose();
+        let is_known = field(&row, 4) == "1";
+        let written_at = optional(1)?.filter(|_| is_known);
+        if is_known && written_at.is_none() {
+            forgotten.push(field(&row, 0).to_owned());
         }
-        rows += here;
+        let time = TableTime { written_at, checksum: None, next: optional(2)?, bytes: number(&row, 3)? };
+        times.insert(field(&row, 0).to_owned(), time);
     }
-    Ok(rows)
+    for (table, checksum) in checksums(client, &what, name, &forgotten).await? {
+        if let Some(time) = times.get_mut(&table) {
+            time.checksum = checksum;
+        }
+    }
+    Ok(TableTimes { running_since: asked_at.saturating_sub(uptime), asked_at, tables: times })
+}
+
+/// Checksums of tables; `None` where the server cannot make one.
+async fn checksums(
+    client: &Client,
+    what: &str,
+    schema: &DatabaseName,
+    tables: &[String],
+) -> PortResult<Vec<(String, Option<String>)>> {
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = format!("USE {};\n", quote::identifier(schema.as_str())?);
+    for table in tables {
+        sql += &format!("CHECKSUM TABLE {} EXTENDED;\n", quote::identifier(table)?);
+    }
+    let lines = client.show(what, &sql).await?;
+    if lines.len() != tables.len() {
+        return Err(PortError::Unavailable(format!("{what}: a table has gone meanwhile")));
+    }
+    let sums = lines.iter().map(|line| line.rsplit('\t').next().filter(|sum| *sum != "NULL"));
+    Ok(tables.iter().cloned().zip(sums.map(|sum| sum.map(str::to_owned))).collect())
 }
 
 /// Ends what still copies into a schema of ours: a server goes on with a statement whose client is gone.

@@ -99,7 +99,7 @@ pub(super) async fn foreign_names(scene: &mut Scene) -> Result<()> {
 pub(super) async fn killed_in_the_copy(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
-    when(scene, &id, "copy_database").await?;
+    when(scene, &id, "copy_ahead").await?;
     scene.host.kill_service(Service::Mariadb).await?;
     scene.host.start_service(Service::Mariadb).await?;
     done_or_as_before(scene, &before, &id).await

@@ -70,7 +70,7 @@ pub(super) async fn database_full(scene: &mut Scene) -> Result<()> {
     scene.host.start_service(Service::Mariadb).await?;
     let before = scene.look().await?;
     let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
-    when(scene, &id, "copy_database").await?;
+    when(scene, &id, "copy_ahead").await?;
     disk.fill(scene, 64).await?;
     let ended = scene.face.settled(&id, LIMIT, |_| ()).await;
     disk.empty(scene).await?;

@@ -1,5 +1,7 @@
 //! The database port (MySQL, MariaDB): schemas, users, dumps, imports and fingerprints. Names are checked types; quoting is the driver's.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -53,12 +55,20 @@ pub trait Database: Send + Sync {
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()>;
 
     /// Tables of a schema whose rows [`Database::copy_rows`] can copy as they are: nothing in them holds any of `telltales` (in any
-    /// case), and nothing has to be computed or set off on the way. May leave out any; nobody may write to the schema from here on.
-    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>>;
+    /// case), and nothing has to be computed or set off on the way. Only those of `among`, if given; may leave out any. True as long as
+    /// nobody writes to them ([`Database::table_times`]).
+    async fn plain_tables(
+        &self,
+        name: &DatabaseName,
+        among: Option<&[String]>,
+        telltales: &[String],
+    ) -> PortResult<Vec<PlainTable>>;
+    /// When the tables of a schema were written last. Two of these tell which were not written between them.
+    async fn table_times(&self, name: &DatabaseName) -> PortResult<TableTimes>;
     /// Tables of a schema that have all of these columns.
     async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>>;
     /// Copies the rows of tables into empty ones of the same definition in another schema of this server, which carries this mark: how
-    /// many. An attempt that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
+    /// many. Each as it is at one moment, and nobody who writes to them waits (but see [`DatabaseFacts::logs_statements`]). An attempt that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
     async fn copy_rows(
         &self,
         from: &DatabaseName,
@@ -74,6 +84,14 @@ pub trait Database: Send + Sync {
     /// A consistent dump of a schema as SQL, without the rows of `tables`: tables, views, triggers, routines, events; no database name, no DEFINER of others,
     /// no GTID. The stream ends with an error if the client failed or the trailer is missing.
     async fn dump_without_rows(&self, name: &DatabaseName, tables: &[String]) -> PortResult<ByteStream>;
+    /// A dump of these tables, with their triggers and nothing else, without the rows of `without_rows`, which is a part of them. What
+    /// has rows is of one moment; the definitions of the others may be of an earlier one.
+    async fn dump_tables(
+        &self,
+        name: &DatabaseName,
+        tables: &[String],
+        without_rows: &[String],
+    ) -> PortResult<ByteStream>;
     /// Feeds SQL into an empty schema that carries this mark, logged in as the site's own user (made by `create_user`): so views,
     /// triggers, routines and events are defined by that user, and SQL out of a backup reaches nothing but this schema. Definers
     /// named in the SQL are left out. Events come in switched off, marked for [`Database::start_events`]: they would run here and
@@ -83,6 +101,16 @@ pub trait Database: Send + Sync {
         name: &DatabaseName,
         mark: &Mark,
         login: &Login,
+        sql: ByteStream,
+    ) -> PortResult<ImportReport>;
+
+    /// Drops these tables of a schema that carries this mark, and feeds SQL that makes them anew, as [`Database::import`] does.
+    async fn import_tables(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        tables: &[String],
         sql: ByteStream,
     ) -> PortResult<ImportReport>;
 
@@ -155,6 +183,9 @@ pub struct DatabaseFacts {
     /// Whether it lets nobody but administrators make triggers and functions (error 1419: its binary log is on, and
     /// `log_bin_trust_function_creators` is off).
     pub refuses_triggers: bool,
+    /// Whether its binary log holds statements: then a copy of rows inside the server holds up who writes to them.
+    #[serde(default)]
+    pub logs_statements: bool,
 }
 
 /// What a schema holds.
@@ -188,6 +219,58 @@ pub struct PlainTable {
     pub name: String,
     /// Bytes of data and indexes, as the server estimates.
     pub bytes: u64,
+}
+
+/// When the tables of a schema were written last, as the server knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableTimes {
+    /// Since when the server runs, in seconds of its clock.
+    pub running_since: u64,
+    /// When it was asked: before it looked.
+    pub asked_at: u64,
+    /// Its tables.
+    pub tables: BTreeMap<String, TableTime>,
+}
+
+/// When a table was written last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableTime {
+    /// Seconds of the server's clock; `None` when it does not know, which it also does not after a while or a restart.
+    pub written_at: Option<u64>,
+    /// A checksum of the rows, where the time is not known.
+    pub checksum: Option<String>,
+    /// The key that the next row gets.
+    pub next: Option<u64>,
+    /// Bytes of data and indexes, as the server estimates.
+    pub bytes: u64,
+}
+
+/// Seconds by which the start of a server may seem to move while it runs: it is computed from two clocks that tick apart.
+pub(crate) const SAME_LIFE: u64 = 2;
+
+impl TableTimes {
+    /// Tables whose rows may be others than at an earlier look; `None` when nothing can be told of any: the server has been started anew,
+    /// which may have lost what it wrote last, or its clock went back. Knows nothing of definitions.
+    #[must_use]
+    pub fn touched_since(&self, earlier: &Self) -> Option<Vec<String>> {
+        let same_life = self.running_since.abs_diff(earlier.running_since) <= SAME_LIFE;
+        if !same_life || self.asked_at < earlier.asked_at {
+            return None;
+        }
+        let stayed = |name: &String, now: &TableTime| {
+            let Some(then) = earlier.tables.get(name).filter(|then| then.next == now.next) else {
+                return false;
+            };
+            match (then.written_at, now.written_at) {
+                // A write in the very second of the look may have come behind it.
+                (Some(then), Some(now)) => then == now && then < earlier.asked_at,
+                (None, None) => then.checksum.is_some() && then.checksum == now.checksum,
+                _ => false,
+            }
+        };
+        let touched = self.tables.iter().filter(|(name, now)| !stayed(name, now));
+        Some(touched.map(|(name, _)| name.clone()).collect())
+    }
 }
 
 /// What an import did.
@@ -241,5 +324,42 @@ impl VolatileRows {
             Some(start) => table.starts_with(start),
             None => table.ends_with(&self.table_suffix),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(asked_at: u64, tables: &[(&str, Option<u64>, &str)]) -> TableTimes {
+        let tables = tables.iter().map(|(name, written_at, checksum)| {
+            let checksum = (!checksum.is_empty()).then(|| (*checksum).to_owned());
+            ((*name).to_owned(), TableTime { written_at: *written_at, checksum, next: Some(7), bytes: 1 })
+        });
+        TableTimes { running_since: 10, asked_at, tables: tables.collect() }
+    }
+
+    #[test]
+    fn what_may_have_been_written_is_touched() {
+        let before = times(100, &[("old", Some(99), ""), ("now", Some(100), ""), ("unknown", None, "x")]);
+        let after = |tables: &[_]| times(105, tables).touched_since(&before).expect("the same life");
+        let same = [("old", Some(99), ""), ("now", Some(100), ""), ("unknown", None, "x")];
+        assert_eq!(after(&same), ["now"], "a write in the second of the look may have come behind it");
+        assert_eq!(after(&[("old", Some(101), ""), ("unknown", None, "y")]), ["old", "unknown"]);
+        assert_eq!(after(&[("old", None, "x"), ("unknown", Some(98), "")]), ["old", "unknown"]);
+        assert_eq!(after(&[("new", Some(1), ""), ("unknown", None, "")]), ["new", "unknown"]);
+        let mut counted = times(105, &[("old", Some(99), "")]);
+        assert_eq!(counted.touched_since(&before), Some(Vec::new()));
+        counted.tables.get_mut("old").expect("a table").next = Some(8);
+        assert_eq!(counted.touched_since(&before), Some(vec!["old".to_owned()]));
+    }
+
+    #[test]
+    fn nothing_is_told_across_a_restart_or_a_clock_that_went_back() {
+        let before = times(100, &[("t", Some(9), "")]);
+        let started = |running_since| TableTimes { running_since, ..times(200, &[("t", Some(9), "")]) };
+        assert_eq!(started(11).touched_since(&before), Some(Vec::new()), "two clocks tick apart");
+        assert_eq!(started(60).touched_since(&before), None);
+        assert_eq!(times(99, &[("t", Some(9), "")]).touched_since(&before), None);
     }
 }

@@ -11,7 +11,7 @@ use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Step, StepE
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::database::counted;
+use super::copy_database::counted;
 use crate::place::{Place, Store, scope};
 use crate::ports::{BackupInfo, BackupRequest, ByteStream, Compression, PortError, World};
 use crate::records::{BACKUP, BackupRecord};

@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod certificate;
+pub(crate) mod copy_database;
 pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
@@ -38,7 +39,8 @@ fn of_moves() -> StepKinds<dyn World> {
         .with::<names::ReserveNames>()
         .with::<database::CreateSchema>()
         .with::<database::CreateUser>()
-        .with::<database::CopyDatabase>()
+        .with::<copy_database::CopyDatabase>()
+        .with::<copy_database::CopyAhead>()
         .with::<database::Fence>()
         .with::<database::Unfence>()
         .with::<database::StartEvents>()

@@ -7,7 +7,7 @@ use kedge_engine::step::{Pivot, Query, Ref, Retriable, Step, StepError};
 use kedge_engine::task::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::database::Copied;
+use super::copy_database::Copied;
 use crate::names::SiteName;
 use crate::place::{Place, Store, mark, scope};
 use crate::ports::{Contents, DatabaseFingerprint, World};

@@ -7,7 +7,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Covered, CoveredBy, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::database::{Copied, import_rewritten, rewrite};
+use super::copy_database::{Copied, import_rewritten, rewrite};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope, stage_access};
 use crate::ports::{Contents, World};

@@ -56,6 +56,7 @@ mod tests {
             free_bytes: None,
             collations: vec!["utf8mb4_bin".into()],
             refuses_triggers: true,
+            logs_statements: false,
         }
     }
 

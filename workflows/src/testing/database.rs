@@ -16,6 +16,7 @@ use crate::names::DatabaseName;
 use crate::ports::{
     ByteStream, Charset, Database, DatabaseFacts, DatabaseFingerprint, EventsReport, Existing, Fingerprint,
     ImportReport, Login, Mark, PlainTable, PortError, PortResult, SchemaFacts, Secret, SecretRef, Secrets,
+    TableTime, TableTimes,
 };
 
 /// Bytes of a chunk of a dump: small, so that tests see chunk borders everywhere.
@@ -66,6 +67,7 @@ impl FakeDatabase {
             free_bytes: Some(1 << 40),
             collations: vec!["utf8mb4_general_ci".to_owned(), COLLATION.to_owned()],
             refuses_triggers: false,
+            logs_statements: false,
         };
         let server = Server { facts, schemas: BTreeMap::new(), users: BTreeMap::new() };
         Self { faults, secrets, server: Arc::new(Mutex::new(server)) }
@@ -177,6 +179,63 @@ impl FakeDatabase {
     fn query<R>(&self, op: &str, detail: &str, act: impl FnOnce(&Server) -> PortResult<R>) -> PortResult<R> {
         self.faults.before(op, detail)?;
         act(&self.lock())
+    }
+
+    async fn may_import(&self, name: &DatabaseName, login: &Login) -> PortResult<()> {
+        let secret = self.secrets.get(&login.password).await?;
+        let password = secret.as_ref().map_or("", |secret| secret.expose()).to_owned();
+        self.query("database.import", name.as_str(), |server| {
+            server.check_login(login.user.as_str(), &password, name.as_str())
+        })
+    }
+
+    /// Reads SQL into a schema with this mark.
+    async fn feed(&self, name: &DatabaseName, mark: &Mark, mut sql: ByteStream) -> PortResult<ImportReport> {
+        let mut read = Vec::new();
+        let mut broken = None;
+        while let Some(chunk) = sql.next().await {
+            match chunk {
+                Ok(chunk) => read.extend_from_slice(&chunk),
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        let bytes = read.len() as u64;
+        let text = String::from_utf8_lossy(&read);
+        let (statements, error) = match (parse(&text), broken) {
+            (Ok(statements), broken) => (statements, broken),
+            (Err(line), broken) => {
+                let at_fault = || refused(format!("importing into schema {name}: error in line {line}"));
+                (Vec::new(), Some(broken.unwrap_or_else(at_fault)))
+            }
+        };
+        // A part of it is there for a moment, as on a real server.
+        let part = statements.len() - statements.len() / 3;
+        for (i, statement) in statements.into_iter().enumerate() {
+            if i == part {
+                self.faults.before("database.import_rest", name.as_str())?;
+            }
+            apply(self.lock().existing(name, mark)?, statement)?;
+        }
+        if let Some(error) = error {
+            return Err(error);
+        }
+        self.faults.after("database.import", name.as_str())?;
+        let tables = self.lock().existing(name, mark)?.tables.len() as u64;
+        Ok(ImportReport { bytes, tables })
+    }
+
+    /// A dump on its way out, in small pieces.
+    fn read_out(&self, name: &DatabaseName, sql: &str) -> ByteStream {
+        let mut chunks: Vec<PortResult<Bytes>> =
+            sql.as_bytes().chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        // A fault behind a dump is one that its reader meets at the end of the stream.
+        if let Err(error) = self.faults.after("database.dump", name.as_str()) {
+            chunks.push(Err(error));
+        }
+        Box::pin(futures::stream::iter(chunks))
     }
 }
 
@@ -373,7 +432,12 @@ impl Database for FakeDatabase {
         })
     }
 
-    async fn plain_tables(&self, name: &DatabaseName, telltales: &[String]) -> PortResult<Vec<PlainTable>> {
+    async fn plain_tables(
+        &self,
+        name: &DatabaseName,
+        among: Option<&[String]>,
+        telltales: &[String],
+    ) -> PortResult<Vec<PlainTable>> {
         self.query("database.plain_tables", name.as_str(), |server| {
             let schema = server.schemas.get(name.as_str());
             let schema = schema.ok_or_else(|| refused(format!("schema {name} does not exist")))?;
@@ -385,8 +449,22 @@ impl Database for FakeDatabase {
                 |table: &FakeTable| !table.rows.values().flatten().flatten().any(|cell| told(cell));
             let plain = schema.tables.iter().filter(|(_, table)| schema.triggers == 0 && is_plain(table));
             Ok(plain
+                .filter(|(name, _)| among.is_none_or(|among| among.contains(name)))
                 .map(|(name, table)| PlainTable { name: name.clone(), bytes: 1000 * table.rows.len() as u64 })
                 .collect())
+        })
+    }
+
+    async fn table_times(&self, name: &DatabaseName) -> PortResult<TableTimes> {
+        self.query("database.table_times", name.as_str(), |server| {
+            let schema = server.schemas.get(name.as_str());
+            let schema = schema.ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            // A server that has forgotten all times: it knows the rows.
+            let tables = schema.tables.iter().map(|(name, table)| {
+                let checksum = Some(hex::encode(Sha256::digest(format!("{:?}", table.rows))));
+                (name.clone(), TableTime { written_at: None, checksum, next: Some(table.next), bytes: 1000 })
+            });
+            Ok(TableTimes { running_since: 0, asked_at: 1, tables: tables.collect() })
         })
     }
 
@@ -442,13 +520,47 @@ impl Database for FakeDatabase {
             }
             Ok(dump(&dumped, &schema.events))
         })?;
-        let mut chunks: Vec<PortResult<Bytes>> =
-            sql.as_bytes().chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        // A fault behind a dump is one that its reader meets at the end of the stream.
-        if let Err(error) = self.faults.after("database.dump", name.as_str()) {
-            chunks.push(Err(error));
-        }
-        Ok(Box::pin(futures::stream::iter(chunks)))
+        Ok(self.read_out(name, &sql))
+    }
+
+    async fn dump_tables(
+        &self,
+        name: &DatabaseName,
+        tables: &[String],
+        without_rows: &[String],
+    ) -> PortResult<ByteStream> {
+        let sql = self.query("database.dump", name.as_str(), |server| {
+            let schema = server.schemas.get(name.as_str());
+            let schema = schema.ok_or_else(|| refused(format!("schema {name} does not exist")))?;
+            let mut dumped = FakeTables::new();
+            for table in tables {
+                let mut found =
+                    schema.tables.get(table).ok_or_else(|| refused(format!("no table {table}")))?.clone();
+                if without_rows.contains(table) {
+                    found.rows.clear();
+                }
+                dumped.insert(table.clone(), found);
+            }
+            Ok(dump(&dumped, &FakeEvents::new()))
+        })?;
+        Ok(self.read_out(name, &sql))
+    }
+
+    async fn import_tables(
+        &self,
+        name: &DatabaseName,
+        mark: &Mark,
+        login: &Login,
+        tables: &[String],
+        sql: ByteStream,
+    ) -> PortResult<ImportReport> {
+        self.effect("database.drop_tables", name.as_str(), |server| {
+            let schema = server.existing(name, mark)?;
+            schema.tables.retain(|table, _| !tables.contains(table));
+            Ok(())
+        })?;
+        self.may_import(name, login).await?;
+        self.feed(name, mark, sql).await
     }
 
     async fn import(
@@ -456,53 +568,13 @@ impl Database for FakeDatabase {
         name: &DatabaseName,
         mark: &Mark,
         login: &Login,
-        mut sql: ByteStream,
+        sql: ByteStream,
     ) -> PortResult<ImportReport> {
-        let secret = self.secrets.get(&login.password).await?;
-        let password = secret.as_ref().map_or("", |secret| secret.expose()).to_owned();
-        self.query("database.import", name.as_str(), |server| {
-            server.check_login(login.user.as_str(), &password, name.as_str())
-        })?;
-        {
-            let mut server = self.lock();
-            if !server.existing(name, mark)?.tables.is_empty() {
-                return Err(refused(format!("schema {name} is not empty")));
-            }
+        self.may_import(name, login).await?;
+        if !self.lock().existing(name, mark)?.tables.is_empty() {
+            return Err(refused(format!("schema {name} is not empty")));
         }
-        let mut read = Vec::new();
-        let mut broken = None;
-        while let Some(chunk) = sql.next().await {
-            match chunk {
-                Ok(chunk) => read.extend_from_slice(&chunk),
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
-            }
-        }
-        let bytes = read.len() as u64;
-        let text = String::from_utf8_lossy(&read);
-        let (statements, error) = match (parse(&text), broken) {
-            (Ok(statements), broken) => (statements, broken),
-            (Err(line), broken) => {
-                let at_fault = || refused(format!("importing into schema {name}: error in line {line}"));
-                (Vec::new(), Some(broken.unwrap_or_else(at_fault)))
-            }
-        };
-        // A part of it is there for a moment, as on a real server.
-        let part = statements.len() - statements.len() / 3;
-        for (i, statement) in statements.into_iter().enumerate() {
-            if i == part {
-                self.faults.before("database.import_rest", name.as_str())?;
-            }
-            apply(self.lock().existing(name, mark)?, statement)?;
-        }
-        if let Some(error) = error {
-            return Err(error);
-        }
-        self.faults.after("database.import", name.as_str())?;
-        let tables = self.lock().existing(name, mark)?.tables.len() as u64;
-        Ok(ImportReport { bytes, tables })
+        self.feed(name, mark, sql).await
     }
 
     async fn start_events(

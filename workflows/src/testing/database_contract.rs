@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::names::DatabaseName;
 use crate::ports::{
     ByteStream, Database, DatabaseFingerprint, Existing, Login, Mark, PortError, Secret, SecretRef, Secrets,
-    VolatileRows,
+    TableTimes, VolatileRows,
 };
 
 /// What the suite needs to prepare on the server, and what only a bystander sees.
@@ -55,6 +55,7 @@ pub async fn database_contract(bench: &dyn DatabaseBench) {
     a_locked_account_is_a_write_fence(bench).await;
     a_dump_comes_back_as_it_was(bench).await;
     rows_are_copied_without_a_dump(bench).await;
+    what_was_written_since_is_copied_again(bench).await;
     a_broken_import_is_an_error(bench).await;
     a_fingerprint_sees_what_changed(bench).await;
 }
@@ -301,7 +302,7 @@ async fn rows_are_copied_without_a_dump(bench: &dyn DatabaseBench) {
     let before = database.fingerprint(&full(&from)).await.expect("fingerprint");
     let plain = async |telltales: &[&str]| -> Vec<String> {
         let telltales: Vec<String> = telltales.iter().map(|text| (*text).to_owned()).collect();
-        let tables = database.plain_tables(&from.schema, &telltales).await.expect("looked for");
+        let tables = database.plain_tables(&from.schema, None, &telltales).await.expect("looked for");
         tables.into_iter().map(|table| table.name).collect()
     };
     let tables = plain(&[]).await;
@@ -312,6 +313,8 @@ async fn rows_are_copied_without_a_dump(bench: &dyn DatabaseBench) {
     for telltale in ["a.test", "A.TEST", "dump COMPLETED", "nicode"] {
         assert_eq!(plain(&["nowhere.in.it", telltale]).await, [] as [&str; 0], "{telltale}");
     }
+    let among = ["kc_absent".to_owned()];
+    assert_eq!(database.plain_tables(&from.schema, Some(&among), &[]).await, Ok(Vec::new()));
     for (columns, found) in [(["name", "value"], 1), (["name", "absent"], 0)] {
         let tables = database.tables_with(&from.schema, &columns).await.expect("looked for");
         assert_eq!(tables, ["kc_options"; 1][..found], "{columns:?}");
@@ -332,6 +335,53 @@ async fn rows_are_copied_without_a_dump(bench: &dyn DatabaseBench) {
     }
     assert_eq!(database.fingerprint(&full(&to)).await.expect("fingerprint"), before);
     assert_eq!(database.fingerprint(&full(&from)).await.expect("fingerprint"), before, "it only reads");
+    assert!(to.add(bench, "new", "row").await, "the user writes to what was copied");
+    from.remove(bench).await;
+    to.remove(bench).await;
+}
+
+/// Looks until the last write lies behind: in its very second nobody can tell.
+async fn calm(database: &dyn Database, schema: &DatabaseName) -> TableTimes {
+    for _ in 0..1000 {
+        let times = database.table_times(schema).await.expect("asked");
+        let now = database.table_times(schema).await.expect("asked");
+        if now.touched_since(&times) == Some(Vec::new()) {
+            return times;
+        }
+    }
+    panic!("schema {schema} does not come to rest");
+}
+
+async fn what_was_written_since_is_copied_again(bench: &dyn DatabaseBench) {
+    let (from, to) = (Place::filled(bench, "kc_ahead").await, Place::make(bench, "kc_ahead_2").await);
+    let database = bench.database();
+    let times = calm(&*database, &from.schema).await;
+    assert_eq!(times.tables.keys().collect::<Vec<_>>(), ["kc_options"], "our mark is no table of the site's");
+    let dump = database.dump(&from.schema).await.expect("dumping");
+    database.import(&to.schema, &to.mark, &to.login, dump).await.expect("imported");
+    let touched = async || {
+        database.table_times(&from.schema).await.expect("asked").touched_since(&times).expect("one life")
+    };
+    assert_eq!(touched().await, [] as [&str; 0], "a dump only reads");
+    assert!(from.add(bench, "late", "write").await, "the site writes");
+    let again = touched().await;
+    assert_eq!(again, ["kc_options"]);
+    let stranger = Mark { task: "t9".to_owned(), ..to.mark.clone() };
+    let nothing = stream(b"", None);
+    assert_not_ours(
+        database.import_tables(&to.schema, &stranger, &to.login, &again, nothing).await,
+        "into a schema of another task",
+    );
+    assert_eq!(bench.options(&to.schema).await.len(), ODD.len(), "nothing was touched");
+    for without_rows in [&again[..], &[]] {
+        let dump = database.dump_tables(&from.schema, &again, without_rows).await.expect("dumping");
+        let report = database.import_tables(&to.schema, &to.mark, &to.login, &again, dump).await;
+        assert_eq!(report.expect("imported").tables, 1);
+        let rows = if without_rows.is_empty() { ODD.len() + 1 } else { 0 };
+        assert_eq!(bench.options(&to.schema).await.len(), rows);
+    }
+    let (here, there) = (database.fingerprint(&full(&to)).await, database.fingerprint(&full(&from)).await);
+    assert_eq!(here.expect("fingerprint"), there.expect("fingerprint"));
     assert!(to.add(bench, "new", "row").await, "the user writes to what was copied");
     from.remove(bench).await;
     to.remove(bench).await;

@@ -1,9 +1,12 @@
 //! Single runs told in full: what has to be true at the end of a rename, and what is found out before a site is closed.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::DatabaseFacts;
-use kedge_workflows::testing::{FakeTable, FakeWorld};
+use kedge_workflows::testing::{FakeTable, FakeTables, FakeWorld};
 use serde_json::{Value, json};
 
 use crate::cases::rollback;
@@ -278,4 +281,69 @@ fn a_task_that_waited_does_not_write_what_it_knew_over_what_another_did() {
     assert!(told.contains("another task has changed shop.example.test"), "{told}");
     let record = whole(&rig)["record site/shop.example.test"].clone();
     assert!(record.contains(restored.id.as_str()) && record.contains("enabled"), "{record}");
+}
+
+/// A copy of the database that is made while the site is open is as old as its first table: what was written, made or removed since
+/// comes along.
+#[test]
+fn what_is_written_while_a_copy_is_made_ahead_comes_along() {
+    let old = kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
+    let base = usual();
+    let there = |server: &str| -> BTreeSet<String> {
+        let entries = base.world.database_server(server).state().entries.into_iter();
+        entries.filter_map(|(key, _)| Some(key.strip_prefix("schema:")?.to_owned())).collect()
+    };
+    let copies = |world: &FakeWorld, server: &str| -> Vec<(String, String)> {
+        let (tables, known) = (world.database_server(server).state().entries.into_iter(), there(server));
+        tables
+            .filter_map(|(key, content)| {
+                let (schema, table) = key.strip_prefix("table:")?.split_once('.')?;
+                (!known.contains(schema)).then(|| (table.to_owned(), content))
+            })
+            .collect()
+    };
+    let row = |tables: &mut FakeTables| {
+        tables.get_mut("wp_options").unwrap().insert(&["late", "a late row"]);
+    };
+    let table = |tables: &mut FakeTables| {
+        tables.insert("wp_late".to_owned(), FakeTable::new(&["a late column"]));
+    };
+    let gone = |tables: &mut FakeTables| {
+        tables.remove("wp_late_not");
+    };
+    let changes: [(&dyn Fn(&mut FakeTables), &str, bool); 3] =
+        [(&row, "a late row", true), (&table, "a late column", true), (&gone, "an early column", false)];
+    for (change, words, there) in changes {
+        for (params, server) in [
+            (json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), "db1"),
+            (json!({ "site": "shop.example.test", "target_database_server": "db2" }), "db2"),
+        ] {
+            let base = usual();
+            let early = |tables: &mut FakeTables| {
+                tables.insert("wp_late_not".to_owned(), FakeTable::new(&["an early column"]));
+            };
+            base.world.database_server("db1").with_tables(&old, early).unwrap();
+            let changed = Cell::new(0);
+            // Behind the fence nobody writes: the account is locked by then.
+            let watch = |world: &FakeWorld| {
+                let copied = copies(world, server).iter().any(|(table, _)| table == "wp_late_not");
+                if copied && changed.get() == 0 && status(world, "web1", "shop.example.test") == 200 {
+                    world.database_server("db1").with_tables(&old, change).unwrap();
+                    changed.set(1);
+                }
+                None
+            };
+            let end = migrate(&base, params.clone(), &watch);
+            let error = &end.view.error;
+            assert_eq!(
+                (end.view.state, changed.get()),
+                (TaskState::Succeeded, 1),
+                "{params} {words}: {error:?}"
+            );
+            let copied = copies(&end.rig.world, server);
+            assert!(copied.len() > 2, "{copied:?}");
+            let found = copied.iter().any(|(_, content)| content.contains(words));
+            assert_eq!(found, there, "{params} {words}: {copied:#?}");
+        }
+    }
 }
