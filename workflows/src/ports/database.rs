@@ -248,7 +248,20 @@ pub struct TableTime {
 /// Seconds by which the start of a server may seem to move while it runs: it is computed from two clocks that tick apart.
 pub(crate) const SAME_LIFE: u64 = 2;
 
+/// Seconds behind a write in which the next one is likely.
+const BUSY: u64 = 60;
+
 impl TableTimes {
+    /// Tables that are likely to be written while something is done, or of which it could not be told.
+    #[must_use]
+    pub fn busy(&self) -> Vec<String> {
+        let busy = |table: &TableTime| match table.written_at {
+            Some(at) => at + BUSY > self.asked_at,
+            None => table.checksum.is_none(),
+        };
+        self.tables.iter().filter(|(_, table)| busy(table)).map(|(name, _)| name.clone()).collect()
+    }
+
     /// Tables whose rows may be others than at an earlier look; `None` when nothing can be told of any: the server has been started anew,
     /// which may have lost what it wrote last, or its clock went back. Knows nothing of definitions.
     #[must_use]
@@ -352,6 +365,12 @@ mod tests {
         assert_eq!(counted.touched_since(&before), Some(Vec::new()));
         counted.tables.get_mut("old").expect("a table").next = Some(8);
         assert_eq!(counted.touched_since(&before), Some(vec!["old".to_owned()]));
+    }
+
+    #[test]
+    fn what_was_just_written_is_busy() {
+        let tables = [("calm", Some(40), ""), ("busy", Some(41), ""), ("old", None, "x"), ("odd", None, "")];
+        assert_eq!(times(100, &tables).busy(), ["busy", "odd"]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Copies a site's database into a schema of its own, rewriting names and paths on the way: as a whole; or ahead, while the site is open,
-//! and then behind the write fence again what was written meanwhile. Never writes to the schema that it copies from.
+//! Copies a site's database into a schema of its own, rewriting names and paths on the way: behind the write fence, as of one moment
+//! while the site is open, or what is left of a copy that was made ahead. Never writes to the schema that it copies from.
 
 use std::sync::Arc;
 
@@ -9,12 +9,10 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Covered, CoveredBy, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::copy_ahead::{Ahead, standing, tell};
 use crate::names::{DatabaseName, SiteName};
 use crate::place::{Store, mark, scope};
-use crate::ports::{
-    ByteStream, Database, DatabaseFingerprint, ImportReport, PlainTable, PortError, SAME_LIFE, TableTimes,
-    VolatileRows, World,
-};
+use crate::ports::{ByteStream, Database, ImportReport, PlainTable, PortError, World};
 use crate::rewrite::{Pair, Rewrite, SqlRewriter, rewrite_stream};
 
 /// An hour: the longest that a dump and import of a site may take.
@@ -25,11 +23,6 @@ const LARGE_TABLE: u64 = 4 * 1024 * 1024;
 const COPIES_AT_ONCE: usize = 2;
 /// Bytes between two reports of progress.
 const PROGRESS_EVERY: u64 = 1024 * 1024;
-/// Bytes of table names that a command is given: half of what one argument may have. With more, everything is copied again.
-const MAX_NAMES: usize = 64 * 1024;
-/// Names of tables in one line of a step's log.
-const NAMES_TOLD: usize = 20;
-
 /// Columns of the tables in which Drupal, since 6, keeps what it computes again (`DatabaseBackend::schemaDefinition()`, `system_schema()`).
 const CACHE: [&str; 5] = ["cid", "data", "expire", "created", "serialized"];
 
@@ -73,27 +66,6 @@ pub(crate) struct CopyDatabase {
     pub(crate) ahead: Option<Ref<Ahead>>,
 }
 
-/// Copies the old database while the site is open, so that little is left to be done behind the fence. What is copied need not be of one
-/// moment: whatever is written meanwhile is copied again.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct CopyAhead {
-    /// What is copied.
-    pub(crate) copy: CopyDatabase,
-}
-
-/// What has been copied while the site was open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Ahead {
-    /// When the tables were written last, before any was read.
-    pub(crate) times: TableTimes,
-    /// Hash of everything else in the old schema, before any table was read.
-    pub(crate) definitions: String,
-    /// Since when the new side's server runs, in seconds of its clock.
-    pub(crate) target_running_since: u64,
-    /// What was done.
-    pub(crate) copied: Copied,
-}
-
 /// What is rewritten: host names, and paths.
 pub(super) fn rewrite<'n>(
     names: impl IntoIterator<Item = &'n (SiteName, SiteName)>,
@@ -124,7 +96,7 @@ pub(super) async fn import_rewritten(
 }
 
 /// Rewrites a dump on its way into an import.
-async fn rewritten<F>(
+pub(super) async fn rewritten<F>(
     cx: &Cx<'_, dyn World>,
     dump: ByteStream,
     rewrite: Arc<Rewrite>,
@@ -167,13 +139,19 @@ impl Step for CopyDatabase {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
-        let Some(ahead) = &self.ahead else { return self.all(cx, self.fenced).await };
+        let Some(ahead) = &self.ahead else {
+            return if self.fenced {
+                Ok(self.all(cx, Some(&[])).await?.0)
+            } else {
+                self.of_one_moment(cx).await
+            };
+        };
         let ahead = cx.output(ahead)?;
         // An attempt that did not end may have left less than what was copied ahead.
         let touched = if cx.attempt == 1 { self.touched(cx, &ahead).await? } else { None };
         let Some(touched) = touched else {
             cx.log("everything is copied again");
-            return self.all(cx, true).await;
+            return Ok(self.all(cx, Some(&[])).await?.0);
         };
         tell(cx, &touched);
         self.again(cx, &touched, ahead).await
@@ -192,125 +170,70 @@ impl Step for CopyDatabase {
     }
 }
 
-impl Step for CopyAhead {
-    type Ports = dyn World;
-    type Output = Ahead;
-    type Mode = Covered;
-    const KIND: &'static str = "copy_ahead";
-
-    fn title(&self) -> String {
-        format!("{}, while the site is open", self.copy.title())
-    }
-
-    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Ahead, StepError> {
-        let copy = &self.copy;
-        let source = cx.ports.database(&copy.from.server, &scope(cx))?;
-        let (from, _) = copy.from.known(cx)?;
-        let times = source.table_times(&from).await?;
-        let definitions = definitions(&*source, &from).await?;
-        let target_running_since = copy.target_running_since(cx, &times).await?;
-        // A server that logs statements locks the rows that it copies: its visitors would wait.
-        let inside = !source.facts().await?.logs_statements;
-        let copied = copy.all(cx, inside).await?;
-        Ok(Ahead { times, definitions, target_running_since, copied })
-    }
-
-    fn policy(&self) -> Policy {
-        self.copy.policy()
-    }
-
-    fn slot(&self) -> Option<String> {
-        self.copy.slot()
-    }
-}
-
-/// A hash of everything in a schema but its tables' rows.
-async fn definitions(server: &dyn Database, schema: &DatabaseName) -> Result<String, StepError> {
-    let rows = VolatileRows { table_suffix: "*".to_owned(), column: String::new(), like: Vec::new() };
-    let request =
-        DatabaseFingerprint { schema: schema.clone(), user: None, volatile: vec![rows], full: false };
-    Ok(server.fingerprint(&request).await?.digest)
-}
-
-fn tell(cx: &Cx<'_, dyn World>, touched: &[String]) {
-    let mut told = touched.iter().take(NAMES_TOLD).cloned().collect::<Vec<_>>().join(", ");
-    if touched.len() > NAMES_TOLD {
-        told += ", ...";
-    }
-    match touched.len() {
-        0 => cx.log("no table was written meanwhile"),
-        count => cx.log(format!("{count} tables may have been written meanwhile: {told}")),
-    }
-}
-
 impl CopyDatabase {
-    fn rewrite(&self) -> Result<Arc<Rewrite>, StepError> {
+    pub(super) fn rewrite(&self) -> Result<Arc<Rewrite>, StepError> {
         rewrite(self.rename.iter().chain(&self.also), &self.moves)
     }
 
-    /// Everything anew. With `inside`, the server itself copies what it can.
-    async fn all(&self, cx: &Cx<'_, dyn World>, inside: bool) -> Result<Copied, StepError> {
+    /// Whether the server can copy rows by itself while the site is open. One that logs statements locks what it copies: visitors would
+    /// wait.
+    pub(super) async fn can_copy_inside(&self, source: &dyn Database) -> Result<bool, StepError> {
+        Ok(self.from.server == self.to.server && !source.facts().await?.logs_statements)
+    }
+
+    /// Everything as it is at one moment, while the site is open: that of the dump's snapshot, since what the server copies by itself is
+    /// written neither before it nor behind it.
+    async fn of_one_moment(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
         let source = cx.ports.database(&self.from.server, &scope(cx))?;
         let (from, _) = self.from.known(cx)?;
-        let total = source.schema_facts(&from).await?.bytes;
+        if !self.can_copy_inside(&*source).await? {
+            return Ok(self.all(cx, None).await?.0);
+        }
+        let before = standing(&*source, &from).await?;
+        let (copied, inside) = self.all(cx, Some(&before.0.busy())).await?;
+        let after = standing(&*source, &from).await?;
+        let written = after.0.touched_since(&before.0);
+        let calm = written.is_some_and(|tables| !tables.iter().any(|table| inside.contains(table)));
+        if calm && after.1 == before.1 {
+            return Ok(copied);
+        }
+        cx.log("what the server has copied was written meanwhile: everything comes from one dump instead");
+        Ok(self.all(cx, None).await?.0)
+    }
+
+    /// Everything anew, and which tables the server itself has copied: what it can, but those; `None`: nothing.
+    pub(super) async fn all(
+        &self,
+        cx: &Cx<'_, dyn World>,
+        inside_but: Option<&[String]>,
+    ) -> Result<(Copied, Vec<String>), StepError> {
+        let source = cx.ports.database(&self.from.server, &scope(cx))?;
+        let (from, _) = self.from.known(cx)?;
+        let facts = source.schema_facts(&from).await?;
         let rewrite = self.rewrite()?;
-        let (plain, without_rows) = self.plain(&*source, &from, None, inside, &rewrite).await?;
-        let left = total.saturating_sub(plain.iter().map(|table| table.bytes).sum());
+        let (plain, without_rows) = self.plain(&*source, &from, (None, inside_but), &rewrite).await?;
+        let left = facts.bytes.saturating_sub(plain.iter().map(|table| table.bytes).sum());
+        let inside = plain.iter().map(|table| table.name.clone()).collect();
         // The dump is opened when the schema is empty: what is open and not read ties up the server.
         let dump = async { Ok(source.dump_without_rows(&from, &without_rows).await?) };
         let copied = import_rewritten(cx, (&self.site, &self.to), dump, rewrite, left).await?;
         let rows_copied = self.copy_rows(cx, &*source, plain).await?;
-        Ok(Copied { rows_copied, ..copied })
-    }
-
-    /// These tables anew, of those that were copied ahead.
-    async fn again(
-        &self,
-        cx: &Cx<'_, dyn World>,
-        touched: &[String],
-        ahead: Ahead,
-    ) -> Result<Copied, StepError> {
-        let done = ahead.copied;
-        if touched.is_empty() {
-            return Ok(done);
-        }
-        let scope = scope(cx);
-        let source = cx.ports.database(&self.from.server, &scope)?;
-        let target = cx.ports.database(&self.to.server, &scope)?;
-        let ((from, _), (to, user)) = (self.from.known(cx)?, self.to.known(cx)?);
-        let rewrite = self.rewrite()?;
-        let (plain, without_rows) = self.plain(&*source, &from, Some(touched), true, &rewrite).await?;
-        let total = ahead.times.tables.iter().filter(|(name, _)| touched.contains(name));
-        let total: u64 = total.map(|(_, table)| table.bytes).sum();
-        let left = total.saturating_sub(plain.iter().map(|table| table.bytes).sum());
-        let dump = source.dump_tables(&from, touched, &without_rows).await?;
-        let (mark, login) = (mark(cx, &self.site), self.to.login(user));
-        let import = |sql| target.import_tables(&to, &mark, &login, touched, sql);
-        let copied = rewritten(cx, dump, rewrite, left, import).await?;
-        let rows_copied = self.copy_rows(cx, &*source, plain).await?;
-        Ok(Copied {
-            sql_bytes: done.sql_bytes + copied.sql_bytes,
-            rows_copied: done.rows_copied + rows_copied,
-            tables: copied.tables,
-            values_rewritten: done.values_rewritten + copied.values_rewritten,
-            values_left_alone: done.values_left_alone + copied.values_left_alone,
-        })
+        Ok((Copied { rows_copied, ..copied }, inside))
     }
 
     /// Tables whose rows the server can copy by itself, and all whose rows are left out of a dump.
-    async fn plain(
+    pub(super) async fn plain(
         &self,
         source: &dyn Database,
         from: &DatabaseName,
-        among: Option<&[String]>,
-        inside: bool,
+        (among, inside_but): (Option<&[String]>, Option<&[String]>),
         rewrite: &Rewrite,
     ) -> Result<(Vec<PlainTable>, Vec<String>), StepError> {
-        let plain = if inside && self.from.server == self.to.server {
-            source.plain_tables(from, among, rewrite.telltales()).await?
-        } else {
-            Vec::new()
-        };
+        let mut plain = Vec::new();
+        if let Some(but) = inside_but.filter(|_| self.from.server == self.to.server) {
+            plain = source.plain_tables(from, among, rewrite.telltales()).await?;
+            plain.retain(|table| !but.contains(&table.name));
+        }
         // Pages that were kept under two names of the site would have one and the same key under the new name.
         let mut caches =
             if self.rename.is_some() { source.tables_with(from, &CACHE).await? } else { Vec::new() };
@@ -321,38 +244,8 @@ impl CopyDatabase {
         Ok((plain, without_rows))
     }
 
-    /// Tables that may have been written since they were copied; `None` when it has to be everything: something else has changed, or
-    /// nothing can be told.
-    async fn touched(&self, cx: &Cx<'_, dyn World>, ahead: &Ahead) -> Result<Option<Vec<String>>, StepError> {
-        let source = cx.ports.database(&self.from.server, &scope(cx))?;
-        let (from, _) = self.from.known(cx)?;
-        let (times, definitions) =
-            futures::try_join!(async { Ok(source.table_times(&from).await?) }, definitions(&*source, &from))?;
-        if definitions != ahead.definitions {
-            return Ok(None);
-        }
-        if self.target_running_since(cx, &times).await?.abs_diff(ahead.target_running_since) > SAME_LIFE {
-            return Ok(None);
-        }
-        let touched = times.touched_since(&ahead.times);
-        Ok(touched.filter(|names| names.iter().map(String::len).sum::<usize>() <= MAX_NAMES))
-    }
-
-    /// Since when the server of the new side runs: one that was started anew may have lost what it wrote last.
-    async fn target_running_since(
-        &self,
-        cx: &Cx<'_, dyn World>,
-        source: &TableTimes,
-    ) -> Result<u64, StepError> {
-        if self.from.server == self.to.server {
-            return Ok(source.running_since);
-        }
-        let target = cx.ports.database(&self.to.server, &scope(cx))?;
-        Ok(target.table_times(&self.to.known(cx)?.0).await?.running_since)
-    }
-
     /// Large tables one by one, the small ones together.
-    async fn copy_rows(
+    pub(super) async fn copy_rows(
         &self,
         cx: &Cx<'_, dyn World>,
         server: &dyn Database,
@@ -389,12 +282,6 @@ impl CopyDatabase {
 impl CoveredBy for CopyDatabase {
     fn covered_by(&self) -> String {
         "goes with the new database".to_owned()
-    }
-}
-
-impl CoveredBy for CopyAhead {
-    fn covered_by(&self) -> String {
-        self.copy.covered_by()
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod certificate;
+pub(crate) mod copy_ahead;
 pub(crate) mod copy_database;
 pub(crate) mod database;
 pub(crate) mod files;
@@ -40,7 +41,7 @@ fn of_moves() -> StepKinds<dyn World> {
         .with::<database::CreateSchema>()
         .with::<database::CreateUser>()
         .with::<copy_database::CopyDatabase>()
-        .with::<copy_database::CopyAhead>()
+        .with::<copy_ahead::CopyAhead>()
         .with::<database::Fence>()
         .with::<database::Unfence>()
         .with::<database::StartEvents>()

@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::DatabaseFacts;
-use kedge_workflows::testing::{FakeTable, FakeTables, FakeWorld};
+use kedge_workflows::testing::{FakeDatabase, FakeTable, FakeTables, FakeWorld};
 use serde_json::{Value, json};
 
 use crate::cases::rollback;
@@ -346,4 +348,58 @@ fn what_is_written_while_a_copy_is_made_ahead_comes_along() {
             assert_eq!(found, there, "{params} {words}: {copied:#?}");
         }
     }
+}
+
+/// A clone is of one moment, though the server itself copies what it can: what a site writes to two tables at once is in the copy of
+/// both or of neither, ahead of whatever call it does so.
+#[test]
+fn a_clone_is_of_one_moment() {
+    const TABLES: [(&str, &str); 2] = [("wp_a_text", "of shop.example.test"), ("wp_b_plain", "plain")];
+    let old = || kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
+    let write = move |server: &FakeDatabase| {
+        let written = server.with_tables(&old(), |tables| {
+            for (name, words) in TABLES {
+                tables.get_mut(name).unwrap().insert(&[words]);
+            }
+        });
+        written.unwrap();
+    };
+    let base = usual();
+    base.world.database_server("db1").with_tables(&old(), |tables| {
+        for (name, _) in TABLES {
+            tables.insert(name.to_owned(), FakeTable::new(&["words"]));
+        }
+    });
+    write(base.world.database_server("db1"));
+    let tables = |world: &FakeWorld| world.database_server("db1").state().entries;
+    let known: BTreeSet<String> = tables(&base.world).into_iter().map(|(key, _)| key).collect();
+    let ops = ["table_times", "fingerprint", "plain_tables", "dump", "import", "import_rest", "copy_rows"];
+    let mut written = 0;
+    for (op, nth) in ops.iter().flat_map(|op| (0..3).map(move |nth| (format!("database.{op}"), nth))) {
+        let ready = Cell::new(false);
+        let done = Arc::new(AtomicBool::new(false));
+        let watch = |world: &FakeWorld| {
+            if !ready.replace(true) {
+                (0..nth).for_each(|_| world.faults().meanwhile(&op, || ()));
+                let (server, done) = (world.database_server("db1").clone(), done.clone());
+                world.faults().meanwhile(&op, move || {
+                    write(&server);
+                    done.store(true, Ordering::Relaxed);
+                });
+            }
+            None
+        };
+        let params = json!({ "site": "shop.example.test", "new_site": "copy.example.test" });
+        let end = play(&base, &Ask::Task { workflow: "clone", params }, &Case::default(), &watch);
+        assert_eq!(end.view.state, TaskState::Succeeded, "{op}: {:?}", end.view.error);
+        let rows = |table: &str| {
+            let all = tables(&end.rig.world);
+            let new = all.into_iter().filter(|(key, _)| key.ends_with(table) && !known.contains(key));
+            new.map(|(_, content)| content.matches("Some(").count()).collect::<Vec<_>>()
+        };
+        let (text, plain) = (rows(".wp_a_text"), rows(".wp_b_plain"));
+        assert!(text == plain && matches!(text[..], [1 | 2]), "ahead of {op} {nth}: {text:?} {plain:?}");
+        written += usize::from(done.load(Ordering::Relaxed));
+    }
+    assert!(written >= ops.len(), "only {written} writes came in between");
 }
