@@ -13,6 +13,8 @@ use crate::host::{Command, Finished, Host, Stdin};
 
 /// How long a metadata lock is waited for: longer than a page takes, shorter than anybody waits for a site.
 const LOCK_WAIT_SECONDS: u16 = 60;
+/// Time limit of what only looks, or changes little.
+const LOOK_LIMIT: Duration = Duration::from_secs(600);
 /// Time limit of what reads or writes whole schemas. The step's own limit is what counts; this one only ends what nobody awaits.
 pub(super) const TRANSFER_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
@@ -33,6 +35,8 @@ pub(super) struct Client {
     defaults_file: Option<String>,
     /// Seconds that a statement waits for a metadata lock.
     pub(super) lock_wait: u16,
+    /// How long a command of the client may take.
+    limit: Duration,
     tools: Arc<OnceCell<Tools>>,
 }
 
@@ -54,7 +58,13 @@ impl Select {
 
 impl Client {
     pub(super) fn new(host: Arc<dyn Host>, scope: Scope, defaults_file: Option<String>) -> Self {
-        Self { host, scope, defaults_file, lock_wait: LOCK_WAIT_SECONDS, tools: Arc::new(OnceCell::new()) }
+        let tools = Arc::new(OnceCell::new());
+        Self { host, scope, defaults_file, lock_wait: LOCK_WAIT_SECONDS, limit: LOOK_LIMIT, tools }
+    }
+
+    /// The same tools for what reads or writes whole tables.
+    pub(super) fn patient(&self) -> Self {
+        Self { limit: TRANSFER_LIMIT, ..self.clone() }
     }
 
     /// The same tools on behalf of another attempt.
@@ -174,7 +184,8 @@ impl Client {
     }
 
     async fn run_with(&self, client: &str, sql: &str, effect: Effect) -> PortResult<Finished> {
-        let command = Command::new(&self.scope, self.client_argv(client)).input(sql.as_bytes());
+        let command =
+            Command::new(&self.scope, self.client_argv(client)).input(sql.as_bytes()).within(self.limit);
         self.host.run(command).await.map_err(|error| match error {
             // What only reads can be asked again.
             PortError::Lost(what) if effect == Effect::None => PortError::Unavailable(what),

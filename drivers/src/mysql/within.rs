@@ -73,7 +73,7 @@ pub(super) async fn plain_tables(
         let columns = columns.get(table.name.as_str()).map_or(&[][..], Vec::as_slice);
         searched.push(Select::new(["1"], search(name, &table.name, columns, telltales)?));
     }
-    let found = client.select(&what, &searched).await?;
+    let found = client.patient().select(&what, &searched).await?;
     let kept = plain.into_iter().zip(found).filter(|(_, found)| found.is_empty());
     Ok(kept.map(|(table, _)| table).collect())
 }
@@ -157,7 +157,7 @@ pub(super) async fn copy_rows(
             "INSERT INTO {target}.{table} ({columns}) SELECT {columns} FROM {source}.{table};\nSELECT ROW_COUNT();\n"
         );
     }
-    let counts = client.change(&what, &sql).await?;
+    let counts = client.patient().change(&what, &sql).await?;
     if counts.len() != tables.len() {
         return Err(PortError::Refused(format!("{what}: the server's answer is not whole")));
     }
@@ -230,7 +230,7 @@ async fn checksums(
     for table in tables {
         sql += &format!("CHECKSUM TABLE {} EXTENDED;\n", quote::identifier(table)?);
     }
-    let lines = client.show(what, &sql).await?;
+    let lines = client.patient().show(what, &sql).await?;
     if lines.len() != tables.len() {
         return Err(PortError::Unavailable(format!("{what}: a table has gone meanwhile")));
     }

@@ -6,13 +6,11 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Covered, CoveredBy, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::copy_database::{Copied, CopyDatabase, rewritten};
+use super::copy_database::{Copied, CopyDatabase, MAX_NAMES, rewritten};
 use crate::names::DatabaseName;
 use crate::place::{mark, scope};
 use crate::ports::{Database, DatabaseFingerprint, SAME_LIFE, TableTimes, VolatileRows, World};
 
-/// Bytes of table names that a command is given: half of what one argument may have. With more, everything is copied again.
-const MAX_NAMES: usize = 64 * 1024;
 /// Names of tables in one line of a step's log.
 const NAMES_TOLD: usize = 20;
 

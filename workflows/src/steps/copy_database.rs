@@ -23,6 +23,10 @@ const LARGE_TABLE: u64 = 4 * 1024 * 1024;
 const COPIES_AT_ONCE: usize = 2;
 /// Bytes between two reports of progress.
 const PROGRESS_EVERY: u64 = 1024 * 1024;
+/// Bytes of table names that a command is given: half of what one argument may have.
+pub(super) const MAX_NAMES: usize = 64 * 1024;
+/// Bytes that a name costs besides, with the schema's and an option's.
+const NAME_COSTS: usize = 96;
 /// Columns of the tables in which Drupal, since 6, keeps what it computes again (`DatabaseBackend::schemaDefinition()`, `system_schema()`).
 const CACHE: [&str; 5] = ["cid", "data", "expire", "created", "serialized"];
 
@@ -233,6 +237,7 @@ impl CopyDatabase {
         if let Some(but) = inside_but.filter(|_| self.from.server == self.to.server) {
             plain = source.plain_tables(from, among, rewrite.telltales()).await?;
             plain.retain(|table| !but.contains(&table.name));
+            plain = nameable(plain);
         }
         // Pages that were kept under two names of the site would have one and the same key under the new name.
         let mut caches =
@@ -279,6 +284,20 @@ impl CopyDatabase {
     }
 }
 
+/// The largest of these tables, as many as a command can name.
+fn nameable(mut tables: Vec<PlainTable>) -> Vec<PlainTable> {
+    tables.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    let mut room = MAX_NAMES;
+    let fits = tables.iter().take_while(|table| {
+        let rest = room.checked_sub(table.name.len() + NAME_COSTS);
+        room = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    let count = fits.count();
+    tables.truncate(count);
+    tables
+}
+
 impl CoveredBy for CopyDatabase {
     fn covered_by(&self) -> String {
         "goes with the new database".to_owned()
@@ -296,4 +315,18 @@ pub(super) fn counted(cx: &Cx<'_, dyn World>, stream: ByteStream, total: u64) ->
             progress.tell(done, Some(total), "bytes");
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_the_largest_tables_and_no_more_than_it_can() {
+        let table = |n: u64| PlainTable { name: format!("wp_{n:04}"), bytes: n };
+        let few = nameable((0..3).map(table).collect());
+        assert_eq!(few, [table(2), table(1), table(0)]);
+        let many = nameable((0..5000).map(table).collect());
+        assert_eq!((many.len(), many[0].bytes), (MAX_NAMES / (7 + NAME_COSTS), 4999));
+    }
 }
