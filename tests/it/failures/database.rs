@@ -66,6 +66,53 @@ pub(super) async fn odd_schema(scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
+/// Writes to two tables at once as the site's code does, until it is not let in any more, and notes what was acknowledged.
+const WRITER: &str = r#"<?php
+mysqli_report(MYSQLI_REPORT_OFF);
+$of = function ($what) use ($argv) { preg_match("/'DB_$what', *'([^']+)'/", file_get_contents($argv[1]), $found); return $found[1]; };
+$db = new mysqli('localhost', $of('USER'), $of('PASSWORD'), $of('NAME'));
+for ($n = 1; ; $n++) {
+    $done = $db->query('START TRANSACTION') && $db->query("INSERT INTO kedge_plain VALUES ($n)")
+        && $db->query("INSERT INTO kedge_text VALUES ($n, '$argv[1]')") && $db->query('COMMIT');
+    if (!$done) { exit; }
+    file_put_contents('/tmp/kedge-acknowledged', "$n\n");
+    usleep(3000);
+}
+"#;
+
+/// A site writes all through the copy that is made while it is open: what was acknowledged is there, in both tables or in neither.
+pub(super) async fn written_all_along(scene: &mut Scene) -> Result<()> {
+    let name = database(scene).await?;
+    let before = scene.look().await?;
+    let settings =
+        |version: &str| format!("/srv/platforms/wordpress-{version}/sites/shop.example.test/wp-config.php");
+    let tables =
+        "CREATE TABLE kedge_plain (n INT PRIMARY KEY); CREATE TABLE kedge_text (n INT PRIMARY KEY, t TEXT);";
+    scene.shell(&format!("mariadb {name} -e '{tables}'")).await?;
+    scene.shell(&format!("cat >/tmp/kedge-writer.php <<'X'\n{WRITER}\nX")).await?;
+    scene.shell(&format!("php /tmp/kedge-writer.php {} >/dev/null 2>&1 &", settings("6.1"))).await?;
+    let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
+    let task = scene.face.settled(&id, crate::scene::LIMIT, |_| ()).await?;
+    ensure!(task["state"] == "succeeded", "{task}");
+    let new_name = format!("$(sed -nE \"s/.*DB_NAME', *'([^']+)'.*/\\1/p\" {})", settings("6.8"));
+    let query = "SELECT COUNT(*), MAX(n) FROM kedge_plain UNION ALL SELECT COUNT(*), MAX(n) FROM kedge_text";
+    let rows = scene.shell(&format!("mariadb -N {new_name} -e '{query}'")).await?;
+    let acknowledged: u64 = scene.shell("cat /tmp/kedge-acknowledged").await?.trim().parse()?;
+    let numbers: Vec<u64> = rows.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(acknowledged > 100, "only {acknowledged} writes");
+    // The last one may have been stored without a word of it.
+    let whole =
+        numbers.iter().all(|n| *n == numbers[0]) && (acknowledged..=acknowledged + 1).contains(&numbers[0]);
+    ensure!(numbers.len() == 4 && whole, "{acknowledged} writes were acknowledged, the copy has {rows}");
+    super::take_back(scene, &id).await?;
+    let clean = "DROP TABLE kedge_plain; DROP TABLE kedge_text;";
+    scene
+        .shell(&format!("mariadb {name} -e '{clean}'; rm /tmp/kedge-writer.php /tmp/kedge-acknowledged"))
+        .await?;
+    let after = scene.look().await?;
+    super::as_before(&before.without_trash(&before), &after.without_trash(&before), "after the undo")
+}
+
 /// Somebody reads and writes under locks while the migrate wants to read: it waits or fails cleanly, and does not hang.
 pub(super) async fn table_lock(scene: &mut Scene) -> Result<()> {
     let name = database(scene).await?;

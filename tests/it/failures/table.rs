@@ -214,6 +214,11 @@ pub(super) const CASES: &[Case] = &[
         |scene| Box::pin(web::visitors(scene)),
     ),
     case(
+        41,
+        "the site writes to its database all through the copy [every acknowledged write is in the new one]",
+        |scene| Box::pin(database::written_all_along(scene)),
+    ),
+    case(
         42,
         "Duplicate server_name/alias already used by other site; alias with `/` (subdir); wildcard; >235 chars [refused before any change]",
         |scene| Box::pin(task::taken_names(scene)),
