@@ -17,6 +17,7 @@ use crate::place::{Names, Place, Store};
 use crate::ports::{AppKind, Compression, FoundSite, SavedFile, SecretRef};
 use crate::records::{self, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::copy_ahead::{Ahead, CopyAhead};
 use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents, Unfence};
 use crate::steps::files::{FixAccess, MakeStage, Publish, TrashDir};
@@ -255,11 +256,24 @@ impl Take<'_> {
         let staged = plan.step("make_stage", MakeStage { to: to.clone() }, &ready);
         let copy = CopyFound { path: self.path.clone(), site: looks.site.clone(), to: to.clone() };
         let copied = plan.step("copy_files", copy.clone(), &[&staged]);
+        let ahead = plan.step("copy_ahead", CopyAhead { copy: self.copy(looks, new, None) }, &[&new.user]);
         let take = TakeName { to: to.clone(), saved: looks.saved.clone() };
-        let taken = plan.step("take_name", take, &[&new.user, &copied]);
+        let taken = plan.step("take_name", take, &[&ahead, &copied]);
         let fence = Fence { store: looks.old.clone(), found: looks.found.clone() };
         let fenced = plan.step("fence", fence, &[&taken]);
         let synced = plan.step("sync_files", copy, &[&fenced]);
+        let rows = plan.step("copy_database", self.copy(looks, new, Some(ahead)), &[&fenced]);
+        let settings = WriteSettings { to: to.clone(), store: new.store.clone(), renews: false };
+        let settings = plan.step("write_settings", settings, &[&synced]);
+        let access = plan.step("fix_access", FixAccess { to: to.clone() }, &[&settings]);
+        let update = UpdateDatabase { to: to.clone(), store: new.store.clone() };
+        let updated = plan.step("update_database", update, &[&access, &rows]);
+        plan.step("clear_caches", ClearCaches { to: to.clone(), store: new.store.clone() }, &[&updated])
+    }
+
+    /// The copy of its database: ahead of the fence, or behind it what was written since.
+    fn copy(&self, looks: &Looks, new: &New, ahead: Option<Ref<Ahead>>) -> CopyDatabase {
+        let to = &self.to;
         let pair = |from: &str, into: &str| (from.to_owned(), into.to_owned());
         let own = pair(&self.path, &to.dir);
         let moves = match (to.app, self.path.rsplit_once("/sites/")) {
@@ -270,23 +284,16 @@ impl Take<'_> {
             (AppKind::Drupal, Some((root, _))) => vec![own, pair(root, &to.root)],
             _ => vec![own],
         };
-        let rows = CopyDatabase {
+        CopyDatabase {
             site: to.site.clone(),
             from: looks.old.clone(),
             to: new.store.clone(),
             rename: None,
             also: Vec::new(),
             moves,
-            fenced: true,
-            ahead: None,
-        };
-        let rows = plan.step("copy_database", rows, &[&fenced]);
-        let settings = WriteSettings { to: to.clone(), store: new.store.clone(), renews: false };
-        let settings = plan.step("write_settings", settings, &[&synced]);
-        let access = plan.step("fix_access", FixAccess { to: to.clone() }, &[&settings]);
-        let update = UpdateDatabase { to: to.clone(), store: new.store.clone() };
-        let updated = plan.step("update_database", update, &[&access, &rows]);
-        plan.step("clear_caches", ClearCaches { to: to.clone(), store: new.store.clone() }, &[&updated])
+            fenced: ahead.is_some(),
+            ahead,
+        }
     }
 
     fn open(&self, plan: &mut PlanBuilder, store: &Store, client: Option<String>, built: &dyn Named) {

@@ -19,6 +19,7 @@ use crate::ports::{Compression, Contents};
 use crate::records::{self, BackupRecord, SiteRecord};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::certificate;
+use crate::steps::copy_ahead::{Ahead, CopyAhead};
 use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, Fence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, SyncFiles};
@@ -169,14 +170,18 @@ impl Restoring<'_> {
         let files = self.files(plan, &staged, &user);
         let imported = (self.params.parts != Parts::Files).then(|| self.import(plan, &new, &contents, &user));
         let mut before: Vec<&dyn Named> = vec![&backed_up, &user, &files];
-        let mut built = None;
+        let (mut built, mut ahead) = (None, None);
         match &imported {
             Some(imported) if self.params.parts == Parts::All => {
                 built = Some(self.finish(plan, &new, &files, imported));
             }
             Some(imported) => before.push(imported),
-            None => {}
+            None => {
+                let copy = self.copy(&old, &new, None);
+                ahead = Some(plan.step("copy_ahead", CopyAhead { copy }, &[&user]));
+            }
         }
+        before.extend(ahead.as_ref().map(|ahead| ahead as &dyn Named));
         before.extend(built.as_ref().map(|built| built as &dyn Named));
         let certificate = certificate::ensured(plan, &moving.to, &contents);
         before.extend(certificate.iter().map(|step| step as &dyn Named));
@@ -197,7 +202,7 @@ impl Restoring<'_> {
                 self.finish(plan, &new, &synced, &imported)
             }
             None => {
-                let copied = self.copy(plan, &old, &new, &fenced);
+                let copied = plan.step("copy_database", self.copy(&old, &new, ahead), &[&fenced]);
                 self.finish(plan, &new, &files, &copied)
             }
         };
@@ -269,21 +274,20 @@ impl Restoring<'_> {
         Box::new(plan.step("import_backup", import, &[user]))
     }
 
-    /// The live database, behind closed doors.
-    fn copy(&self, plan: &mut PlanBuilder, old: &Store, new: &Store, fenced: &Ref<()>) -> Box<dyn Named> {
+    /// The live database: ahead of the fence, or behind it what was written since.
+    fn copy(&self, old: &Store, new: &Store, ahead: Option<Ref<Ahead>>) -> CopyDatabase {
         let (from, to) = (&self.moving.from, &self.moving.to);
         let moves = [(&from.dir, &to.dir), (&from.root, &to.root)];
-        let copy = CopyDatabase {
+        CopyDatabase {
             site: to.site.clone(),
             from: old.clone(),
             to: new.clone(),
             rename: None,
             also: Vec::new(),
             moves: moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone())).collect(),
-            fenced: true,
-            ahead: None,
-        };
-        Box::new(plan.step("copy_database", copy, &[fenced]))
+            fenced: ahead.is_some(),
+            ahead,
+        }
     }
 
     /// Settings, access, the application's database update and its caches on the new side.
