@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use hyper::body::Body as HttpBody;
 use ipnet::IpNet;
-use kedge_engine::outbox::{Callback, CallbackStatus, CallbacksOf};
+use kedge_engine::outbox::{Callback, CallbackStatus};
 use kedge_engine::task::{Millis, TaskId, TaskState};
 use serde_json::{Value, json};
 
@@ -213,19 +213,27 @@ fn test_body(cx: &Cx<'_>, endpoint: &Endpoint, now: Millis) -> Result<String, Pr
     Ok(body.to_string())
 }
 
-/// Makes due what the endpoint did not take since a time: what is dead, or waits for a later attempt.
+/// Makes due what the endpoint did not take since a time: what is dead, or waits for a later attempt. Also what went by it to a task's own
+/// URL, or to a commit.
 async fn recover(cx: &Cx<'_>, name: &str, since: Millis) -> Answer {
     cx.app.endpoints.set_disabled(name, None).await;
     let (outbox, now) = (cx.app.ports.outbox.clone(), cx.app.ports.clock.now());
     let mut before: Option<String> = None;
     let mut replayed = 0;
     loop {
-        let page = outbox.callbacks_of(CallbacksOf::Endpoint(name), before.as_deref(), MAX_LIMIT);
-        let page = page.map_err(|error| unreadable(&error))?;
+        let page = outbox.callbacks(before.as_deref(), MAX_LIMIT).map_err(|error| unreadable(&error))?;
         let Some(last) = page.last() else { break };
         before = Some(last.id.clone());
         let old = last.created_at < since;
-        for callback in page.into_iter().filter(|callback| callback.created_at >= since) {
+        let by_it = |callback: &Callback| {
+            callback.created_at >= since
+                && cx
+                    .app
+                    .endpoints
+                    .target(&callback.endpoint)
+                    .is_some_and(|(endpoint, _)| endpoint.name == name)
+        };
+        for callback in page.into_iter().filter(by_it) {
             let wanted = match callback.status {
                 CallbackStatus::Dead { .. } => true,
                 CallbackStatus::Due { at } => at > now,

@@ -134,14 +134,17 @@ async fn an_endpoint_is_changed_within_what_is_allowed() {
 #[tokio::test]
 async fn what_was_not_taken_since_a_time_is_sent_again() {
     let h = start().await;
-    for (n, status) in [
-        (1, CallbackStatus::Dead { at: 1 }),
-        (2, CallbackStatus::Delivered { at: 1 }),
-        (3, CallbackStatus::Due { at: NOW + 9_000_000 }),
-        (4, CallbackStatus::Dead { at: 1 }),
+    let own_url = "https://ci.test/hook/jobs/7";
+    for (n, receiver, status) in [
+        (1, "ci", CallbackStatus::Dead { at: 1 }),
+        (2, "ci", CallbackStatus::Delivered { at: 1 }),
+        (3, "ci", CallbackStatus::Due { at: NOW + 9_000_000 }),
+        (4, "ci", CallbackStatus::Dead { at: 1 }),
+        (5, own_url, CallbackStatus::Dead { at: 1 }),
+        (6, "https://elsewhere.example/x", CallbackStatus::Dead { at: 1 }),
     ] {
         let id = format!("msg_{n}");
-        h.outbox.queue(&id, "ci", 1, n);
+        h.outbox.queue(&id, receiver, 1, n);
         let mut callbacks = h.outbox.callbacks.lock().unwrap();
         let callback = callbacks.get_mut(&id).unwrap();
         callback.status = status;
@@ -152,8 +155,14 @@ async fn what_was_not_taken_since_a_time_is_sent_again() {
     assert_eq!(status, 422);
     let (status, answer) =
         ask(h.post("/v1/endpoints/ci/recover", &json!({"since": "2026-11-22T15:59:59Z"}))).await;
-    assert_eq!((status, &answer), (202, &json!({"replayed": 2, "more": false})));
-    assert_eq!(h.outbox.due(NOW, 10).unwrap().len(), 2);
+    assert_eq!((status, &answer), (202, &json!({"replayed": 3, "more": false})));
+    assert_eq!(h.outbox.due(NOW, 10).unwrap().len(), 3);
+    assert_eq!(
+        h.outbox.status("msg_5"),
+        CallbackStatus::Due { at: NOW },
+        "a task's own URL at the same receiver"
+    );
+    assert_eq!(h.outbox.status("msg_6"), CallbackStatus::Dead { at: 1 }, "another receiver's");
     assert_eq!(h.outbox.status("msg_4"), CallbackStatus::Dead { at: 1 }, "older than asked for");
     h.end().await;
 }
