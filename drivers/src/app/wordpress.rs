@@ -211,10 +211,11 @@ impl App for WordPress {
             return Ok(());
         }
         match self.dispatcher(root).await {
-            Ok(Some(file)) => {
-                self.files.restore(&format!("{root}/{SETTINGS}"), None, &[file.sha256]).await?;
+            // Where there is none, what an attempt that was killed has left beside its place goes.
+            Ok(file) => {
+                let ours: Vec<String> = file.into_iter().map(|file| file.sha256).collect();
+                self.files.restore(&format!("{root}/{SETTINGS}"), None, &ours).await?;
             }
-            Ok(None) => {}
             Err(PortError::Refused(_)) => return Ok(()),
             Err(error) => return Err(error),
         }

@@ -101,7 +101,7 @@ impl HostFiles {
         let what = self.what("writing", path);
         let hash = hex::encode(Sha256::digest(new.bytes));
         // A name of its own for every path: a leftover of a crash is found and removed by the next call, and it is never too long.
-        let temporary = format!(".kedge-{}.new", &hex::encode(Sha256::digest(name))[..16]);
+        let temporary = temporary(name);
         let New { make, mode, user, group, time, .. } = new;
         let mut arguments = vec![above, name, &temporary, make, mode, user, group, time, &hash];
         arguments.extend(known.iter().map(String::as_str));
@@ -120,6 +120,11 @@ impl HostFiles {
         }
         finished.success(&what).map(drop)
     }
+}
+
+/// What a file of this name is called, beside its place, until it is whole.
+pub(crate) fn temporary(name: &str) -> String {
+    format!(".kedge-{}.new", &hex::encode(Sha256::digest(name))[..16])
 }
 
 /// Takes the answer of `read.sh` apart. `None` when the file changed while it was read.

@@ -12,6 +12,9 @@ mod paths;
 mod tree;
 mod walk;
 
+#[cfg(test)]
+pub(crate) use content::temporary;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -396,10 +396,22 @@ async fn a_crash_leaves_nothing_that_stays() {
     let path = format!("{root}/f");
     files.put(&path, b"old", &access, None).await.unwrap();
     // As a killed call leaves it: its file for the time being, and worse, a link in its place.
-    let temporary = format!(".kedge-{}.new", &hex::encode(<sha2::Sha256 as sha2::Digest>::digest("f"))[..16]);
+    let temporary = content::temporary("f");
     symlink(dir.path().join("victim"), dir.path().join(&temporary)).unwrap();
     let old = files.read(&path).await.unwrap().unwrap();
     files.put(&path, b"new", &access, Some(&old.sha256)).await.unwrap();
     assert_eq!(files.list(&root).await.unwrap(), ["f"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    // Also where it is put back and nothing else is left to do.
+    let left = || std::fs::write(dir.path().join(&temporary), "").unwrap();
+    let new = files.read(&path).await.unwrap().unwrap();
+    left();
+    files.restore(&path, Some(&new), std::slice::from_ref(&new.sha256)).await.unwrap();
+    assert_eq!(files.list(&root).await.unwrap(), ["f"]);
+    assert_eq!(files.read(&path).await.unwrap().unwrap(), new);
+    for known in [std::slice::from_ref(&new.sha256), &[]] {
+        left();
+        files.restore(&path, None, known).await.unwrap();
+        assert_eq!(files.list(&root).await, Ok(Vec::new()));
+    }
 }

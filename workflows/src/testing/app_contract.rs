@@ -33,6 +33,11 @@ pub trait AppBench: Send + Sync {
     fn platforms(&self) -> [String; 2];
     /// Makes the database update of a staged site fail, or work again.
     async fn break_update(&self, site: &AppSite, broken: bool);
+    /// The file that is there when [`App::prepare_platform`] is killed while it writes, if anything is.
+    fn left_by_a_killed_prepare(&self, root: &str) -> Option<String> {
+        let _ = root;
+        None
+    }
 }
 
 /// Everything an application promises. Uses the site `app.contract.test` and cleans up behind itself.
@@ -193,6 +198,9 @@ async fn a_platform_is_prepared_and_taken_back(bench: &dyn AppBench) {
     assert!(app.platform_facts(&old).await.expect("facts").prepared, "a site lives on it");
     files.remove_tree(if had_sites { &neighbour } else { &sites }, &old).await.expect("removed");
     for _ in 0..2 {
+        if let Some(left) = bench.left_by_a_killed_prepare(&old) {
+            files.put(&left, b"", &access(), None).await.expect("written");
+        }
         app.unprepare_platform(&old).await.expect("taken back, also twice");
         assert!(!app.platform_facts(&old).await.expect("facts").prepared);
     }

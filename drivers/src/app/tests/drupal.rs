@@ -53,6 +53,10 @@ impl<'a> DrupalBench<'a> {
 
 #[async_trait]
 impl AppBench for DrupalBench<'_> {
+    fn left_by_a_killed_prepare(&self, root: &str) -> Option<String> {
+        Some(format!("{root}/sites/{}", crate::files::temporary("sites.php")))
+    }
+
     fn app(&self) -> Arc<dyn App> {
         let (host, drush) = (self.bench.host.clone(), self.drush.clone());
         Arc::new(Drupal::new(host, self.files(), self.secrets(), self.bench.scope(), "www-data", drush))

@@ -72,6 +72,10 @@ impl Bench {
 
 #[async_trait]
 impl AppBench for Bench {
+    fn left_by_a_killed_prepare(&self, root: &str) -> Option<String> {
+        Some(format!("{root}/{}", crate::files::temporary("wp-config.php")))
+    }
+
     fn app(&self) -> Arc<dyn App> {
         let secrets = Arc::new(self.secrets.clone());
         Arc::new(WordPress::new(self.host.clone(), self.files(), secrets, self.scope(), "www-data"))

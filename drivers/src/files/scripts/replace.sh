@@ -23,6 +23,8 @@ for one; do
     [ "$one" != "$there" ] || known=yes
 done
 [ -n "$known" ] || exit 5
+# A call that was killed has left it: also where nothing else is left to do.
+rm -f -- "$new"
 
 if [ "$make" = nothing ]; then
     rm -f -- "$name"
@@ -44,7 +46,6 @@ else
 fi
 trap 'rm -f -- "$new"' EXIT
 trap 'exit 143' HUP INT TERM
-rm -f -- "$new"
 if [ "$make" = link ]; then
     target=$(cat; echo .)
     ln -s -- "${target%.}" "$new"
