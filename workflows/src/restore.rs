@@ -176,10 +176,7 @@ impl Restoring<'_> {
                 built = Some(self.finish(plan, &new, &files, imported));
             }
             Some(imported) => before.push(imported),
-            None => {
-                let copy = self.copy(&old, &new, None);
-                ahead = Some(plan.step("copy_ahead", CopyAhead { copy }, &[&user]));
-            }
+            None => ahead = Some(self.copy_ahead(plan, &old, &new, &user)),
         }
         before.extend(ahead.as_ref().map(|ahead| ahead as &dyn Named));
         before.extend(built.as_ref().map(|built| built as &dyn Named));
@@ -272,6 +269,10 @@ impl Restoring<'_> {
             contents: contents.clone(),
         };
         Box::new(plan.step("import_backup", import, &[user]))
+    }
+
+    fn copy_ahead(&self, plan: &mut PlanBuilder, old: &Store, new: &Store, user: &Ref<()>) -> Ref<Ahead> {
+        plan.step("copy_ahead", CopyAhead { copy: self.copy(old, new, None) }, &[user])
     }
 
     /// The live database: ahead of the fence, or behind it what was written since.

@@ -361,11 +361,12 @@ impl App for FakeApp {
         self.faults.before("app.unprepare_platform", root)?;
         let sites = self.files.list(&format!("{root}/sites")).await?;
         let path = format!("{root}/{SETTINGS}");
-        if sites.is_empty()
-            && let Some(file) = self.files.read(&path).await?
-            && file.bytes == DISPATCHER
-        {
-            self.files.restore(&path, None, &[file.sha256]).await?;
+        if sites.is_empty() {
+            let there = self.files.read(&path).await?;
+            if there.as_ref().is_none_or(|file| file.bytes == DISPATCHER) {
+                let ours: Vec<String> = there.into_iter().map(|file| file.sha256).collect();
+                self.files.restore(&path, None, &ours).await?;
+            }
         }
         self.faults.after("app.unprepare_platform", root)
     }

@@ -65,6 +65,12 @@ impl FakeFiles {
     }
 }
 
+/// What a file is called, beside its place, until it is whole.
+fn beside(path: &str) -> String {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    format!("{above}/.{name}.new")
+}
+
 #[async_trait]
 impl Files for FakeFiles {
     async fn stat(&self, path: &str) -> PortResult<Option<Stat>> {
@@ -240,12 +246,25 @@ impl Files for FakeFiles {
     }
 
     async fn put(&self, path: &str, bytes: &[u8], access: &Access, expected: Option<&str>) -> PortResult<()> {
-        self.act("files.put", path, |disk| {
+        let beside = beside(path);
+        let as_expected = |disk: &mut Disk| {
             disk.parent(path)?;
             let (there, new) = (hash_at(disk, path)?, sha256(bytes));
             if there.as_deref() != expected && there.as_deref() != Some(new.as_str()) {
                 return Err(PortError::NotOurs(format!("{path} is not what it was")));
             }
+            Ok(())
+        };
+        // Half of it is there for a moment, as on a real host; what was killed then goes with the next call.
+        self.act("files.put_beside", path, |disk| {
+            as_expected(disk)?;
+            let half = disk.node(Body::File(Vec::new()), 0o600);
+            disk.put(&beside, half);
+            Ok(())
+        })?;
+        self.act("files.put", path, |disk| {
+            disk.take(&beside);
+            as_expected(disk)?;
             let old = disk.nodes.get(path).cloned();
             let mut node = disk.node(Body::File(bytes.to_vec()), access.mode);
             (node.uid, node.gid) = old.map_or((0, 0), |old| (old.uid, old.gid));
@@ -265,6 +284,7 @@ impl Files for FakeFiles {
             {
                 return Err(PortError::NotOurs(format!("{path} was changed since")));
             }
+            disk.take(&beside(path));
             let Some(saved) = saved else {
                 disk.take(path);
                 return Ok(());
