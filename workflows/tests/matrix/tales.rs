@@ -313,7 +313,8 @@ fn what_is_written_while_a_copy_is_made_ahead_comes_along() {
     let gone = |tables: &mut FakeTables| {
         tables.remove("wp_late_not");
     };
-    let changes: [(&dyn Fn(&mut FakeTables), &str, bool); 3] =
+    type Change<'a> = &'a dyn Fn(&mut FakeTables);
+    let changes: [(Change<'_>, &str, bool); 3] =
         [(&row, "a late row", true), (&table, "a late column", true), (&gone, "an early column", false)];
     for (change, words, there) in changes {
         for (params, server) in [
