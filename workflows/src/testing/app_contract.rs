@@ -34,8 +34,7 @@ pub trait AppBench: Send + Sync {
     /// Makes the database update of a staged site fail, or work again.
     async fn break_update(&self, site: &AppSite, broken: bool);
     /// The file that is there when [`App::prepare_platform`] is killed while it writes, if anything is.
-    fn left_by_a_killed_prepare(&self, root: &str) -> Option<String> {
-        let _ = root;
+    fn left_by_a_killed_prepare(&self, _root: &str) -> Option<String> {
         None
     }
 }
