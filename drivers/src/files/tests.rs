@@ -409,6 +409,7 @@ async fn a_crash_leaves_nothing_that_stays() {
     files.restore(&path, Some(&new), std::slice::from_ref(&new.sha256)).await.unwrap();
     assert_eq!(files.list(&root).await.unwrap(), ["f"]);
     assert_eq!(files.read(&path).await.unwrap().unwrap(), new);
+    files.restore(&format!("{root}/gone/f"), None, &[]).await.expect("nothing is there already");
     for known in [std::slice::from_ref(&new.sha256), &[]] {
         left();
         files.restore(&path, None, known).await.unwrap();

@@ -68,7 +68,8 @@ pub trait Database: Send + Sync {
     /// Tables of a schema that have all of these columns.
     async fn tables_with(&self, name: &DatabaseName, columns: &[&str]) -> PortResult<Vec<String>>;
     /// Copies the rows of tables into empty ones of the same definition in another schema of this server, which carries this mark: how
-    /// many. Each as it is at one moment, and nobody who writes to them waits (but see [`DatabaseFacts::logs_statements`]). An attempt that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
+    /// many. Each as it is at one moment, and nobody who writes to them waits (but see [`DatabaseFacts::logs_statements`]). An attempt
+    /// that was cut short may still be at it: [`Database::empty_schema`] and [`Database::drop_schema`] end it.
     async fn copy_rows(
         &self,
         from: &DatabaseName,

@@ -4,6 +4,8 @@
 # Exit 4: something is there that is no file. Exit 5: something else is there. Exit 6: what is to be put came cut short.
 set -eu
 umask 077
+# Where there is not even a directory, nothing is there already.
+if [ "$4" = nothing ] && [ ! -e "$1" ] && [ ! -L "$1" ]; then exit 0; fi
 cd -P -- "$1"
 name=./$2 new=./$3 make=$4 mode=$5 owner=$6 group=$7 time=$8 hash=$9
 shift 9
