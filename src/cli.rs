@@ -310,7 +310,7 @@ pub(crate) struct TaskArgs {
 /// Arguments of `drill`.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
-    /// The workflow: install, clone, backup, restore, migrate, disable, enable or delete.
+    /// The workflow; `GET /v1/workflows` lists them.
     pub(crate) workflow: String,
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

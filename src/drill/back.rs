@@ -3,49 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kedge_workflows::ports::{Mark, Scope, World as _};
 use kedge_workflows::records::{SiteRecord, TrashRecord};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::look::Scene;
-
-/// How a workflow that has succeeded is taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inverse {
-    /// It has changed nothing.
-    Nothing,
-    /// By its own undo.
-    Undo,
-    /// By another task on the same site.
-    Task(&'static str),
-    /// What it has made is removed.
-    Remove,
-}
-
-/// How a workflow is taken back.
-///
-/// # Errors
-/// When a drill could not come back to its start: says why.
-pub(crate) fn inverse(workflow: &str, params: &Value) -> Result<Inverse> {
-    Ok(match workflow {
-        "backup" | "verify" | "rehearse" => Inverse::Nothing,
-        "migrate" | "restore" | "delete" | "configure" | "login" => Inverse::Undo,
-        "disable" => Inverse::Task("enable"),
-        "enable" => Inverse::Task("disable"),
-        // What it replaces waits in the trash.
-        "clone" if params["over_existing"] == true => Inverse::Undo,
-        "install" | "clone" => Inverse::Remove,
-        "undelete" => bail!(
-            "a drill of undelete is refused: it begins with a deleted site; `kedge drill delete --undo` is the same way"
-        ),
-        other => bail!(
-            "a drill of {other} is refused: once it has succeeded there is no exact way back to the start, and the next crash \
-             point would begin with another world; drills are for install, clone, backup, rehearse, restore, migrate, configure, login, disable, enable and delete"
-        ),
-    })
-}
 
 /// The registry, by family and name.
 pub(crate) type Records = BTreeMap<String, BTreeMap<String, Value>>;
@@ -84,12 +48,14 @@ impl Scene {
         self.unprepare(start, now).await
     }
 
-    /// Removes a site that the task has made.
+    /// Removes the sites that the task has made.
     ///
     /// # Errors
     /// When something of it cannot be removed.
     pub(crate) async fn remove(&self, start: &Records, now: &Records) -> Result<()> {
-        for (_, site) in new_records::<SiteRecord>("site", start, now)? {
+        let there = |name: &String| start.get("site").is_some_and(|sites| sites.contains_key(name));
+        let new = new_records::<SiteRecord>("site", start, now)?;
+        for (_, site) in new.into_iter().filter(|(name, _)| !there(name)) {
             let platform =
                 self.config.platforms.get(&site.platform).context("the platform is not configured")?;
             let server = self.world.web_server(&platform.web_server, &scope())?;
@@ -125,27 +91,5 @@ impl Scene {
             app.unprepare_platform(&platform.root).await?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_workflow_without_an_exact_way_back_is_refused() {
-        let refused: Vec<&str> = kedge_workflows::workflows()
-            .iter()
-            .map(|workflow| workflow.name())
-            .filter(|name| inverse(name, &Value::Null).is_err())
-            .collect();
-        for name in refused {
-            assert!(matches!(name, "undelete" | "purge" | "import" | "migrate_platform" | "pin"), "{name}");
-        }
-        assert_eq!(inverse("migrate", &Value::Null).unwrap(), Inverse::Undo);
-        let over = serde_json::json!({ "over_existing": true });
-        assert_eq!(inverse("clone", &over).unwrap(), Inverse::Undo);
-        assert_eq!(inverse("clone", &Value::Null).unwrap(), Inverse::Remove);
-        assert!(inverse("purge", &Value::Null).unwrap_err().to_string().contains("no exact way back"));
     }
 }

@@ -25,6 +25,8 @@ use crate::serve::Service;
 const FAMILIES: [&str; 5] = ["site", "trash", "backup", "prepared", "database_name"];
 /// Most records of a family: more sites than one journal has.
 const MAX_RECORDS: usize = 10_000;
+/// Tasks of a page: as many as the engine gives.
+const PAGE: usize = 200;
 
 /// What a life is to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,11 +75,23 @@ pub(crate) enum Line {
     Ended(Box<End>),
 }
 
+/// A task that the drill has begun, or one of those that it has started itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    pub(crate) id: TaskId,
+    pub(crate) workflow: String,
+    pub(crate) state: TaskState,
+}
+
 /// How a life ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct End {
     /// The task, if there is one.
     pub(crate) task: Option<TaskView>,
+    /// All tasks since, oldest first: those that it has started as well.
+    pub(crate) tasks: Vec<Begun>,
+    /// The newest task in the journal.
+    pub(crate) newest: Option<TaskId>,
     /// What a kill would have been possible at.
     pub(crate) passed: Vec<Passed>,
     /// Locks that are still held.
@@ -128,6 +142,7 @@ async fn live(order: Order) -> Result<Line> {
     let recovery = service.engine.recover()?;
     tracing::info!(resumed = recovery.resumed.len(), "a life begins");
     let actor = Actor { name: "drill".to_owned(), via: "cli".to_owned() };
+    let look = matches!(order.action, Action::Look);
     let task = match order.action {
         Action::Look => None,
         Action::Submit { workflow, params } => match submit(&service, workflow, params, actor).await {
@@ -140,14 +155,16 @@ async fn live(order: Order) -> Result<Line> {
             Err(VerbError::Conflict(why)) => return Ok(Line::Refused { why }),
             Err(error) => return Err(error.into()),
         },
-        Action::Resume => newest(&service)?.filter(|newest| order.since.as_ref() != Some(newest)),
+        // The oldest: what it has started comes after it.
+        Action::Resume => begun(&service, order.since.as_ref())?.into_iter().next().map(|task| task.id),
     };
     let task = match task {
         Some(task) => Some(settled(&service, &task).await?),
         None => None,
     };
+    let tasks = if look { Vec::new() } else { all_settled(&service, order.since.as_ref()).await? };
     faults.disarm();
-    end(service, task, &faults).await.map(|end| Line::Ended(Box::new(end)))
+    end(service, task, tasks, &faults).await.map(|end| Line::Ended(Box::new(end)))
 }
 
 async fn submit(
@@ -174,9 +191,40 @@ async fn submit(
 }
 
 /// The newest task in the journal.
-pub(crate) fn newest(service: &Service) -> Result<Option<TaskId>> {
+fn newest(service: &Service) -> Result<Option<TaskId>> {
     let page = service.engine.tasks(&TaskFilter { limit: 1, ..TaskFilter::default() })?;
     Ok(page.tasks.into_iter().next().map(|task| task.id))
+}
+
+/// The tasks after that one, oldest first.
+fn begun(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = service.engine.tasks(&TaskFilter { limit: PAGE, before, ..TaskFilter::default() })?;
+        for task in page.tasks {
+            if Some(&task.id) == since {
+                found.reverse();
+                return Ok(found);
+            }
+            found.push(Begun { id: task.id, workflow: task.workflow, state: task.state });
+        }
+        before = page.next;
+        if before.is_none() {
+            found.reverse();
+            return Ok(found);
+        }
+    }
+}
+
+/// The tasks after that one, once all of them have ended or are stuck.
+async fn all_settled(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
+    loop {
+        let tasks = begun(service, since)?;
+        let open = tasks.iter().find(|task| !task.state.is_final() && task.state != TaskState::Stuck);
+        let Some(open) = open else { return Ok(tasks) };
+        settled(service, &open.id).await?;
+    }
 }
 
 /// Waits until the task has ended or is stuck.
@@ -193,7 +241,7 @@ async fn settled(service: &Service, id: &TaskId) -> Result<TaskView> {
     }
 }
 
-async fn end(service: Service, task: Option<TaskView>, faults: &Faults) -> Result<End> {
+async fn end(service: Service, task: Option<TaskView>, tasks: Vec<Begun>, faults: &Faults) -> Result<End> {
     let passed = faults.passed();
     service.engine.drain().await;
     let mut records = BTreeMap::new();
@@ -201,15 +249,10 @@ async fn end(service: Service, task: Option<TaskView>, faults: &Faults) -> Resul
         let of_family = service.engine.records(family, None, MAX_RECORDS)?;
         records.insert(family.to_owned(), of_family.into_iter().collect());
     }
-    let newest = match task {
-        Some(task) => Some(task),
-        None => match newest(&service)? {
-            Some(id) => service.engine.task(&id)?,
-            None => None,
-        },
-    };
     Ok(End {
-        task: newest,
+        task,
+        tasks,
+        newest: newest(&service)?,
         passed,
         locks: service.engine.locks(),
         fsck: fsck(service.store.clone())?,

@@ -46,8 +46,8 @@ enum OneLife {
 
 impl Lives {
     /// The same for a task that comes after another one.
-    pub(crate) fn after(&self, task: &TaskId) -> Self {
-        Self { config: self.config.clone(), limit: self.limit, since: Some(task.clone()) }
+    pub(crate) fn after(&self, task: Option<TaskId>) -> Self {
+        Self { config: self.config.clone(), limit: self.limit, since: task }
     }
 
     /// Lives through an action with the faults of a point.

@@ -25,6 +25,8 @@ pub(crate) struct Scene {
     pub(crate) instance: String,
     /// The names that the task is about.
     pub(crate) sites: Vec<SiteName>,
+    /// Directories elsewhere that it is about.
+    pub(crate) dirs: Vec<String>,
     /// The platforms that it is about.
     pub(crate) platforms: BTreeSet<String>,
     /// The database servers that it is about.
@@ -133,6 +135,7 @@ impl Scene {
         let dirs: Vec<String> = roots
             .iter()
             .flat_map(|root| self.sites.iter().map(move |site| format!("{root}/sites/{site}")))
+            .chain(self.dirs.iter().cloned())
             .collect();
         let vhosts: BTreeSet<&str> = self
             .config

@@ -1,6 +1,7 @@
 //! `kedge drill`: a workflow's crash and failure matrix, with this very binary against the configured hosts. Child processes are killed with
 //! SIGKILL at chosen points, started again, and what is left is compared from outside. Works on a copy of the journal.
 
+mod about;
 mod back;
 mod faults;
 mod life;
@@ -11,9 +12,10 @@ mod report;
 mod round;
 mod show;
 mod state;
+mod taking_back;
 mod verdict;
+mod way;
 
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,20 +26,16 @@ use kedge_engine::plan::Class;
 use kedge_engine::proof::Listing;
 use kedge_engine::sabotage::Phase;
 use kedge_engine::task::{StepView, TaskId};
-use kedge_workflows::names::SiteName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::between::Nothing;
 use crate::cli::DrillArgs;
 use crate::config::{self, Config};
-use crate::serve::instance;
-use crate::world::LiveWorld;
-use back::{Inverse, Records, inverse};
+use about::scene;
+use back::Records;
 use life::Action;
 pub(crate) use life::life;
 use lives::{Lived, Lives};
-use look::Scene;
 pub(crate) use point::Take;
 use point::{Course, Failure, Point, Side, dice, matrix, sample};
 use report::Report;
@@ -45,12 +43,15 @@ use round::{Drill, Round};
 use show::Show;
 use state::State;
 use verdict::site_records;
+use way::{given, way};
 
 /// What an interrupted drill has to know to end what it has begun.
 #[derive(Serialize, Deserialize)]
 struct Begun {
     workflow: String,
     params: Value,
+    #[serde(default)]
+    undo: bool,
     since: Option<TaskId>,
     start: Records,
     before: Listing,
@@ -61,8 +62,7 @@ struct Begun {
 /// # Errors
 /// When the workflow cannot be drilled, a service runs on the data, or a host is gone.
 pub(crate) async fn drill(args: &DrillArgs, params: Value, json: bool) -> Result<ExitCode> {
-    let way_back = inverse(&args.workflow, &params)?;
-    ensure!(!args.undo || way_back == Inverse::Undo, "a {} has no undo of its own", args.workflow);
+    way(&args.workflow, &params, args.undo)?;
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let config = Arc::new(config::load(&args.config.config)?);
     let (mut state, interrupted) = State::open(&config.data_dir)?;
@@ -106,10 +106,10 @@ async fn taken_up(args: &DrillArgs, config: &Config, state: State) -> Result<Dri
     let text =
         std::fs::read(state.begun()).context("what the interrupted drill has begun is not written down")?;
     let begun: Begun = serde_json::from_slice(&text)?;
-    let scene = scene(args, config, &state, &begun.params, &begun.start)?;
+    let scene = scene(args, config, &state, (&begun.workflow, &begun.params), &begun.start)?;
     Ok(Drill {
-        inverse: inverse(&begun.workflow, &begun.params)?,
-        of_undo: args.undo,
+        way: way(&begun.workflow, &begun.params, begun.undo)?,
+        given: given(&begun.workflow, &begun.params),
         workflow: begun.workflow,
         params: begun.params,
         state,
@@ -128,20 +128,21 @@ async fn begun(args: &DrillArgs, params: Value, config: &Config, state: State) -
         Lived::Ended { end, .. } => end,
         Lived::Refused(why) | Lived::Broken { why, .. } => bail!("the journal's copy cannot be used: {why}"),
     };
-    lives.since = end.task.map(|task| task.id);
-    let scene = scene(args, config, &state, &params, &end.records)?;
+    lives.since = end.newest;
+    let scene = scene(args, config, &state, (&args.workflow, &params), &end.records)?;
     let before = scene.look(&site_records(&end.records, &scene)?).await?;
     let begun = Begun {
         workflow: args.workflow.clone(),
         params,
+        undo: args.undo,
         since: lives.since.clone(),
         start: end.records,
         before,
     };
     std::fs::write(state.begun(), serde_json::to_vec(&begun)?)?;
     Ok(Drill {
-        inverse: inverse(&begun.workflow, &begun.params)?,
-        of_undo: args.undo,
+        way: way(&begun.workflow, &begun.params, begun.undo)?,
+        given: given(&begun.workflow, &begun.params),
         workflow: begun.workflow,
         params: begun.params,
         state,
@@ -151,40 +152,6 @@ async fn begun(args: &DrillArgs, params: Value, config: &Config, state: State) -
         before: begun.before,
         done: None,
     })
-}
-
-/// What the task is about, by its parameters and the registry.
-fn scene(
-    args: &DrillArgs,
-    config: &Config,
-    state: &State,
-    params: &Value,
-    records: &Records,
-) -> Result<Scene> {
-    let text = |name: &str| params[name].as_str();
-    let mut platforms: BTreeSet<String> =
-        ["platform", "target_platform"].into_iter().filter_map(text).map(str::to_owned).collect();
-    let mut servers: BTreeSet<String> = ["database_server", "target_database_server"]
-        .into_iter()
-        .filter_map(text)
-        .map(str::to_owned)
-        .collect();
-    let mut sites = Vec::new();
-    for name in ["site", "new_site"].into_iter().filter_map(text) {
-        sites.push(SiteName::parse(name).with_context(|| format!("{name:?} is no site name"))?);
-        if let Some(record) = records.get("site").and_then(|sites| sites.get(name)) {
-            platforms.extend(record["platform"].as_str().map(str::to_owned));
-            servers.extend(record["database_server"].as_str().map(str::to_owned));
-        }
-    }
-    ensure!(!sites.is_empty(), "name the site: --site shop.example.org");
-    // Of its own: the hosts are looked at through other eyes than the lives' processes have.
-    let mut own = config::load(&args.config.config)?;
-    own.data_dir = state.data();
-    let own = Arc::new(own);
-    let world = LiveWorld::new(own.clone(), "drill", &Nothing)?;
-    let instance = instance(&config.data_dir)?;
-    Ok(Scene { config: own, world, instance, sites, platforms, database_servers: servers })
 }
 
 async fn run(

@@ -2,23 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use kedge_engine::proof::Listing;
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::ports::World as _;
 use kedge_workflows::records::SiteRecord;
 use serde_json::Value;
 
-use super::back::{Inverse, Records, new_records};
+use super::back::{Records, new_records};
 use super::life::{Action, End};
 use super::lives::{Lived, Lives};
 use super::look::{Scene, done, written_anew};
 use super::point::{Passed, Point};
 use super::state::State;
+use super::taking_back::Finished;
 use super::verdict::{
     differences, disproved, put_aside, registry_changes, site_records, stray_backups, unexpected, unsound,
     without_secrets,
 };
+use super::way::{Inverse, Way};
 
 /// Looks at a world that does not come to rest are repeated for so long: a visit's own cron job may still run.
 const REST: Duration = Duration::from_secs(20);
@@ -28,10 +30,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// Everything that a drill needs for a point.
 pub(crate) struct Drill {
     pub(crate) workflow: String,
+    /// As they were given to the drill.
     pub(crate) params: Value,
-    pub(crate) inverse: Inverse,
-    /// It is the undo of the finished task that is drilled.
-    pub(crate) of_undo: bool,
+    /// As the task gets them.
+    pub(crate) given: Value,
+    pub(crate) way: Way,
     pub(crate) state: State,
     pub(crate) lives: Lives,
     pub(crate) scene: Scene,
@@ -41,15 +44,6 @@ pub(crate) struct Drill {
     pub(crate) before: Listing,
     /// The world after an undisturbed success, in general words; absent until there was one.
     pub(crate) done: Option<Listing>,
-}
-
-/// A finished task that is to be taken back.
-struct Finished {
-    task: TaskView,
-    /// The sites whose databases are looked at.
-    sites: Vec<SiteRecord>,
-    /// The world before the undo.
-    world: Listing,
 }
 
 /// What became of a point.
@@ -71,7 +65,7 @@ pub(crate) struct Round {
 
 impl Drill {
     /// The records of the sites that the task is about, as of the start.
-    fn sites(&self) -> Result<Vec<SiteRecord>> {
+    pub(super) fn sites(&self) -> Result<Vec<SiteRecord>> {
         site_records(&self.start, &self.scene)
     }
 
@@ -82,12 +76,19 @@ impl Drill {
     pub(crate) async fn round(&mut self, point: &Point) -> Result<Round> {
         let began = Instant::now();
         self.state.begin()?;
-        let submit = Action::Submit { workflow: self.workflow.clone(), params: self.params.clone() };
-        let (action, finished) = if self.of_undo {
-            let finished = self.finished(submit).await?;
-            (Action::Undo { task: finished.task.id.clone() }, Some(finished))
-        } else {
-            (submit, None)
+        let (action, finished) = match &self.way {
+            Way::There(_) => (self.drilled(), None),
+            Way::Undo => {
+                let finished = self.finished(vec![self.drilled()]).await?;
+                (Action::Undo { task: finished.task.id.clone() }, Some(finished))
+            }
+            Way::Back(first) => {
+                let first = first.iter().map(|first| Action::Submit {
+                    workflow: first.workflow.to_owned(),
+                    params: first.params.clone(),
+                });
+                (self.drilled(), Some(self.finished(first.collect()).await?))
+            }
         };
         let mut round = Round {
             point: point.clone(),
@@ -101,7 +102,9 @@ impl Drill {
             stranded: false,
         };
         let lived = match &finished {
-            Some(finished) => self.lives.after(&finished.task.id).live(&self.state, action, point).await?,
+            Some(finished) => {
+                self.lives.after(finished.newest.clone()).live(&self.state, action, point).await?
+            }
             None => self.lives.live(&self.state, action, point).await?,
         };
         match lived {
@@ -116,7 +119,7 @@ impl Drill {
                 round.lives = lives;
                 round.unreached = point.kills.len() - point.kills.len().min(lives - 1);
                 match finished {
-                    Some(finished) => self.judge_undo(&mut round, *end, &finished).await?,
+                    Some(finished) => self.judge_way_back(&mut round, *end, &finished).await?,
                     None => self.judge(&mut round, *end).await?,
                 }
             }
@@ -127,7 +130,6 @@ impl Drill {
 
     async fn judge(&mut self, round: &mut Round, end: End) -> Result<()> {
         round.passed = end.passed.clone();
-        let task = end.task.clone().filter(|task| self.lives.since.as_ref() != Some(&task.id));
         round.wrong.extend(unsound(&end));
         round.wrong.extend(stray_backups(
             &self.state.backups(),
@@ -135,7 +137,7 @@ impl Drill {
             &self.start,
             &end.records,
         )?);
-        let Some(task) = task else {
+        let Some(task) = end.task.clone() else {
             round.ended = "never accepted".to_owned();
             round.wrong.extend(registry_changes(&self.start, &end.records));
             let wrong = self.as_before("the task was never accepted", true).await?;
@@ -154,11 +156,18 @@ impl Drill {
             }
             TaskState::RolledBack | TaskState::Canceled => {
                 round.wrong.extend(disproved(&task));
-                round.wrong.extend(registry_changes(&self.start, &end.records));
-                let wrong = self.as_before("rolled back", true).await?;
+                let moved = self.way == Way::There(Inverse::Each)
+                    && !put_aside(&self.start, &end.records)?.is_empty();
+                let wrong = if moved {
+                    self.back(&task, &end.records).await?
+                } else {
+                    round.wrong.extend(registry_changes(&self.start, &end.records));
+                    let wrong = self.as_before("rolled back", true).await?;
+                    self.scene.purge(&self.start, &end.records).await?;
+                    wrong
+                };
                 round.stranded = !wrong.is_empty();
                 round.wrong.extend(wrong);
-                self.scene.purge(&self.start, &end.records).await?;
             }
             TaskState::Stuck => {
                 round.wrong.push(format!("it is stuck: {:?}", task.incident));
@@ -176,28 +185,12 @@ impl Drill {
         Ok(())
     }
 
-    /// A task that has succeeded undisturbed, and is to be taken back.
-    async fn finished(&self, submit: Action) -> Result<Finished> {
-        let end = match self.lives.live(&self.state, submit, &Point::default()).await? {
-            Lived::Ended { end, .. } => end,
-            Lived::Refused(why) | Lived::Broken { why, .. } => bail!("the task before the undo: {why}"),
-        };
-        let task = end.task.context("the task before the undo was not accepted")?;
-        ensure!(
-            task.state == TaskState::Succeeded,
-            "the task before the undo ended {}: {:?}",
-            task.state.as_str(),
-            task.error
-        );
-        let mut sites = self.sites()?;
-        sites.extend(
-            new_records::<SiteRecord>("site", &self.start, &end.records)?.into_iter().map(|(_, site)| site),
-        );
-        let world = self.scene.look(&sites).await?;
-        Ok(Finished { task, sites, world })
+    /// The drilled workflow.
+    pub(super) fn drilled(&self) -> Action {
+        Action::Submit { workflow: self.workflow.clone(), params: self.given.clone() }
     }
 
-    async fn judge_undo(&self, round: &mut Round, end: End, finished: &Finished) -> Result<()> {
+    async fn judge_way_back(&self, round: &mut Round, end: End, finished: &Finished) -> Result<()> {
         round.passed = end.passed.clone();
         round.wrong.extend(unsound(&end));
         round.wrong.extend(stray_backups(
@@ -206,13 +199,11 @@ impl Drill {
             &self.start,
             &end.records,
         )?);
-        let task = end.task.clone().filter(|task| task.id != finished.task.id);
-        let back = match &task {
+        let back = match &end.task {
             None => {
                 round.ended = "never accepted".to_owned();
-                round.wrong.extend(
-                    self.rests(&finished.sites, &finished.world, "the undo was never accepted", true).await?,
-                );
+                let when = "the way back was never accepted";
+                round.wrong.extend(self.rests(&finished.sites, &finished.world, when, true).await?);
                 self.back(&finished.task, &end.records).await?
             }
             Some(task) => {
@@ -221,21 +212,22 @@ impl Drill {
                 match task.state {
                     TaskState::Succeeded => {
                         self.scene.purge(&self.start, &end.records).await?;
-                        self.as_before("taken back", false).await?
+                        // The undo of a task keeps the passwords of both sides for a while.
+                        self.as_before("taken back", self.way != Way::Undo).await?
                     }
                     TaskState::RolledBack | TaskState::Canceled => {
                         round.wrong.extend(disproved(task));
-                        let when = "the undo was rolled back";
+                        let when = "the way back was rolled back";
                         round.wrong.extend(self.rests(&finished.sites, &finished.world, when, true).await?);
                         self.back(&finished.task, &end.records).await?
                     }
-                    state => vec![format!("the undo is {}: {:?}", state.as_str(), task.incident)],
+                    state => vec![format!("the way back is {}: {:?}", state.as_str(), task.incident)],
                 }
             }
         };
         round.stranded = !back.is_empty();
         round.wrong.extend(back);
-        round.task = task;
+        round.task = end.task;
         Ok(())
     }
 
@@ -277,11 +269,12 @@ impl Drill {
         let mut sites = self.sites()?;
         let mut chosen = vec![(task.id.to_string(), "TASK".to_owned())];
         for (_, site) in made {
-            let schema = site.schema.to_string();
+            let (of, schema) = (|what: &str| format!("{what} of {}", site.name), site.schema.to_string());
+            chosen.push((site.task.clone(), of("TASK")));
             // As grants name it.
-            chosen.push((schema.replace('_', r"\_"), "SCHEMA".to_owned()));
-            chosen.push((schema, "SCHEMA".to_owned()));
-            chosen.push((site.user.to_string(), "USER".to_owned()));
+            chosen.push((schema.replace('_', r"\_"), of("SCHEMA")));
+            chosen.push((schema, of("SCHEMA")));
+            chosen.push((site.user.to_string(), of("USER")));
             sites.push(site);
         }
         let settings = self.settings()?;
@@ -310,83 +303,5 @@ impl Drill {
             files.extend(app.settings_files().into_iter().map(|file| format!("/{file}")));
         }
         Ok(files)
-    }
-
-    /// From a success to the start.
-    pub(crate) async fn back(&self, task: &TaskView, records: &Records) -> Result<Vec<String>> {
-        match self.inverse {
-            Inverse::Nothing => {}
-            Inverse::Remove => self.scene.remove(&self.start, records).await?,
-            Inverse::Undo | Inverse::Task(_) => {
-                let what = "what takes the done task back";
-                let Some(action) = self.taking_back(task) else {
-                    bail!("nothing takes a {} back", task.workflow)
-                };
-                match self.lives.live(&self.state, action, &Point::default()).await? {
-                    Lived::Ended { end, .. } => {
-                        let state = end.task.as_ref().map(|undo| undo.state);
-                        if state != Some(TaskState::Succeeded) {
-                            return Ok(vec![format!("{what} ended {state:?}: {:?}", end.task)]);
-                        }
-                        self.scene.purge(&self.start, &end.records).await?;
-                    }
-                    Lived::Refused(why) => return Ok(vec![format!("{what} was refused: {why}")]),
-                    Lived::Broken { why, .. } => return Ok(vec![format!("{what}: {why}")]),
-                }
-            }
-        }
-        self.as_before("taken back", false).await
-    }
-
-    /// The task that takes a finished one back, if it is a task that does.
-    fn taking_back(&self, task: &TaskView) -> Option<Action> {
-        match self.inverse {
-            Inverse::Undo => Some(Action::Undo { task: task.id.clone() }),
-            Inverse::Task(other) => {
-                let params = serde_json::json!({ "site": self.params["site"] });
-                Some(Action::Submit { workflow: other.to_owned(), params })
-            }
-            Inverse::Nothing | Inverse::Remove => None,
-        }
-    }
-
-    /// What an interrupted drill has left is brought to its end and back.
-    ///
-    /// # Errors
-    /// When that does not work: then a person is needed.
-    pub(crate) async fn finish_interrupted(&mut self) -> Result<()> {
-        let left = match self.lives.live(&self.state, Action::Resume, &Point::default()).await? {
-            Lived::Ended { end, .. } => end,
-            Lived::Refused(why) | Lived::Broken { why, .. } => {
-                bail!("what an interrupted drill left goes on badly: {why}")
-            }
-        };
-        let Some(task) = left.task.filter(|task| self.lives.since.as_ref() != Some(&task.id)) else {
-            return Ok(());
-        };
-        ensure!(
-            task.state.is_final(),
-            "the task of an interrupted drill is {}: {:?}",
-            task.state.as_str(),
-            task.incident
-        );
-        let back = match (put_aside(&self.start, &left.records)?, self.inverse) {
-            (Some(task), _) => Some(Action::Undo { task }),
-            (None, Inverse::Task(_)) if !registry_changes(&self.start, &left.records).is_empty() => {
-                self.taking_back(&task)
-            }
-            (None, Inverse::Remove) => return self.scene.remove(&self.start, &left.records).await,
-            (None, Inverse::Task(_) | Inverse::Undo | Inverse::Nothing) => None,
-        };
-        let Some(action) = back else { return self.scene.purge(&self.start, &left.records).await };
-        let what = "the task of an interrupted drill cannot be taken back";
-        match self.lives.live(&self.state, action, &Point::default()).await? {
-            Lived::Ended { end, .. } => {
-                let undo = end.task.context(what)?;
-                ensure!(undo.state == TaskState::Succeeded, "{what}: {:?} {:?}", undo.error, undo.incident);
-                self.scene.purge(&self.start, &end.records).await
-            }
-            Lived::Refused(why) | Lived::Broken { why, .. } => bail!("{what}: {why}"),
-        }
     }
 }

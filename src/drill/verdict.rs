@@ -69,8 +69,8 @@ pub(super) fn unexpected(point: &Point, task: &TaskView) -> Option<String> {
     }
 }
 
-/// The task that has put a side of the start into the trash, where it still is.
-pub(super) fn put_aside(start: &Records, now: &Records) -> Result<Option<TaskId>> {
+/// The tasks that have put a side of the start into the trash, where it still is.
+pub(super) fn put_aside(start: &Records, now: &Records) -> Result<Vec<TaskId>> {
     let sites = new_records::<SiteRecord>("site", &Records::new(), start)?;
     let of_start = |side: &SiteRecord| {
         sites
@@ -78,8 +78,8 @@ pub(super) fn put_aside(start: &Records, now: &Records) -> Result<Option<TaskId>
             .any(|(_, site)| (&site.database_server, &site.schema) == (&side.database_server, &side.schema))
     };
     let trash = new_records::<TrashRecord>("trash", start, now)?;
-    let aside = trash.into_iter().find(|(_, trash)| of_start(&trash.site));
-    aside.map(|(task, _)| TaskId::try_from(task).map_err(|error| anyhow!("{error}"))).transpose()
+    let aside = trash.into_iter().filter(|(_, trash)| of_start(&trash.site));
+    aside.map(|(task, _)| TaskId::try_from(task).map_err(|error| anyhow!("{error}"))).collect()
 }
 
 /// Records that a rollback has not taken back.
@@ -182,10 +182,11 @@ mod tests {
             })
         };
         let start = records(&[("site", "a.test", site("old"))]);
-        assert_eq!(put_aside(&start, &start).unwrap(), None);
+        assert!(put_aside(&start, &start).unwrap().is_empty());
         let trash = |schema: &str| records(&[("trash", task, json!({ "site": site(schema), "until": 1 }))]);
-        assert_eq!(put_aside(&start, &trash("old")).unwrap().unwrap().as_str(), task);
-        assert_eq!(put_aside(&start, &trash("new")).unwrap(), None, "the new side may go");
+        let aside = put_aside(&start, &trash("old")).unwrap();
+        assert_eq!(aside.iter().map(TaskId::as_str).collect::<Vec<_>>(), [task]);
+        assert!(put_aside(&start, &trash("new")).unwrap().is_empty(), "the new side may go");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! `kedge drill` on real sites: a sample of the crash and failure matrix of migrate, install, and of another workflow, chosen by a printed
-//! seed, on nginx and on Apache; with `KEDGE_DRILL_POINTS` these of every workflow that can be drilled, or of those that
+//! seed, on nginx and on Apache; with `KEDGE_DRILL_POINTS` these of every workflow, or of those that
 //! `KEDGE_DRILL_WORKFLOWS` names (`migrate,install`). Before and after, the whole host is looked at from outside. Needs Docker.
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,7 +7,8 @@ use kedge_testenv::Service;
 use serde_json::{Value, json};
 use support::kedge::{Kedge, Transport};
 
-use crate::scene::{SITE, Scene, as_before, wanted};
+use crate::import;
+use crate::scene::{NEIGHBOUR, SITE, Scene, as_before, wanted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sample_of_a_drill_holds_on_nginx() -> Result<()> {
@@ -24,7 +25,7 @@ async fn a_sample_of_a_drill_with_a_rename_holds_on_apache_over_ssh() -> Result<
 /// A workflow that can be drilled besides install and migrate.
 struct Other {
     workflow: &'static str,
-    /// Its parameters, but the site; `BACKUP` stands for the name of one.
+    /// Its parameters; what is written large stands for what a scene has.
     params: &'static [&'static str],
     /// Whether the site is closed when it begins.
     closed: bool,
@@ -32,20 +33,32 @@ struct Other {
     undo: bool,
 }
 
-/// The others. `undelete` is drilled as the undo of a delete.
+/// The others.
 const OTHERS: &[Other] = &[
-    other("backup", &[], false),
-    other("verify", &[], false),
-    other("rehearse", &["backup=BACKUP"], false),
-    other("restore", &["backup=BACKUP"], false),
-    other("clone", &["new_site=copy.example.test"], false),
-    other("configure", &["www=true", "redirect_to=www.shop.example.test"], false),
-    other("login", &[], false),
-    other("disable", &[], false),
-    other("enable", &[], true),
-    other("delete", &[], true),
-    Other { undo: true, ..other("delete", &[], true) },
+    other("backup", &["site=SITE"], false),
+    other("verify", &["site=SITE"], false),
+    other("rehearse", &["site=SITE", "backup=BACKUP"], false),
+    other("pin", &["site=SITE", "backup=BACKUP"], false),
+    other("restore", &["site=SITE", "backup=BACKUP"], false),
+    other("clone", &["site=SITE", "new_site=copy.example.test"], false),
+    other("configure", &["site=SITE", "www=true", "redirect_to=www.shop.example.test"], false),
+    other("login", &["site=SITE"], false),
+    other("purge", &["site=SITE"], false),
+    other(
+        "migrate_platform",
+        &["platform=PLATFORM", "target_platform=TARGET", r#"sites=["SITE","NEIGHBOUR"]"#],
+        false,
+    ),
+    other(IMPORT, &["platform=PLATFORM", "path=HANDMADE", r#"aliases=["www.hand.example.test"]"#], false),
+    other("disable", &["site=SITE"], false),
+    other("enable", &["site=SITE"], true),
+    other("delete", &["site=SITE"], true),
+    Other { undo: true, ..other("delete", &["site=SITE"], true) },
+    other("undelete", &["site=SITE"], true),
 ];
+
+/// It needs a site that somebody has made by hand.
+const IMPORT: &str = "import";
 
 const fn other(workflow: &'static str, params: &'static [&'static str], closed: bool) -> Other {
     Other { workflow, params, closed, undo: false }
@@ -68,12 +81,18 @@ async fn drilled(server: Service, transport: Transport, change: &[&str]) -> Resu
     // A drill of verify begins with a site as it should be: what it puts right, nothing makes wrong again.
     let verified = scene.run("verify", &json!({ "site": SITE })).await?;
     ensure!(verified["state"] == "succeeded", "verify: {verified}");
+    let chosen = chosen(&seed, all);
+    if chosen.iter().any(|other| other.workflow == IMPORT) {
+        import::make(&scene).await?;
+    }
     let before = scene.look().await?;
-    others(&mut scene, &seed, &few, all).await?;
+    others(&mut scene, &chosen, &seed, &few).await?;
 
     scene.kedge.stop().await?;
     if named("migrate") {
-        let change: Vec<String> = change.iter().map(|param| (*param).to_owned()).collect();
+        let site = format!("site={SITE}");
+        let change: Vec<String> =
+            std::iter::once(site.as_str()).chain(change.iter().copied()).map(str::to_owned).collect();
         let report = drill(&scene.kedge, "migrate", &change, &seed, &points, false)?;
         let drilled = report["points"].as_array().context("the report has no points")?;
         ensure!(drilled.len() > 2, "nothing was drilled: {report}");
@@ -92,23 +111,37 @@ fn named(workflow: &str) -> bool {
     std::env::var("KEDGE_DRILL_WORKFLOWS").map_or(true, |names| names.split(',').any(|name| name == workflow))
 }
 
-/// Drills the others: one that the seed chooses, or all; then the site is open again.
-async fn others(scene: &mut Scene, seed: &str, points: &str, all: bool) -> Result<()> {
+/// The others that are drilled: one that the seed chooses, or all; of these, what is named.
+fn chosen(seed: &str, all: bool) -> Vec<&'static Other> {
+    let one = seed.bytes().fold(0, |sum, byte| sum * 31 + usize::from(byte)) % OTHERS.len();
+    let chosen = OTHERS.iter().enumerate().filter(|(place, _)| all || *place == one);
+    chosen.map(|(_, other)| other).filter(|other| named(other.workflow)).collect()
+}
+
+/// Drills the others; then the site is open again.
+async fn others(scene: &mut Scene, chosen: &[&Other], seed: &str, points: &str) -> Result<()> {
     let backup = scene.run("backup", &json!({ "site": SITE })).await?;
     let (_, backups) = scene.face.get("/v1/backups").await?;
     let name = backups["backups"][0]["name"].as_str().with_context(|| format!("no backup: {backup}"))?;
-    let chosen = seed.bytes().fold(0, |sum, byte| sum * 31 + usize::from(byte)) % OTHERS.len();
-    let wanted =
-        OTHERS.iter().enumerate().filter(|(place, other)| (all || *place == chosen) && named(other.workflow));
+    let of_scene = [
+        ("SITE", SITE),
+        ("NEIGHBOUR", NEIGHBOUR),
+        ("BACKUP", name),
+        ("PLATFORM", scene.platforms[0]),
+        ("TARGET", scene.platforms[1]),
+        ("HANDMADE", import::DIR),
+    ];
+    let filled =
+        |param: &&str| of_scene.iter().fold((*param).to_owned(), |text, (of, is)| text.replace(of, is));
     let mut closed = false;
-    for (_, other) in wanted {
+    for other in chosen {
         if other.closed && !closed {
             let task = scene.run("disable", &json!({ "site": SITE })).await?;
             ensure!(task["state"] == "succeeded", "disable: {task}");
             closed = true;
         }
         scene.kedge.stop().await?;
-        let params: Vec<String> = other.params.iter().map(|param| param.replace("BACKUP", name)).collect();
+        let params: Vec<String> = other.params.iter().map(filled).collect();
         drill(&scene.kedge, other.workflow, &params, seed, points, other.undo)?;
         scene.kedge.start().await?;
     }
@@ -131,9 +164,6 @@ fn drill(
     let dir = kedge.dir().join("report");
     let dir = dir.to_str().context("the report's directory is no text")?;
     let mut args = vec!["drill", workflow, "--seed", seed, "--points", points, "--report", dir];
-    if !params.iter().any(|param| param.starts_with("site=")) {
-        args.extend(["--site", SITE]);
-    }
     params.iter().for_each(|param| args.extend(["--param", param.as_str()]));
     args.extend(undo.then_some("--undo"));
     let (held, said) = kedge.command(&args)?;

@@ -8,7 +8,8 @@ use crate::scene::{SITE, Scene, take_back};
 
 /// As long as the seeded site's name, so that its rows can be renamed by text.
 const NAME: &str = "hand.example.test";
-const DIR: &str = "/var/www/hand.example.test";
+/// Where it is.
+pub(crate) const DIR: &str = "/var/www/hand.example.test";
 const PASSWORD: &str = "chosen-by-somebody-else";
 
 /// Code, `wp-content`, settings, database and vhost of a site, as people make them. Arguments: the site it is filled from.
@@ -75,14 +76,19 @@ mariadb -N -e 'SHOW GRANTS FOR handmade@localhost; SHOW CREATE USER handmade@loc
 mariadb -N handmade -e 'CHECKSUM TABLE wp_posts, wp_users, wp_postmeta, wp_comments'
 ls /srv/platforms/wordpress-6.1/sites";
 
-pub(crate) async fn a_site_made_by_hand(scene: &Scene) -> Result<()> {
+/// Makes a site by hand.
+pub(crate) async fn make(scene: &Scene) -> Result<()> {
     let make = MAKE.replace("$1", SITE).replace("$2", PASSWORD);
     scene.shell(&make).await?;
     scene.shell(if scene.server == Service::Apache { APACHE } else { NGINX }).await?;
     support::wait_until("the site made by hand", crate::scene::LIMIT, || async {
         scene.host.get(scene.server, NAME, "/").await.is_ok_and(|page| page.status == 200)
     })
-    .await?;
+    .await
+}
+
+pub(crate) async fn a_site_made_by_hand(scene: &Scene) -> Result<()> {
+    make(scene).await?;
     let before = scene.shell(LOOK).await?;
 
     let mut params = json!({ "platform": scene.platforms[0], "path": DIR });

@@ -89,7 +89,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         name: "drills",
-        shows: "The matrix of crashes and failures with the real binary on real servers: each step of each workflow that can be drilled fails, and each undo once (`just drill sample:40`: deaths; `just drill all`: all of it).",
+        shows: "The matrix of crashes and failures with the real binary on real servers: each step of each workflow fails, and each undo once (`just drill sample:40`: deaths; `just drill all`: all of it).",
         command: "KEDGE_DOCKER_TESTS=1 KEDGE_DRILL_POINTS=failures cargo test --workspace --test whole drill -- --test-threads 1 --nocapture",
         figures: &["drill of ", "held", "KEDGE_SEED"],
     },
