@@ -19,7 +19,9 @@ use crate::json;
 use crate::problem::{Fault, Problem};
 
 /// Most headers of a message to be explained.
-const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
+/// Characters of a bad header's name that are told.
+const NAME_TOLD: usize = 40;
 
 pub(crate) fn list(cx: &Cx<'_>) -> Answer {
     let token = cx.token()?;
@@ -143,7 +145,11 @@ fn message(body: Value) -> Result<(HeaderMap, Vec<u8>), Problem> {
             (Ok(name), Some(Ok(value))) => {
                 headers.append(name, value);
             }
-            _ => fields.fault("headers", "is an object of headers' names and texts"),
+            _ => {
+                let name: String = name.chars().take(NAME_TOLD).collect();
+                fields
+                    .fault("headers", format!("{name:?} is no header's name, or its value no header's text"));
+            }
         }
     }
     let faults: Vec<Fault> = fields.finish().err().unwrap_or_default();

@@ -343,7 +343,13 @@ fn others() -> Value {
         "Message": { "type": "object", "additionalProperties": false, "properties": {
             "body": { "type": "string", "description": "The message's body as it is." },
             "payload": { "description": "Or its value.", "type": ["object", "array"] },
-            "headers": { "type": "object", "additionalProperties": { "type": "string" } },
+            "headers": {
+                "type": "object",
+                "maxProperties": crate::handlers::inbox::MAX_HEADERS,
+                // RFC 9110, 5.1 and 5.5.
+                "propertyNames": { "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$" },
+                "additionalProperties": { "type": "string", "pattern": "^[^\\u0000-\\u0008\\u000a-\\u001f\\u007f]*$" },
+            },
         }, "oneOf": [{ "required": ["body"] }, { "required": ["payload"] }] },
         "Explained": { "type": "object", "additionalProperties": true, "required": ["hook", "provider", "signature", "decision"], "properties": {
             "hook": text(), "provider": text(), "decision": { "type": "string", "enum": ["task", "ignored", "invalid", "refused"] },
