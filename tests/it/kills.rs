@@ -50,7 +50,7 @@ async fn rounds(server: Service, transport: Transport) -> Result<()> {
     }
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seed = number("KEDGE_SEED").unwrap_or_else(rand::random);
-    let rounds = number("KEDGE_ROUNDS").unwrap_or(4);
+    let rounds = number("KEDGE_ROUNDS").unwrap_or(3);
     println!("KEDGE_SEED={seed} KEDGE_ROUNDS={rounds}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut scene = Scene::new(server, transport).await?;

@@ -37,7 +37,7 @@ use support::outside::Outside;
 use crate::scene::{LIMIT, SITE, Scene, as_before, take_back, wanted};
 
 /// How long a web server plays cases when not all are asked for: a share of what CI may take. The case in hand is played to its end.
-const SHARE: Duration = Duration::from_secs(240);
+const SHARE: Duration = Duration::from_secs(180);
 /// Longest wait for a step to begin.
 const STEP: Duration = Duration::from_secs(90);
 
