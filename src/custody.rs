@@ -19,6 +19,8 @@ use crate::world::LiveWorld;
 
 /// Fields of steps that name a server.
 const SERVER_FIELDS: [&str; 4] = ["web_server", "server", "to_server", "database_server"];
+/// Events read at a time: a task begins with its first few.
+const PAGE: usize = 8;
 
 /// Custody over the configured hosts.
 pub(crate) struct HostCustody {
@@ -50,13 +52,24 @@ impl Custody for HostCustody {
 }
 
 impl HostCustody {
+    /// The plan by which it has begun: the last one that was made before.
     fn plan(&self, task: &TaskId) -> Result<Plan, StepError> {
-        let records =
-            self.journal.records(task, 0, 1).map_err(|error| StepError::retryable(error.to_string()))?;
-        match records.into_iter().next().map(|record| record.event) {
-            Some(Event::Accepted(accepted)) => Ok(accepted.plan.clone()),
-            _ => Err(StepError::fatal(format!("{task} has no plan"))),
+        let (mut plan, mut after, mut begun) = (None, 0, false);
+        while !begun {
+            let page = self.journal.records(task, after, PAGE);
+            let page = page.map_err(|error| StepError::retryable(error.to_string()))?;
+            begun = page.is_empty();
+            for record in page {
+                after = record.sequence;
+                match record.event {
+                    Event::Accepted(accepted) => plan = Some(accepted.plan.clone()),
+                    Event::Planned { plan: anew } => plan = Some((*anew).clone()),
+                    Event::AttemptStarted { .. } | Event::FingerprintStarted { .. } => begun = true,
+                    _ => {}
+                }
+            }
         }
+        plan.ok_or_else(|| StepError::fatal(format!("{task} has no plan")))
     }
 }
 

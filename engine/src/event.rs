@@ -28,6 +28,11 @@ pub enum Event {
         /// Deaths of the process during an undo, or after the pivot, before it counts as stuck.
         undo_deaths: u32,
     },
+    /// What the plan was made of has changed while the task waited, and nothing had begun: it goes by a new one.
+    Planned {
+        /// The plan, whole.
+        plan: Arc<Plan>,
+    },
     /// All locks of the plan are held, until the task ends.
     LocksGranted,
     /// A fingerprint is being taken.
@@ -301,6 +306,7 @@ impl Event {
         match self {
             Self::Accepted(_) => "accepted",
             Self::Recovered { .. } => "recovered",
+            Self::Planned { .. } => "planned",
             Self::LocksGranted => "locks_granted",
             Self::FingerprintStarted { .. } => "fingerprint_started",
             Self::FingerprintTaken { .. } => "fingerprint_taken",

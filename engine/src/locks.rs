@@ -20,6 +20,8 @@ pub(crate) struct LockTable {
     held: BTreeMap<TaskId, BTreeSet<String>>,
     waiting: BTreeMap<Ticket, Waiting>,
     tickets: BTreeMap<TaskId, Ticket>,
+    /// The places that tasks had when they got what they hold.
+    turns: BTreeMap<TaskId, Ticket>,
     next_number: u64,
 }
 
@@ -48,6 +50,10 @@ impl LockTable {
         if self.blocker(task, locks, ticket.unwrap_or(new)).is_none() {
             self.leave_queue(task);
             self.hold(task, locks);
+            self.turns.insert(task.clone(), ticket.unwrap_or(new));
+            if ticket.is_none() {
+                self.next_number += 1;
+            }
             return true;
         }
         if ticket.is_none() {
@@ -68,6 +74,20 @@ impl LockTable {
         }
         self.waiting.insert(ticket, Waiting { task: task.clone(), locks: locks.to_vec(), since: now });
         self.tickets.insert(task.clone(), ticket);
+    }
+
+    /// Gives a task's locks back and asks for others, as if it had asked for them when its turn was: it stays before all that came after
+    /// it. The tasks that get their locks when they ask now, in order.
+    pub(crate) fn exchange(&mut self, task: &TaskId, locks: &[Lock], now: Millis) -> Vec<TaskId> {
+        let Some(turn) = self.turns.get(task).copied() else { return Vec::new() };
+        let free = self.give_back(task);
+        if self.blocker(task, locks, turn).is_some() {
+            self.enqueue(task, locks, turn, now);
+        } else {
+            self.hold(task, locks);
+            self.turns.insert(task.clone(), turn);
+        }
+        self.ready(&free)
     }
 
     /// Takes a task out of the queues; the resources that it waited for.
@@ -105,11 +125,18 @@ impl LockTable {
     /// Gives everything of a task back, its place in the queue too; the tasks that get their locks when they ask now, in order.
     pub(crate) fn release(&mut self, task: &TaskId) -> Vec<TaskId> {
         let mut free = self.leave_queue(task);
-        for name in self.held.remove(task).unwrap_or_default() {
-            self.change(&name, |resource| resource.holders.retain(|(holder, _)| holder != task));
-            free.insert(name);
-        }
+        free.extend(self.give_back(task));
         self.ready(&free)
+    }
+
+    /// Gives back what a task holds; the resources.
+    fn give_back(&mut self, task: &TaskId) -> BTreeSet<String> {
+        self.turns.remove(task);
+        let held = self.held.remove(task).unwrap_or_default();
+        for name in &held {
+            self.change(name, |resource| resource.holders.retain(|(holder, _)| holder != task));
+        }
+        held
     }
 
     /// The tasks that wait for one of these and whose locks are all free and are not awaited by others before them.

@@ -1,6 +1,8 @@
 //! What begins now: turns the machine's commands into events and launches, as far as locks and slots allow. Starts nothing itself:
 //! that happens when the events are durable (G1, G3).
 
+use std::sync::Arc;
+
 use petgraph::graph::NodeIndex;
 
 use super::commit::Draft;
@@ -8,6 +10,8 @@ use super::driver::{Driver, Halt, Launch};
 use super::flight::Flight;
 use crate::event::{Event, FingerprintPhase, Outcome, Then};
 use crate::machine::{Command, Ending, Machine};
+use crate::mutants::bug;
+use crate::plan::Plan;
 use crate::proof::Listing;
 use crate::step::StepError;
 use crate::task::{Drift, MAX_DRIFT};
@@ -42,7 +46,41 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
     fn begin_lock(&self, draft: &mut Draft) -> Result<(), Halt> {
         let (locks, priority) = (&draft.machine.plan().rest().locks, draft.machine.accepted().priority);
         let granted = self.inner.shared.tables().locks.request(&self.live.task, locks, priority, draft.now);
-        if granted { draft.push_sure(Event::LocksGranted) } else { Ok(()) }
+        if !granted {
+            return Ok(());
+        }
+        // Only now: nobody changes any more what the locks are about.
+        match self.planned_anew(draft) {
+            None => draft.push_sure(Event::LocksGranted),
+            Some(plan) => {
+                let next = {
+                    let mut tables = self.inner.shared.tables();
+                    tables.locks.exchange(&self.live.task, &plan.rest().locks, draft.now)
+                };
+                self.inner.shared.poke(&next);
+                tracing::info!("planned anew: what it is about has changed while it waited");
+                draft.push_sure(Event::Planned { plan: Arc::new(plan) })
+            }
+        }
+    }
+
+    /// The plan of what is known now, if that is another one. A task that waited behind others finds what they have left.
+    fn planned_anew(&self, draft: &mut Draft) -> Option<Plan> {
+        let (changes, machine) = (self.inner.shared.changes(), &draft.machine);
+        if draft.planned_at == Some(changes) || machine.refuses_plan().is_some() || bug("plan-is-old") {
+            return None;
+        }
+        draft.planned_at = Some(changes);
+        match self.inner.plan_again(machine, draft.now) {
+            Ok(plan) if plan == *machine.plan() => None,
+            Ok(plan) if plan.rest().site == machine.plan().rest().site => Some(plan),
+            Ok(_) => None,
+            // It goes by the plan that it has, whose first step finds the same, without any harm.
+            Err(why) => {
+                tracing::info!(%why, "cannot be planned anew");
+                None
+            }
+        }
     }
 
     fn begin_run(&self, draft: &mut Draft, step: NodeIndex, attempt: u32) -> Result<(), Halt> {

@@ -31,6 +31,8 @@ pub(super) struct Draft {
     pub(super) next: Next,
     /// Slots that steps wait for.
     pub(super) slots_wanted: Vec<String>,
+    /// How often the registry had been changed when the plan was looked at last.
+    pub(super) planned_at: Option<u64>,
     /// By the fact's place.
     replies: Vec<(usize, Reply)>,
 }
@@ -87,6 +89,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
             launches: Vec::new(),
             next: Next::default(),
             slots_wanted: Vec::new(),
+            planned_at: self.planned_at,
             replies: Vec::new(),
         };
         for (place, fact) in facts.into_iter().enumerate() {
@@ -169,6 +172,10 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
 
     /// The batch is durable: shows it, answers, and gives what is to be started.
     fn done(&mut self, draft: Draft) -> (Vec<Launch>, Next) {
+        if !draft.writes.is_empty() {
+            self.inner.shared.changed();
+        }
+        self.planned_at = draft.planned_at;
         self.machine = Arc::new(draft.machine);
         self.live.publish(self.machine.clone());
         for (_, reply) in draft.replies {

@@ -33,6 +33,8 @@ pub(super) struct Driver<P: ?Sized> {
     /// The state that the head tells.
     pub(super) state: TaskState,
     pub(super) facts: Vec<Fact>,
+    /// How often the registry had been changed when the plan was made; of another life: not known.
+    pub(super) planned_at: Option<u64>,
     pub(super) survivors: Arc<Survivors>,
     pub(super) leftovers: Leftovers,
     flights: FuturesUnordered<futures::future::BoxFuture<'static, Landed>>,
@@ -104,6 +106,7 @@ impl<P: ?Sized + Send + Sync + 'static> Driver<P> {
             head_hash,
             state,
             facts: Vec::new(),
+            planned_at: None,
             survivors: Arc::new(survivors),
             leftovers: Leftovers::default(),
             flights: FuturesUnordered::new(),

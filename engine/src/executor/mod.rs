@@ -13,6 +13,7 @@ mod inbox;
 mod landing;
 mod live;
 mod outbox;
+mod planning;
 mod records;
 mod recover;
 mod retention;
@@ -24,6 +25,7 @@ mod tables;
 mod verbs;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use futures::channel::oneshot;
@@ -133,6 +135,8 @@ struct Inner<P: ?Sized> {
 struct Shared {
     state: Mutex<EngineState>,
     tables: Mutex<Tables>,
+    /// How often tasks have changed the registry.
+    changes: AtomicU64,
 }
 
 #[derive(Default)]

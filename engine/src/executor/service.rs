@@ -4,7 +4,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, pending, ready};
 use serde_json::Value;
 
-use super::submit::Origin;
+use super::planning::Origin;
 use super::{Engine, Inner};
 use crate::inbox::Received;
 use crate::journal::keys;

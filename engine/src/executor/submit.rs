@@ -9,6 +9,7 @@ use super::driver::Driver;
 use super::flight::Survivors;
 use super::inbox::attach;
 use super::live::Live;
+use super::planning::Origin;
 use super::recover::replay;
 use super::{Inner, Shared};
 use crate::event::{Accepted, Event, Outcome};
@@ -17,10 +18,9 @@ use crate::inbox::Received;
 use crate::journal::{AppendError, Head, JournalError, keys, record};
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::service::{DedupeKey, PlanView, Submission, SubmitError, Submitted};
+use crate::service::{DedupeKey, Submission, SubmitError, Submitted};
 use crate::store::{Batch, CommitError, Health};
-use crate::task::{TaskId, TaskView};
-use crate::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
+use crate::task::{Millis, TaskId, TaskView};
 
 /// Most dedupe keys of one submission: an Idempotency-Key, a delivery id, a body's hash.
 const MAX_DEDUPE: usize = 8;
@@ -44,14 +44,6 @@ struct Stamp {
     /// What stands there of a task that counts no more.
     held: Option<Vec<u8>>,
     fingerprint: Option<String>,
-}
-
-/// Where a plan comes from.
-pub(super) enum Origin<'a> {
-    /// From a workflow and parameters.
-    Fresh,
-    /// From a finished task that is to be taken back.
-    Undo(&'a Machine),
 }
 
 /// Room for a task that is being stored.
@@ -91,7 +83,9 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             stamps.push(self.undo_stamp(&machine.accepted().task)?);
         }
         let task = TaskId::from_bytes(self.random.id());
-        let plan = self.plan(&submission.workflow, &submission.params, &origin, &task)?;
+        // Before the plan: whatever changes from here on makes it worth another look.
+        let (changes, now) = (self.shared.changes(), self.clock.now());
+        let plan = self.plan(&submission.workflow, &submission.params, &origin, (&task, now))?;
         if let Some(seen) = &submission.if_plan {
             let now = self.plan_hash(&submission.workflow, &submission.params, &origin)?;
             if *seen != now {
@@ -119,8 +113,9 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             plan,
             plan_hash: submission.if_plan,
         };
-        match self.store_task(accepted, stamps, received).await {
-            Ok(driver) => {
+        match self.store_task(accepted, stamps, received, now).await {
+            Ok(mut driver) => {
+                driver.planned_at = Some(changes);
                 let view = driver.live.machine().view(self.clock.now());
                 self.start(driver);
                 drop(room);
@@ -135,88 +130,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
     }
 
-    /// See [`crate::service::Tasks::preview`].
-    pub(super) fn preview(&self, workflow: &str, params: &Value) -> Result<PlanView, SubmitError> {
-        let plan = self.plan(workflow, params, &Origin::Fresh, &nobody())?;
-        let held = self.shared.tables().locks.view();
-        let steps =
-            plan.steps().map(|(index, spec)| crate::machine::pending_step(&plan, index, spec)).collect();
-        let locks = plan.rest().locks.iter().map(|lock| {
-            let now = held.iter().find(|held| held.resource == lock.resource);
-            crate::service::LockView {
-                resource: lock.resource.clone(),
-                shared: lock.shared,
-                holders: now.map(|now| now.holders.clone()).unwrap_or_default(),
-                waiting: now.map(|now| now.waiting.clone()).unwrap_or_default(),
-            }
-        });
-        let mut notes = plan.rest().notes.clone();
-        if let Some(gate) = self.gate(workflow, params, &plan) {
-            let (asked, before) = (gate.asked(), gate.place(&plan).as_str());
-            notes.push(format!(
-                "It needs the approval of {asked} (before: {before}, policy {}).",
-                gate.policy
-            ));
-        }
-        Ok(PlanView {
-            workflow: workflow.to_owned(),
-            site: plan.rest().site.clone(),
-            steps,
-            pivot: plan.pivot(None).map(|pivot| plan.step(pivot).name.clone()),
-            locks: locks.collect(),
-            resources: plan.rest().resources.clone(),
-            notes,
-            plan_hash: self.plan_hash(workflow, params, &Origin::Fresh)?,
-            estimate: self
-                .estimate(workflow, plan.rest().site.as_deref())
-                .map_err(|error| SubmitError::Store(error.to_string()))?,
-        })
-    }
-
-    fn gate(&self, workflow: &str, params: &Value, plan: &Plan) -> Option<Gate> {
+    pub(super) fn gate(&self, workflow: &str, params: &Value, plan: &Plan) -> Option<Gate> {
         self.gates.gate(Wanted { workflow, site: plan.rest().site.as_deref(), params })
-    }
-
-    fn workflow(&self, name: &str) -> Result<&dyn Workflow, SubmitError> {
-        let found = self.workflows.get(name).map(|workflow| &**workflow);
-        found.ok_or_else(|| SubmitError::UnknownWorkflow(name.chars().take(80).collect()))
-    }
-
-    fn plan(
-        &self,
-        workflow: &str,
-        params: &Value,
-        origin: &Origin<'_>,
-        task: &TaskId,
-    ) -> Result<Plan, SubmitError> {
-        let now = self.clock.now();
-        let named_at = if *task == nobody() { 0 } else { now };
-        let cx = PlanCx { task, now, named_at, facts: &*self.facts };
-        let plan = match origin {
-            Origin::Fresh => self.workflow(workflow)?.plan(params, &cx),
-            Origin::Undo(machine) => {
-                let accepted = machine.accepted();
-                let finished = FinishedTask {
-                    task: &accepted.task,
-                    workflow: &accepted.workflow,
-                    params: &accepted.params,
-                    plan: machine.plan(),
-                    outputs: machine.outputs(),
-                };
-                self.workflow(&accepted.workflow)?.undo(&finished, &cx)
-            }
-        };
-        plan.map_err(|refusal| match refusal {
-            PlanRefusal::BadParams(problems) => SubmitError::BadParams(problems),
-            PlanRefusal::Refused(why) => SubmitError::Refused(why),
-            PlanRefusal::Read(error) => SubmitError::Store(error.to_string()),
-            PlanRefusal::Plan(error) => SubmitError::Refused(format!("a defect of the workflow: {error}")),
-        })
-    }
-
-    /// The hash of the plan as it would be without a task's id and time in it: a dry run and the real one have the same.
-    fn plan_hash(&self, workflow: &str, params: &Value, origin: &Origin<'_>) -> Result<String, SubmitError> {
-        Ok(self.plan(workflow, params, origin, &nobody())?.hash())
     }
 
     fn admit(&self) -> Result<Room, SubmitError> {
@@ -249,8 +164,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         accepted: Accepted,
         stamps: Vec<Stamp>,
         received: Option<Received>,
+        now: Millis,
     ) -> Result<Driver<P>, AppendError> {
-        let now = self.clock.now();
         let task = accepted.task.clone();
         let mut records = [record(1, 1, now, Event::Accepted(Arc::new(accepted)))];
         let mut batch = Batch::new();
@@ -353,11 +268,6 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         let (records, _, _) = self.journal.history(task)?;
         replay(task, &records).map(|machine| Some(Arc::new(machine)))
     }
-}
-
-/// The id in plans that are only looked at.
-fn nobody() -> TaskId {
-    TaskId::from_bytes([0; 16])
 }
 
 fn dedupe_row(key: &DedupeKey) -> Vec<u8> {

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::submit::Origin;
+use super::planning::Origin;
 use super::{Engine, Inner};
 use crate::context::{Subtask, Subtasks};
 use crate::machine::Machine;

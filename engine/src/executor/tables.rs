@@ -1,6 +1,7 @@
 //! Locks and slots of the running engine, and who is told when something was given back. Nothing here is durable: the journal's
 //! lock rows are.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::live::Live;
@@ -20,7 +21,18 @@ impl Shared {
         Self {
             state: Mutex::new(EngineState::default()),
             tables: Mutex::new(Tables { locks: LockTable::default(), slots: Slots::new(per_slot) }),
+            changes: AtomicU64::new(0),
         }
+    }
+
+    /// How often tasks have changed the registry in this life.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Notes that the registry was changed.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, EngineState> {

@@ -6,7 +6,8 @@ use futures::channel::oneshot;
 
 use super::Inner;
 use super::live::{Mail, Verb};
-use super::submit::{Origin, UNDO};
+use super::planning::Origin;
+use super::submit::UNDO;
 use crate::event::Outcome;
 use crate::machine::Machine;
 use crate::service::{DedupeKey, Resolution, ResolveVerb, Submission, SubmitError, Submitted, VerbError};

@@ -154,6 +154,25 @@ impl Machine {
         (self.cancel.is_some() || self.failure.is_some()) && !self.committed()
     }
 
+    /// Why it cannot go by another plan any more, if so. What somebody has seen and wanted stays as it was seen.
+    #[must_use]
+    pub(crate) fn refuses_plan(&self) -> Option<&'static str> {
+        let accepted = &self.accepted;
+        if self.locks_granted || self.started_at.is_some() {
+            return Some("it has begun");
+        }
+        if self.goes_back() {
+            return Some("the task goes back");
+        }
+        if accepted.undo_of.is_some() {
+            return Some("it takes back what another task has done");
+        }
+        if accepted.gate.is_some() || accepted.plan_hash.is_some() {
+            return Some("somebody has seen the plan that it has");
+        }
+        None
+    }
+
     /// Why a cancel is refused now, if it is.
     #[must_use]
     pub fn refuses_cancel(&self) -> Option<String> {

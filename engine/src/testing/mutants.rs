@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The bugs: where, and what is wrong.
-pub const ALL: [(&str, &str); 17] = [
+pub const ALL: [(&str, &str); 18] = [
     ("undo-too-early", "machine: a step is undone before what came after it"),
     ("failed-step-is-clean", "machine: a step that failed is not undone"),
     ("back-after-pivot", "machine: a task goes back though its pivot has succeeded"),
@@ -18,6 +18,7 @@ pub const ALL: [(&str, &str); 17] = [
     ("locks-are-forgotten", "executor: the locks of a task are not taken again after a restart"),
     ("end-without-callback", "executor: the end is written without its callbacks"),
     ("claims-unguarded", "executor: a claim is not demanded to be free in its own batch"),
+    ("plan-is-old", "executor: a task that waited goes by the plan that it had"),
     ("survivors-run-on", "executor: processes of an earlier life are not ended first"),
     ("ack-before-sync", "store: a batch is acknowledged before it is synced"),
     ("conditions-ignored", "store: preconditions are not checked"),

@@ -83,6 +83,7 @@ fn stories() -> Vec<(&'static str, TaskState, Vec<Record>)> {
         stuck(),
         parked(),
         undo(),
+        planned(),
         approved(),
         refused(),
         expired(),
@@ -220,6 +221,33 @@ fn undo() -> (&'static str, TaskState, Vec<Record>) {
     told("undo", &rig, &undo, TaskState::Succeeded)
 }
 
+/// It waits for a task that moves the site, and then goes where the site is.
+fn planned() -> (&'static str, TaskState, Vec<Record>) {
+    let options = Options::default()
+        .plan("move", |plan| {
+            plan.lock("site shop.test", false);
+            plan.step("move", Decide::on(Act::on("site").value("69").record("shop.test")), &[]);
+        })
+        .workflow("visit", |_, cx| {
+            let platform = cx
+                .facts
+                .record("site", "shop.test")?
+                .map_or("68".to_owned(), |site| site.as_str().unwrap_or_default().to_owned());
+            let mut plan = PlanBuilder::new(Some("shop.test"));
+            plan.lock("site shop.test", false);
+            plan.lock(format!("platform {platform}"), true);
+            plan.step("look", Make(Act::on(format!("t/{platform}"))), &[]);
+            Ok(plan.build()?)
+        });
+    let rig = Rig::new(7, options);
+    rig.world.script("move", Kind::Run, [Behave::slow(100)]);
+    rig.submit("move");
+    let visit = rig.submit("visit");
+    rig.settle();
+    assert_eq!((rig.world.get("t/68"), rig.world.get("t/69").is_some()), (None, true));
+    told("planned", &rig, &visit, TaskState::Succeeded)
+}
+
 fn encoded(record: &Record) -> String {
     serde_json::to_string(record).unwrap()
 }
@@ -295,6 +323,7 @@ fn the_golden_files_tell_of_everything_that_can_happen() {
     for wanted in [
         "accepted",
         "recovered",
+        "planned",
         "locks_granted",
         "fingerprint_started",
         "fingerprint_taken",

@@ -5,6 +5,7 @@ use kedge_engine::journal::keys;
 use kedge_engine::service::{Submitted, Tasks as _};
 use kedge_engine::store::Store as _;
 use kedge_engine::task::{TaskId, TaskState};
+use kedge_engine::workflow::{PlanCx, PlanRefusal};
 
 use crate::rig::{Options, Rig};
 use crate::steps::{Act, Make};
@@ -179,4 +180,95 @@ fn a_task_that_turns_round_leaves_the_queue_for_a_slot() {
     assert_eq!(rig.state(&turns), TaskState::Compensating, "it is not in the way");
     rig.settle();
     assert_eq!((rig.state(&turns), rig.state(&last)), (TaskState::Canceled, TaskState::Succeeded));
+}
+
+/// A workflow whose plan is of what tasks have left: it goes to where the site is, under locks of that place.
+fn moving() -> Options {
+    let at = |cx: &PlanCx<'_>| -> Result<String, PlanRefusal> {
+        let place = cx.facts.record("site", "shop")?;
+        Ok(place.and_then(|place| place.as_str().map(str::to_owned)).unwrap_or_else(|| "old".to_owned()))
+    };
+    Options::default()
+        .plan("move", |plan| {
+            plan.lock("site", false);
+            plan.step("move", Make(Act::on("t/move").value("new").record("shop")), &[]);
+        })
+        .workflow("visit", move |_, cx| {
+            let place = at(cx)?;
+            let mut plan = PlanBuilder::new(Some("shop"));
+            plan.lock("site", false);
+            plan.lock(format!("platform {place}"), false);
+            plan.step("visit", Make(Act::on(format!("t/visited {place} by {}", cx.task))), &[]);
+            Ok(plan.build()?)
+        })
+        .plan("new", |plan| {
+            plan.lock("platform new", false);
+            plan.step("new", Make(Act::on("t/new")), &[]);
+        })
+}
+
+/// Where a visit has been.
+fn visited(rig: &Rig, task: &TaskId) -> Vec<String> {
+    let by = format!(" by {task}");
+    let keys = rig.world.resources().into_keys();
+    keys.filter_map(|key| Some(key.strip_prefix("t/visited ")?.strip_suffix(&by)?.to_owned())).collect()
+}
+
+#[test]
+fn a_task_that_waited_goes_by_a_plan_of_what_others_have_left() {
+    for restart in [false, true] {
+        let mut rig = Rig::new(1, moving());
+        rig.world.script("move", Kind::Run, vec![Behave::slow(100); 3]);
+        let before = rig.submit("visit");
+        rig.settle();
+        let (moves, after) = (rig.submit("move"), rig.submit("visit"));
+        assert!(rig.view(&after).blocked_on.is_some_and(|blocked| blocked.holder == Some(moves)));
+        if restart {
+            rig.restart();
+        }
+        rig.settle();
+        assert_eq!((visited(&rig, &before), visited(&rig, &after)), (vec!["old".into()], vec!["new".into()]));
+        let planned = |task| rig.story(task).iter().filter(|line| line.contains("planned")).count();
+        assert_eq!((planned(&before), planned(&after)), (0, 1), "only what has changed is planned anew");
+        rig.sound();
+    }
+}
+
+#[test]
+fn other_locks_of_a_new_plan_are_asked_for_from_the_place_in_the_queue_that_it_had() {
+    let rig = Rig::new(1, moving());
+    rig.world.script("move", Kind::Run, vec![Behave::slow(100)]);
+    rig.world.script("new", Kind::Run, vec![Behave::slow(1000)]);
+    let tasks = ["new", "move", "visit", "visit"].map(|name| rig.submit(name));
+    rig.until("it waits for the lock of its new place", || {
+        rig.view(&tasks[2]).blocked_on.is_some_and(|blocked| blocked.holder.as_ref() == Some(&tasks[0]))
+    });
+    let behind = rig.view(&tasks[3]).blocked_on.expect("it comes after the other one");
+    assert_eq!(behind.holder, Some(tasks[2].clone()), "{behind:?}");
+    let held: Vec<String> = rig
+        .engine
+        .locks()
+        .into_iter()
+        .filter(|lock| lock.holders.contains(&tasks[2]))
+        .map(|lock| lock.resource)
+        .collect();
+    assert!(held.is_empty(), "it holds {held:?} while it waits");
+    rig.settle();
+    assert_eq!(order(&rig, &tasks), [1, 0, 2, 3]);
+    assert_eq!([2, 3].map(|n| visited(&rig, &tasks[n])), [vec!["new".to_owned()], vec!["new".to_owned()]]);
+    rig.sound();
+}
+
+#[test]
+fn a_plan_that_somebody_has_seen_stays_as_it_was_seen() {
+    let rig = Rig::new(1, moving());
+    rig.world.script("move", Kind::Run, vec![Behave::slow(100)]);
+    let seen = rig.engine.preview("visit", &serde_json::json!({})).unwrap().plan_hash;
+    rig.submit("move");
+    let request =
+        kedge_engine::service::Submission { if_plan: Some(seen), ..crate::rig::submission("visit") };
+    let Submitted::Created(visit) = rig.try_submit(request).unwrap() else { panic!("it is new") };
+    rig.settle();
+    assert_eq!(visited(&rig, &visit.id), ["old"]);
+    rig.sound();
 }

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use kedge_engine::event::{Accepted, Event, FingerprintPhase, Outcome, Then, Verdict};
 use kedge_engine::gate::Before;
 use kedge_engine::journal::{self, Journal, Record, keys};
-use kedge_engine::plan::{Class, Doors, UndoSpec};
+use kedge_engine::plan::{Class, Doors, Plan, UndoSpec};
 use kedge_engine::retry::Policy;
 use kedge_engine::service::ResolveVerb;
 use kedge_engine::step::ErrorClass;
@@ -380,6 +380,7 @@ impl Task {
                 self.epoch = *epoch;
                 self.recovered(*run_deaths, record.at);
             }
+            Event::Planned { plan } => broken.extend(self.planned(plan)),
             Event::LocksGranted => {
                 if !self.approved && self.gate() == Some(Before::Start) {
                     broken.push("locks before an approval".to_owned());
@@ -428,6 +429,21 @@ impl Task {
             }
         }
         broken
+    }
+
+    /// Another plan: as long as nothing has begun, and nobody has seen and wanted the first one.
+    fn planned(&mut self, plan: &Plan) -> Option<String> {
+        let seen = self.accepted.gate.is_some() || self.accepted.plan_hash.is_some();
+        let begun =
+            self.granted || self.printing.is_some() || self.steps.values().any(|step| step.attempt > 0);
+        if seen || begun || self.turned || self.accepted.undo_of.is_some() {
+            return Some("planned anew too late".to_owned());
+        }
+        self.accepted = Arc::new(Accepted { plan: plan.clone(), ..(*self.accepted).clone() });
+        self.steps = plan.steps().map(|(_, spec)| (spec.name.clone(), Step::default())).collect();
+        self.granted = plan.rest().locks.is_empty();
+        self.proven = plan.rest().fingerprint.is_none();
+        None
     }
 
     /// A new life: what was running is in doubt, and has killed the process once more (G8).

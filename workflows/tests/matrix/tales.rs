@@ -269,20 +269,34 @@ fn what_a_person_wrote_into_a_vhost_is_told_and_left_unless_it_is_to_go() {
     assert!(!String::from_utf8_lossy(&gone.rig.world.web("web1").files()[&path].bytes).contains("# mine"));
 }
 
+/// Both are asked for at once; the second one waits for the first.
 #[test]
-fn a_task_that_waited_does_not_write_what_it_knew_over_what_another_did() {
-    let restore = Ask::Task {
-        workflow: "restore",
-        params: json!({ "site": "shop.example.test", "backup": "shop.example.test-20261122.100000_abcdef.tar.zst" }),
-    };
-    let disable = Ask::Task { workflow: "disable", params: json!({ "site": "shop.example.test" }) };
+fn a_task_that_waited_goes_where_the_site_is_then() {
+    let site = "shop.example.test";
+    let ask = |workflow, params| Ask::Task { workflow, params };
+    let restore =
+        ask("restore", json!({ "site": site, "backup": "shop.example.test-20261122.100000_abcdef.tar.zst" }));
+    let migrate = ask("migrate", json!({ "site": site, "target_platform": "wordpress-68" }));
+    let rename = ask("migrate", json!({ "site": site, "new_site": "store.example.test" }));
+    let disable = ask("disable", json!({ "site": site }));
+    let backup = ask("backup", json!({ "site": site }));
     let base = usual();
+
     let (rig, [restored, disabled]) = both(&base, [&restore, &disable]);
-    assert_eq!((restored.state, disabled.state), (TaskState::Succeeded, TaskState::RolledBack));
-    let told = disabled.error.expect("an error").detail;
-    assert!(told.contains("another task has changed shop.example.test"), "{told}");
+    assert_eq!((restored.state, disabled.state), (TaskState::Succeeded, TaskState::Succeeded));
     let record = whole(&rig)["record site/shop.example.test"].clone();
-    assert!(record.contains(restored.id.as_str()) && record.contains("enabled"), "{record}");
+    assert!(record.contains(restored.id.as_str()) && record.contains("disabled"), "{record}");
+
+    let (rig, [migrated, backed_up]) = both(&base, [&migrate, &backup]);
+    assert_eq!((migrated.state, backed_up.state), (TaskState::Succeeded, TaskState::Succeeded));
+    let made = |(_, value): &(String, Value)| value["task"] == backed_up.id.as_str();
+    let (_, record) = rig.records().into_iter().find(made).expect("a backup");
+    assert_eq!(record["platform"], "wordpress-68", "{record}");
+
+    let (_, [renamed, backed_up]) = both(&base, [&rename, &backup]);
+    assert_eq!((renamed.state, backed_up.state), (TaskState::Succeeded, TaskState::RolledBack));
+    let told = backed_up.error.expect("an error").detail;
+    assert!(told.contains("another task has changed shop.example.test"), "{told}");
 }
 
 /// A copy of the database that is made while the site is open is as old as its first table: what was written, made or removed since

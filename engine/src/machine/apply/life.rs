@@ -5,10 +5,12 @@ use std::sync::Arc;
 use petgraph::graph::NodeIndex;
 
 use super::{Why, demand, stuck};
-use crate::event::{FingerprintPhase, Then};
-use crate::machine::{Command, FingerprintRecord, FingerprintState, Machine, Phase, Stage, Tries};
+use crate::event::{Accepted, FingerprintPhase, Then};
+use crate::machine::{
+    Command, FingerprintRecord, FingerprintState, Machine, Phase, Stage, StepRecord, Tries,
+};
 use crate::mutants::bug;
-use crate::plan::Class;
+use crate::plan::{Class, Plan};
 use crate::step::StepError;
 use crate::store::BlobId;
 use crate::task::Millis;
@@ -24,6 +26,15 @@ struct Patience {
 }
 
 impl Machine {
+    /// Goes by another plan from here on: nothing of the old one has begun.
+    pub(super) fn planned(&mut self, plan: &Arc<Plan>, at: Millis) -> Result<(), Why> {
+        self.refuses_plan().map_or(Ok(()), |why| Err(why.to_owned()))?;
+        demand(plan.rest().site == self.plan().rest().site, || "it is a plan for another site".to_owned())?;
+        self.accepted = Arc::new(Accepted { plan: (**plan).clone(), ..(*self.accepted).clone() });
+        self.steps = vec![StepRecord::new(at); plan.len()];
+        Ok(())
+    }
+
     /// A new life: what was in flight is in doubt, and what the process died of too often is not begun again (G8).
     pub(super) fn recovered(&mut self, run: u32, undo: u32, at: Millis) {
         let patience = Patience { run, undo };

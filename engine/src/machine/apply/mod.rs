@@ -90,6 +90,7 @@ impl Machine {
                 self.recovered(*run_deaths, *undo_deaths, at);
                 Ok(())
             }
+            Event::Planned { plan } => self.planned(plan, at),
             Event::LocksGranted => {
                 demand(!self.held_whole(), || "nobody has approved it".to_owned())?;
                 demand(!self.locks_granted, || "the locks were granted before".to_owned())?;

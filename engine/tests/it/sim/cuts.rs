@@ -35,10 +35,11 @@ pub enum Cut {
     Slots,
     Retries,
     Gates,
+    Looks,
 }
 
 /// All of them: the ones that take most away come first.
-pub const ALL: [Cut; 32] = [
+pub const ALL: [Cut; 33] = [
     Cut::Crashes,
     Cut::SecondTask,
     Cut::SecondStep,
@@ -51,6 +52,7 @@ pub const ALL: [Cut; 32] = [
     Cut::Locks,
     Cut::Cancels,
     Cut::Gates,
+    Cut::Looks,
     Cut::Pivot,
     Cut::Fingerprints,
     Cut::FullDisks,

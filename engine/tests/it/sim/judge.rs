@@ -50,6 +50,7 @@ pub fn judge(run: &mut Run) {
         let count = |kind: &str| records.iter().filter(|record| record.event.kind() == kind).count() as u64;
         run.tally.asked += count("approval_asked");
         run.tally.approved += count("approved");
+        run.tally.planned += count("planned");
         // G6: one callback tells the end, once.
         assert_eq!(told.get(task), Some(&1), "how often the end of {task} was told");
         match outcome(&records) {
@@ -96,8 +97,12 @@ fn view(rig: &Rig, task: &TaskId) -> TaskView {
 }
 
 fn plan_of(records: &[Record]) -> &Plan {
-    let Event::Accepted(accepted) = &records[0].event else { panic!("no first event") };
-    &accepted.plan
+    let plans = records.iter().rev().filter_map(|record| match &record.event {
+        Event::Accepted(accepted) => Some(&accepted.plan),
+        Event::Planned { plan } => Some(&**plan),
+        _ => None,
+    });
+    plans.into_iter().next().expect("a task has a plan")
 }
 
 fn outcome(records: &[Record]) -> Outcome {

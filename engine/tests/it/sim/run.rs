@@ -39,6 +39,8 @@ pub struct Tally {
     /// Second persons that were asked, and those who said yes in time.
     pub asked: u64,
     pub approved: u64,
+    /// Plans that were made anew, since what they were made of had changed meanwhile.
+    pub planned: u64,
     pub events: u64,
 }
 
@@ -56,6 +58,7 @@ impl Tally {
         self.by_hand += other.by_hand;
         self.asked += other.asked;
         self.approved += other.approved;
+        self.planned += other.planned;
         self.events += other.events;
     }
 
@@ -73,6 +76,7 @@ impl Tally {
             self.by_hand,
             self.asked - self.approved,
             self.approved,
+            self.planned,
         ];
         self.tasks < 10_000 || met.iter().all(|met| *met > 20)
     }
@@ -140,7 +144,10 @@ impl Gatekeeper for SomeGates {
 fn options(dice: &mut Dice, cuts: Cuts) -> Options {
     let mut options = Options::default().workflow("random", move |params, cx| {
         let seed = params["seed"].as_u64().unwrap();
-        Ok(plan(seed, cx.task.as_str(), cuts)?)
+        // Some tasks look at what others have left: while they wait, that makes another plan of theirs.
+        let looks = Dice::new(seed ^ 0x100c).percent(50) && cuts.keep(Cut::Looks);
+        let seen = if looks { cx.facts.records("site")?.len() as u64 } else { 0 };
+        Ok(plan(seed ^ seen << 32, cx.task.as_str(), cuts)?)
     });
     options.gates = Arc::new(SomeGates(cuts));
     options.pauses = dice.percent(50) && cuts.keep(Cut::Pauses);
