@@ -123,7 +123,8 @@ pub(super) async fn changed_while_dumped(scene: &mut Scene) -> Result<()> {
     let task = scene.run("migrate", &to_the_other_platform(scene)).await?;
     ensure!(task["state"] == "succeeded", "one change is no reason to give up: {task}");
     let dumps = calls(scene, "mariadb-dump").await?;
-    ensure!(dumps == 3, "backup, again, and the copy, not {dumps} dumps");
+    // Whichever came first is made again; and a table that was written meanwhile is dumped once more behind the fence.
+    ensure!([3, 4].contains(&dumps), "the backup, the copy, and one of them again, not {dumps} dumps");
     returns(scene, &before, &task).await?;
     stand_in(scene, "mariadb-dump", "*--single-transaction*", fail).await?;
     let before = scene.look().await?;
