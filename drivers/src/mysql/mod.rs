@@ -6,6 +6,7 @@ mod client;
 mod errors;
 mod fingerprint;
 mod fingerprint_reader;
+mod late_keys;
 mod marks;
 mod only_here;
 mod quote;
@@ -188,7 +189,7 @@ impl Database for Mysql {
         mark: &Mark,
         tables: &[String],
     ) -> PortResult<u64> {
-        within::copy_rows(&self.client, from, to, mark, tables).await
+        within::copy_rows(&self.client, from, to, mark, tables, late_keys::LATE_KEYS).await
     }
 
     async fn dump_without_rows(&self, name: &DatabaseName, tables: &[String]) -> PortResult<ByteStream> {

@@ -3,11 +3,13 @@
 //! never decided here.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use kedge_workflows::names::DatabaseName;
 use kedge_workflows::ports::{Mark, PlainTable, PortError, PortResult, TableTime, TableTimes};
 
 use super::client::{Client, Select};
+use super::late_keys::keys_that_come_late;
 use super::marks::MARK_TABLE;
 use super::quote;
 use super::schema::{self, field, number};
@@ -131,13 +133,15 @@ fn contains(text: &str) -> String {
     format!("%{escaped}%")
 }
 
-/// Copies the rows of tables into tables of the same definition in a schema of ours: how many.
+/// Copies the rows of tables into empty tables of the same definition in a schema of ours: how many. Keys of tables of these sizes come
+/// last.
 pub(super) async fn copy_rows(
     client: &Client,
     from: &DatabaseName,
     to: &DatabaseName,
     mark: &Mark,
     tables: &[String],
+    late_keys_of: RangeInclusive<u64>,
 ) -> PortResult<u64> {
     let what = format!("copying rows into schema {to}");
     if !schema::owned(client, to, mark).await? {
@@ -154,6 +158,7 @@ pub(super) async fn copy_rows(
     for row in client.select_one(&what, listed).await? {
         columns.entry(field(&row, 0).to_owned()).or_default().push(quote::identifier(field(&row, 1))?);
     }
+    let mut late = keys_that_come_late(client, &what, (from, to), tables, late_keys_of).await?;
     let (source, target) = (quote::identifier(from.as_str())?, quote::identifier(to.as_str())?);
     // Unique keys stay checked: without, MariaDB gathers the rows in files first, which is slower (see `sql_heading`).
     let mut sql = format!("SET SESSION foreign_key_checks=0;\n{READ_COMMITTED}");
@@ -161,10 +166,16 @@ pub(super) async fn copy_rows(
         let Some(columns) = columns.get(table) else {
             return Err(PortError::Refused(format!("{what}: schema {from} has no table {table}")));
         };
-        let (columns, table) = (columns.join(", "), quote::identifier(table)?);
+        let (columns, late, table) = (columns.join(", "), late.remove(table), quote::identifier(table)?);
+        if let Some(late) = &late {
+            sql += &format!("ALTER TABLE {target}.{table} {};\n", late.drop);
+        }
         sql += &format!(
             "INSERT INTO {target}.{table} ({columns}) SELECT {columns} FROM {source}.{table};\nSELECT ROW_COUNT();\n"
         );
+        if let Some(late) = late {
+            sql += &format!("ALTER TABLE {target}.{table} {};\n", late.add);
+        }
     }
     let counts = client.patient().change(&what, &sql).await?;
     if counts.len() != tables.len() {
@@ -249,13 +260,16 @@ async fn checksums(
 
 /// Ends what still copies into a schema of ours: a server goes on with a statement whose client is gone.
 pub(super) async fn stop_copies(client: &Client, name: &DatabaseName) -> PortResult<()> {
-    let begin = format!("INSERT INTO {}.", quote::identifier(name.as_str())?);
+    let mut begins = Vec::new();
+    for words in ["INSERT INTO", "ALTER TABLE"] {
+        let begin = format!("{words} {}.", quote::identifier(name.as_str())?);
+        begins.push(format!("LEFT(INFO, {}) = {}", begin.chars().count(), quote::text(&begin)?));
+    }
     let running = Select::new(
         ["ID"],
         format!(
-            "FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND LEFT(INFO, {}) = {}",
-            begin.chars().count(),
-            quote::text(&begin)?
+            "FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND ({})",
+            begins.join(" OR ")
         ),
     );
     let what = format!("looking for copies into schema {name}");
