@@ -140,12 +140,15 @@ fn run(proof: &Proof) -> Result<(bool, String)> {
         let output = Command::new(program).args(args).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     };
+    // The report itself may have changed: other proofs write into it.
+    let changed = said("git", &["diff", "--name-only", "HEAD", "--", ".", &format!(":!{REPORT}")]);
     let mut section = String::new();
     writeln!(
         section,
-        "{}, at {}, in {} s: {}.\n",
+        "{}, at {}{}, in {} s: {}.\n",
         said("date", &["-u", "+%Y-%m-%d"]),
-        said("git", &["describe", "--always", "--dirty"]),
+        said("git", &["describe", "--always"]),
+        if changed.is_empty() { "" } else { "-dirty" },
         began.elapsed().as_secs(),
         if held { "**held**" } else { "**does not hold**" }
     )?;
