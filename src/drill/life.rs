@@ -75,9 +75,9 @@ pub(crate) enum Line {
     Ended(Box<End>),
 }
 
-/// A task that the drill has begun, or one of those that it has started itself.
+/// A task that the drill has started, or one that such a task has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Begun {
+pub(crate) struct Started {
     pub(crate) id: TaskId,
     pub(crate) workflow: String,
     pub(crate) state: TaskState,
@@ -89,7 +89,7 @@ pub(crate) struct End {
     /// The task, if there is one.
     pub(crate) task: Option<TaskView>,
     /// All tasks since, oldest first: those that it has started as well.
-    pub(crate) tasks: Vec<Begun>,
+    pub(crate) tasks: Vec<Started>,
     /// The newest task in the journal.
     pub(crate) newest: Option<TaskId>,
     /// What a kill would have been possible at.
@@ -156,7 +156,7 @@ async fn live(order: Order) -> Result<Line> {
             Err(error) => return Err(error.into()),
         },
         // The oldest: what it has started comes after it.
-        Action::Resume => begun(&service, order.since.as_ref())?.into_iter().next().map(|task| task.id),
+        Action::Resume => started(&service, order.since.as_ref())?.into_iter().next().map(|task| task.id),
     };
     let task = match task {
         Some(task) => Some(settled(&service, &task).await?),
@@ -197,7 +197,7 @@ fn newest(service: &Service) -> Result<Option<TaskId>> {
 }
 
 /// The tasks after that one, oldest first.
-fn begun(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
+fn started(service: &Service, since: Option<&TaskId>) -> Result<Vec<Started>> {
     let mut found = Vec::new();
     let mut before = None;
     loop {
@@ -207,7 +207,7 @@ fn begun(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
                 found.reverse();
                 return Ok(found);
             }
-            found.push(Begun { id: task.id, workflow: task.workflow, state: task.state });
+            found.push(Started { id: task.id, workflow: task.workflow, state: task.state });
         }
         before = page.next;
         if before.is_none() {
@@ -218,9 +218,9 @@ fn begun(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
 }
 
 /// The tasks after that one, once all of them have ended or are stuck.
-async fn all_settled(service: &Service, since: Option<&TaskId>) -> Result<Vec<Begun>> {
+async fn all_settled(service: &Service, since: Option<&TaskId>) -> Result<Vec<Started>> {
     loop {
-        let tasks = begun(service, since)?;
+        let tasks = started(service, since)?;
         let open = tasks.iter().find(|task| !task.state.is_final() && task.state != TaskState::Stuck);
         let Some(open) = open else { return Ok(tasks) };
         settled(service, &open.id).await?;
@@ -241,7 +241,7 @@ async fn settled(service: &Service, id: &TaskId) -> Result<TaskView> {
     }
 }
 
-async fn end(service: Service, task: Option<TaskView>, tasks: Vec<Begun>, faults: &Faults) -> Result<End> {
+async fn end(service: Service, task: Option<TaskView>, tasks: Vec<Started>, faults: &Faults) -> Result<End> {
     let passed = faults.passed();
     service.engine.drain().await;
     let mut records = BTreeMap::new();

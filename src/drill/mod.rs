@@ -43,7 +43,7 @@ use round::{Drill, Round};
 use show::Show;
 use state::State;
 use verdict::site_records;
-use way::{given, way};
+use way::way;
 
 /// What an interrupted drill has to know to end what it has begun.
 #[derive(Serialize, Deserialize)]
@@ -109,7 +109,6 @@ async fn taken_up(args: &DrillArgs, config: &Config, state: State) -> Result<Dri
     let scene = scene(args, config, &state, (&begun.workflow, &begun.params), &begun.start)?;
     Ok(Drill {
         way: way(&begun.workflow, &begun.params, begun.undo)?,
-        given: given(&begun.workflow, &begun.params),
         workflow: begun.workflow,
         params: begun.params,
         state,
@@ -142,7 +141,6 @@ async fn begun(args: &DrillArgs, params: Value, config: &Config, state: State) -
     std::fs::write(state.begun(), serde_json::to_vec(&begun)?)?;
     Ok(Drill {
         way: way(&begun.workflow, &begun.params, begun.undo)?,
-        given: given(&begun.workflow, &begun.params),
         workflow: begun.workflow,
         params: begun.params,
         state,

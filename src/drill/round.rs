@@ -20,7 +20,7 @@ use super::verdict::{
     differences, disproved, put_aside, registry_changes, site_records, stray_backups, unexpected, unsound,
     without_secrets,
 };
-use super::way::{Inverse, Way};
+use super::way::{Inverse, Way, given};
 
 /// Looks at a world that does not come to rest are repeated for so long: a visit's own cron job may still run.
 const REST: Duration = Duration::from_secs(20);
@@ -32,8 +32,6 @@ pub(crate) struct Drill {
     pub(crate) workflow: String,
     /// As they were given to the drill.
     pub(crate) params: Value,
-    /// As the task gets them.
-    pub(crate) given: Value,
     pub(crate) way: Way,
     pub(crate) state: State,
     pub(crate) lives: Lives,
@@ -187,7 +185,7 @@ impl Drill {
 
     /// The drilled workflow.
     pub(super) fn drilled(&self) -> Action {
-        Action::Submit { workflow: self.workflow.clone(), params: self.given.clone() }
+        Action::Submit { workflow: self.workflow.clone(), params: given(&self.workflow, &self.params) }
     }
 
     async fn judge_way_back(&self, round: &mut Round, end: End, finished: &Finished) -> Result<()> {

@@ -134,7 +134,7 @@ impl Drill {
             aside.into_iter().map(|task| Action::Undo { task }).collect()
         } else {
             match &self.way {
-                Way::There(Inverse::Undo) if task.state == TaskState::Succeeded && !undone => {
+                Way::There(Inverse::Undo) | Way::Undo if task.state == TaskState::Succeeded && !undone => {
                     self.taking_back(task, &left.records)?
                 }
                 Way::There(Inverse::Task(_)) if changed => self.taking_back(task, &left.records)?,
