@@ -13,15 +13,33 @@ use super::vhost::safe_path;
 const LIMIT: Duration = Duration::from_secs(120);
 /// Longest common name of a certificate (X.520); the names that count are the alternative ones.
 const MAX_COMMON_NAME: usize = 64;
-/// Makes a certificate and its key unless they are there, for the same names, for 30 days more. Arguments: certificate, key, common name,
-/// alternative names. The key comes first: a certificate without its key is made anew.
+/// Whether a certificate is for its key; says why not. Apache ends at its next reload when it is not, and its test does not look. Nobody
+/// is asked for a passphrase.
+const FITS: &str = r#"fits() {
+    theirs=$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null </dev/null) ||
+        { echo "$1 is no certificate that openssl can read"; return 1; }
+    own=$(openssl pkey -in "$2" -pubout -passin pass: 2>/dev/null </dev/null) ||
+        { echo "$2 is no key that openssl can read without a passphrase; put the key there without one"; return 1; }
+    [ "$theirs" = "$own" ] || { echo "$1 is not for the key $2; put the two there that belong together"; return 1; }
+}
+"#;
+/// Looks at a certificate and key of somebody else before a vhost names them. Arguments: certificate, key.
+const BELONG: &str = r#"for path; do
+    [ -s "$path" ] || { echo "$path is not there: put the site's certificate and key there first" >&2; exit 1; }
+done
+command -v openssl >/dev/null || { echo "openssl is not there; install it" >&2; exit 1; }
+fits "$1" "$2" >&2
+"#;
+/// Makes a certificate and its key unless they are there, for each other, for the same names, for 30 days more. Arguments: certificate,
+/// key, common name, alternative names. The key comes first: a certificate without its key, or beside a newer one, is made anew.
 const MAKE: &str = r#"set -eu
 umask 077
 if [ -s "$2" ] && openssl x509 -in "$1" -noout -checkend 2592000 >/dev/null 2>&1 &&
-    [ "$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n +2 | tr -d ' \n')" = "$4" ]; then
+    [ "$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n +2 | tr -d ' \n')" = "$4" ] &&
+    fits "$1" "$2" >/dev/null; then
     exit 0
 fi
-command -v openssl >/dev/null || { echo "openssl is not there; install it" >&2; exit 127; }
+command -v openssl >/dev/null || { echo "openssl is not there; install it" >&2; exit 1; }
 mkdir -p "$(dirname "$1")" "$(dirname "$2")"
 openssl req -x509 -newkey rsa:2048 -nodes -sha256 -days 365 -subj "/CN=$3" -addext "subjectAltName=$4" \
     -keyout "$2.new" -out "$1.new" 2>/dev/null
@@ -36,6 +54,7 @@ for path in "$certificate" "$key"; do [ -s "$path" ] || echo "$path is not there
 [ -s "$certificate" ] || exit 0
 end=$(openssl x509 -in "$certificate" -noout -enddate 2>/dev/null) ||
     { echo "$certificate is no certificate that openssl can read"; exit 0; }
+[ ! -s "$key" ] || fits "$certificate" "$key"
 if ! openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null; then
     echo "$certificate is over since ${end#*=}"
 elif ! openssl x509 -in "$certificate" -noout -checkend 1209600 >/dev/null; then
@@ -46,6 +65,13 @@ for name; do
 done
 "#;
 
+/// A script that can ask what fits.
+fn with_fits(script: &str, arguments: &[&str]) -> Vec<String> {
+    let script = [FITS, script].concat();
+    let words = ["sh", "-c", &script, "kedge-certificate"].into_iter().chain(arguments.iter().copied());
+    words.map(str::to_owned).collect()
+}
+
 impl VhostServer {
     /// What is wrong with a certificate.
     pub(super) async fn faults_of(&self, names: &[SiteName], tls: &Tls) -> PortResult<Vec<String>> {
@@ -53,9 +79,9 @@ impl VhostServer {
         for path in [&tls.certificate, &tls.key] {
             safe_path(path).map_err(|why| refused(format!("{path:?} {why}")))?;
         }
-        let look = ["sh", "-c", LOOK, "kedge-certificate", &tls.certificate, &tls.key];
-        let argv = look.into_iter().chain(names.iter().map(SiteName::as_str));
-        let finished = self.run(argv.map(str::to_owned).collect(), LIMIT).await?;
+        let mut arguments = vec![tls.certificate.as_str(), &tls.key];
+        arguments.extend(names.iter().map(SiteName::as_str));
+        let finished = self.run(with_fits(LOOK, &arguments), LIMIT).await?;
         if finished.status != 0 {
             return Err(refused(format!("looking at {}: {}", tls.certificate, finished.last_error())));
         }
@@ -69,25 +95,95 @@ impl VhostServer {
             safe_path(path).map_err(|why| refused(format!("{path:?} {why}")))?;
         }
         if !tls.self_signed {
-            for path in [&tls.certificate, &tls.key] {
-                let argv = ["test", "-s", path].map(str::to_owned).to_vec();
-                if self.run(argv, LIMIT).await?.status != 0 {
-                    return Err(refused(format!(
-                        "{path} is not there: put the site's certificate and key there first"
-                    )));
-                }
+            let finished = self.run(with_fits(BELONG, &[&tls.certificate, &tls.key]), LIMIT).await?;
+            if finished.status != 0 {
+                return Err(refused(finished.last_error()));
             }
             return Ok(());
         }
         let Some(first) = names.first() else { return Ok(()) };
         let common = if first.as_str().len() > MAX_COMMON_NAME { "site" } else { first.as_str() };
         let names: Vec<String> = names.iter().map(|name| format!("DNS:{name}")).collect();
-        let (names, make) = (names.join(","), ["sh", "-c", MAKE, "kedge-certificate"]);
-        let argv = make.into_iter().chain([tls.certificate.as_str(), &tls.key, common, &names]);
-        let finished = self.run(argv.map(str::to_owned).collect(), LIMIT).await?;
+        let arguments = [tls.certificate.as_str(), &tls.key, common, &names.join(",")];
+        let finished = self.run(with_fits(MAKE, &arguments), LIMIT).await?;
         if finished.status == 0 {
             return Ok(());
         }
         Err(refused(format!("making the certificate {}: {}", tls.certificate, finished.last_error())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    const PARTS: [&str; 2] = ["certificate", "key"];
+
+    fn shell(script: &str, dir: &Path) -> Output {
+        Command::new("sh").args(["-ec", script]).current_dir(dir).output().expect("sh")
+    }
+
+    /// A directory with `names` of certificates and keys; none where there is no openssl.
+    fn made(names: &[&str]) -> Option<tempfile::TempDir> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        if !shell("command -v openssl", dir.path()).status.success() {
+            println!("skipped: tests of certificates need openssl");
+            return None;
+        }
+        for name in names {
+            let script = format!(
+                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj /CN=a.test \
+                 -addext subjectAltName=DNS:a.test -keyout {name}.key -out {name}.certificate 2>/dev/null"
+            );
+            assert!(shell(&script, dir.path()).status.success(), "{name}");
+        }
+        Some(dir)
+    }
+
+    fn ran(script: &str, arguments: &[&str], dir: &Path) -> (bool, String) {
+        let argv = with_fits(script, arguments);
+        let output = Command::new(&argv[0]).args(&argv[1..]).current_dir(dir).output().expect("sh");
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(told).expect("text"))
+    }
+
+    #[test]
+    fn a_certificate_is_taken_with_its_own_key_only() {
+        let Some(dir) = made(&["a", "b"]) else { return };
+        let locked = "openssl pkey -in a.key -aes256 -passout pass:secret -out locked.key; echo x >no.key; cp no.key no.certificate";
+        assert!(shell(locked, dir.path()).status.success());
+        for (certificate, key, why) in [
+            ("a", "a", ""),
+            ("a", "b", "a.certificate is not for the key b.key"),
+            ("a", "locked", "locked.key is no key that openssl can read without a passphrase"),
+            ("a", "no", "no.key is no key that"),
+            ("no", "a", "no.certificate is no certificate that"),
+            ("a", "none", "none.key is not there"),
+            ("none", "a", "none.certificate is not there"),
+        ] {
+            let files = [format!("{certificate}.certificate"), format!("{key}.key")];
+            let (taken, told) = ran(BELONG, &[&files[0], &files[1]], dir.path());
+            assert_eq!((taken, told.contains(why)), (why.is_empty(), true), "{files:?}: {told}");
+            let (looked, told) = ran(LOOK, &[&files[0], &files[1], "a.test"], dir.path());
+            assert!(looked && told.contains(why) && told.is_empty() == why.is_empty(), "{files:?}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_new_key_beside_an_old_certificate_is_made_whole() {
+        let Some(dir) = made(&["a", "b"]) else { return };
+        let make = |key: &str| ran(MAKE, &["a.certificate", key, "a.test", "DNS:a.test"], dir.path());
+        let read = || PARTS.map(|part| std::fs::read(dir.path().join(format!("a.{part}"))).expect("a file"));
+        let before = read();
+        assert!(make("a.key").0);
+        assert!(read() == before, "what is right stays");
+        // A kill between the two renames.
+        std::fs::copy(dir.path().join("b.key"), dir.path().join("a.key")).expect("copied");
+        assert!(make("a.key").0);
+        assert_eq!(ran(BELONG, &["a.certificate", "a.key"], dir.path()), (true, String::new()));
+        assert!(read()[0] != before[0], "the certificate is a new one");
     }
 }
