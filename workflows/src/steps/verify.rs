@@ -135,6 +135,10 @@ impl Step for LookAtSite {
         let (there, wanted) = (web.vhost(&place.site).await?, web.render(&place.vhost(mode(self.state))));
         let vhost = vhost_drift(there.as_ref(), &wanted.text);
         let vhost_by = there.as_ref().map(|file| web.origin(&file.bytes));
+        if let Some(was) = &self.was {
+            let changes = web.render(&was.vhost(mode(self.state))).text != wanted.text;
+            demand_writable(&place.site, changes && !vhost.is_empty(), vhost_by)?;
+        }
         let access = files.wrong_access(&place.dir, &app.access_rules(), MAX_ACCESS).await?;
         let (checked, wrong, access) = (access.checked, access.wrong, access.entries);
         let certificate = match &place.reach.tls {
@@ -147,6 +151,21 @@ impl Step for LookAtSite {
     fn policy(&self) -> Policy {
         Policy::RUN.limit(WALK_LIMIT_MS)
     }
+}
+
+/// What is asked of a vhost has to be written into it: left as somebody else wrote it, the site would not be reached as the registry says.
+fn demand_writable(site: &SiteName, changes: bool, by: Option<VhostOrigin>) -> Result<(), StepError> {
+    let (why, what) = match by {
+        Some(VhostOrigin::Edited) if changes => (
+            "was changed by hand",
+            "let Kedge write it anew (verify with overwrite=true), or put it back as Kedge wrote it",
+        ),
+        Some(VhostOrigin::Foreign) if changes => ("was not written by Kedge", "move that file away"),
+        _ => return Ok(()),
+    };
+    Err(StepError::fatal(format!(
+        "the vhost of {site} {why}, so what is asked for would not be in it: look what differs (verify with check_only=true), {what}, and ask again"
+    )))
 }
 
 fn vhost_drift(there: Option<&SavedFile>, wanted: &str) -> Vec<String> {

@@ -16,6 +16,7 @@ mod batch;
 mod cases;
 mod judge;
 mod packages;
+mod reached;
 mod rig;
 mod scene;
 mod tales;
