@@ -221,6 +221,14 @@ impl<P: ?Sized> Cx<'_, P> {
         })
     }
 
+    /// All records of a family as they are now, by their names.
+    ///
+    /// # Errors
+    /// Retryable when the registry cannot be read.
+    pub fn records(&self, family: &str) -> Result<Vec<(String, Value)>, StepError> {
+        self.facts.records(family).map_err(|error| StepError::retryable(format!("the registry: {error}")))
+    }
+
     /// Stages a record: committed with the success of this run or undo, or never.
     ///
     /// # Errors

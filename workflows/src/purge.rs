@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::records::{self, BackupRecord, TrashRecord};
-use crate::steps::registry::CommitPurge;
+use crate::steps::registry::{CommitPurge, GivenUp};
 use crate::steps::removal::{DropDatabase, RemoveBackup, RemoveDir};
 
 /// Most old sides and most backups of one task: its plan stays one that a person can read.
@@ -117,20 +117,24 @@ fn purge(
     let commit = CommitPurge {
         tasks: trash.iter().map(|(task, _)| task.clone()).collect(),
         backups: backups.iter().map(|backup| backup.name.clone()).collect(),
+        sides: trash.iter().map(|(_, trash)| trash.clone()).collect(),
     };
     let committed = plan.step("commit", commit, &[]);
     let after: [&dyn Named; 1] = [&committed];
-    for (index, (_, trash)) in trash.iter().enumerate() {
+    for (index, (by, trash)) in trash.iter().enumerate() {
         let site = &trash.site;
+        let given_up = Some(GivenUp { by: by.clone(), purged: committed.clone() });
         plan.lock(format!("site {}", site.name), false);
         let platform = records::platform(facts, &site.platform, "")?;
         let remove = RemoveDir {
             web_server: platform.web_server.clone(),
             dir: site.dir.clone(),
             within: format!("{}/sites", platform.root.trim_end_matches('/')),
+            given_up: given_up.clone(),
         };
         plan.step(&format!("remove_dir_{index}"), remove, &after);
-        plan.step(&format!("drop_database_{index}"), DropDatabase { site: site.clone() }, &after);
+        let drop = DropDatabase { site: site.clone(), given_up };
+        plan.step(&format!("drop_database_{index}"), drop, &after);
     }
     for (index, backup) in backups.iter().enumerate() {
         plan.lock(format!("site {}", backup.site), true);

@@ -1,7 +1,7 @@
 //! The pivots: one write to the registry, atomic with the journal's event, so never in doubt. They touch nothing else.
 
 use kedge_engine::context::Cx;
-use kedge_engine::step::{Pivot, Step, StepError};
+use kedge_engine::step::{Pivot, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use crate::names::SiteName;
@@ -197,6 +197,9 @@ pub(crate) struct CommitPurge {
     pub(crate) tasks: Vec<String>,
     /// The backups that go with it.
     pub(crate) backups: Vec<String>,
+    /// What each of these tasks had put there; empty in plans of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) sides: Vec<TrashRecord>,
 }
 
 /// What a task reports of a purge.
@@ -206,6 +209,26 @@ pub(crate) struct Purged {
     pub(crate) sides: usize,
     /// Backups that are gone.
     pub(crate) backups: usize,
+    /// The tasks that had put these sides into the trash; `None` in journals of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tasks: Option<Vec<String>>,
+}
+
+/// An old side that a purge gives up, unless it left the trash while the purge waited.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GivenUp {
+    /// The task that put it there.
+    pub(crate) by: String,
+    /// What was given up.
+    pub(crate) purged: Ref<Purged>,
+}
+
+impl GivenUp {
+    /// Whether it was there to be given up.
+    pub(crate) fn holds(&self, cx: &Cx<'_, dyn World>) -> Result<bool, StepError> {
+        let tasks = cx.output(&self.purged)?.tasks;
+        Ok(tasks.is_none_or(|tasks| tasks.contains(&self.by)))
+    }
 }
 
 impl Step for CommitPurge {
@@ -223,8 +246,16 @@ impl Step for CommitPurge {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Purged, StepError> {
-        for task in &self.tasks {
-            cx.delete_record(TRASH, task);
+        let mut tasks = Vec::new();
+        for (index, task) in self.tasks.iter().enumerate() {
+            let there: Option<TrashRecord> = cx.record(TRASH, task)?;
+            // Brought back while this task waited: it is no trash any more, and nothing of it may go.
+            if there.is_some_and(|there| self.sides.get(index).is_none_or(|side| *side == there)) {
+                cx.delete_record(TRASH, task);
+                tasks.push(task.clone());
+            } else {
+                cx.log(format!("what {task} had put into the trash is not there any more, and stays"));
+            }
         }
         let mut backups = 0;
         for backup in &self.backups {
@@ -234,7 +265,7 @@ impl Step for CommitPurge {
                 backups += 1;
             }
         }
-        Ok(Purged { sides: self.tasks.len(), backups })
+        Ok(Purged { sides: tasks.len(), backups, tasks: Some(tasks) })
     }
 
     fn reports(&self) -> bool {

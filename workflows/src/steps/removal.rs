@@ -4,10 +4,12 @@ use kedge_engine::context::Cx;
 use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::registry::GivenUp;
 use crate::place::{Place, Store, scope};
 use crate::ports::{Existing, World};
-use crate::records::{BACKUP, BackupRecord, DATABASE_NAME, SiteRecord};
+use crate::records::{BACKUP, BackupRecord, DATABASE_NAME, SITE, SiteRecord, TRASH};
 
 /// An hour: removing millions of files.
 const REMOVE_LIMIT_MS: u64 = 3_600_000;
@@ -103,6 +105,9 @@ pub(crate) struct RemoveDir {
     pub(crate) dir: String,
     /// What it has to be below.
     pub(crate) within: String,
+    /// Only if it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<GivenUp>,
 }
 
 impl Step for RemoveDir {
@@ -116,6 +121,9 @@ impl Step for RemoveDir {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        if stays(cx, self.given_up.as_ref())? {
+            return Ok(());
+        }
         Ok(cx.ports.files(&self.web_server, &scope(cx))?.remove_tree(&self.dir, &self.within).await?)
     }
 
@@ -133,6 +141,35 @@ impl Step for RemoveDir {
 pub(crate) struct DropDatabase {
     /// The site as it was on that side.
     pub(crate) site: SiteRecord,
+    /// Only if it was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<GivenUp>,
+}
+
+/// Whether a side was not given up after all: it came back while the purge waited.
+fn stays(cx: &Cx<'_, dyn World>, given_up: Option<&GivenUp>) -> Result<bool, StepError> {
+    let stays = given_up.map_or(Ok(false), |side| side.holds(cx).map(|holds| !holds))?;
+    if stays {
+        cx.log("it was brought back meanwhile, and stays");
+    }
+    Ok(stays)
+}
+
+impl DropDatabase {
+    /// The site, live or in the trash, that the registry knows to use it, if one does. Its mark would not tell: a site that came back has
+    /// the very database that it was deleted with.
+    fn in_use(&self, cx: &Cx<'_, dyn World>) -> Result<Option<String>, StepError> {
+        let is = |site: &Value| {
+            site["database_server"] == self.site.database_server.as_str()
+                && site["schema"] == self.site.schema.as_str()
+        };
+        let live = cx.records(SITE)?.into_iter().find(|(_, site)| is(site)).map(|(name, _)| name);
+        let kept = || -> Result<Option<String>, StepError> {
+            let kept = cx.records(TRASH)?.into_iter().find(|(_, trash)| is(&trash["site"]));
+            Ok(kept.map(|(task, _)| format!("what {task} has put into the trash")))
+        };
+        live.map_or_else(kept, |name| Ok(Some(name)))
+    }
 }
 
 impl Step for DropDatabase {
@@ -147,6 +184,14 @@ impl Step for DropDatabase {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let site = &self.site;
+        if stays(cx, self.given_up.as_ref())? {
+            return Ok(());
+        }
+        // Left instead of failed: nobody should be told to drop it by hand.
+        if let Some(user) = self.in_use(cx)? {
+            cx.log(format!("the database {} is that of {user}, and stays", site.schema));
+            return Ok(());
+        }
         let Some(mark) = site.mark() else {
             return Err(StepError::fatal(format!(
                 "the database {} was not made by Kedge: drop it by hand",

@@ -15,6 +15,7 @@
 mod batch;
 mod cases;
 mod judge;
+mod overtaken;
 mod packages;
 mod reached;
 mod rig;

@@ -188,12 +188,22 @@ impl Rig {
 
     /// Asks for a task and lets nothing else happen.
     fn ask_only(&self, ask: &Ask) -> TaskId {
-        let Ask::Task { workflow, params } = ask.clone() else { panic!("only tasks are asked for in pairs") };
-        let engine = self.engine.clone();
-        let mut submission = submission(workflow, params);
-        submission.dedupe.clear();
-        match self.runtime.block_on(async move { engine.submit(submission).await }) {
-            Some(Ok(Submitted::Created(view) | Submitted::Duplicate(view))) => view.id,
+        let (engine, ask) = (self.engine.clone(), ask.clone());
+        let answer = self.runtime.block_on(async move {
+            match ask {
+                Ask::Task { workflow, params } => {
+                    let mut submission = submission(workflow, params);
+                    submission.dedupe.clear();
+                    match engine.submit(submission).await {
+                        Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => Ok(view),
+                        Err(error) => Err(error.to_string()),
+                    }
+                }
+                Ask::Undo(task) => engine.undo(&task, actor()).await.map_err(|error| error.to_string()),
+            }
+        });
+        match answer {
+            Some(Ok(view)) => view.id,
             other => panic!("the task is not accepted: {other:?}"),
         }
     }
