@@ -70,7 +70,7 @@ impl VhostServer {
             .reloads
             .run(async || {
                 let _alone = self.shared.writing.write().await;
-                let test = self.test().await?;
+                let test = self.tested().await?;
                 if test == ConfigTest::Valid {
                     self.reload_now().await?;
                 }

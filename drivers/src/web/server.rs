@@ -77,20 +77,9 @@ pub struct VhostServer {
 #[async_trait]
 impl WebServer for VhostServer {
     async fn test(&self) -> PortResult<ConfigTest> {
-        let argv = match &self.shared.config.test_command {
-            Some(argv) => argv.clone(),
-            None => self.control(self.shared.dialect.test()).await?,
-        };
-        let finished = self.run(argv, TEST_LIMIT).await?;
-        match finished.status {
-            0 => Ok(ConfigTest::Valid),
-            1..126 => self.invalid(&finished).await,
-            status => Err(PortError::Refused(format!(
-                "the configuration test of {}: exit status {status}: {}",
-                self.what(),
-                finished.last_error()
-            ))),
-        }
+        // Not between another task's vhost and the verdict on it.
+        let _nobody_alone = self.shared.writing.read().await;
+        self.tested().await
     }
 
     async fn vhost(&self, site: &SiteName) -> PortResult<Option<SavedFile>> {
@@ -153,17 +142,22 @@ impl WebServer for VhostServer {
         // Written and tested in one, alone: nobody else's test may meet a vhost that the server does not take.
         let _alone = self.shared.writing.write().await;
         self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
-        match self.test().await? {
-            ConfigTest::Invalid { culprit, message } if culprit.as_deref() == Some(path.as_str()) => {
-                self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
-                Err(PortError::Refused(format!(
-                    "{} does not take the vhost of {site}, {path} is as it was: {message}",
-                    self.what()
-                )))
-            }
-            // A mistake of somebody else: the reload is who refuses it.
-            ConfigTest::Valid | ConfigTest::Invalid { .. } => Ok(rendered),
+        let ConfigTest::Invalid { culprit, message } = self.tested().await? else { return Ok(rendered) };
+        let named = culprit.as_deref() == Some(path.as_str());
+        if !named && current.as_ref().is_some_and(|current| current.sha256 == rendered.sha256) {
+            return Ok(rendered); // an earlier attempt wrote it: there is nothing to compare with, and the reload refuses it
         }
+        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
+        // The server names nobody, or the one that ours does not go with: valid without ours, it is ours.
+        if named || self.tested().await? == ConfigTest::Valid {
+            return Err(PortError::Refused(format!(
+                "{} does not take the vhost of {site}, {path} is as it was: {message}",
+                self.what()
+            )));
+        }
+        // A mistake of somebody else: the reload is who refuses it.
+        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
+        Ok(rendered)
     }
 
     async fn restore_vhost(
@@ -275,6 +269,24 @@ impl VhostServer {
             )));
         }
         Ok(finished)
+    }
+
+    /// What the server says of its files, for who holds `writing`.
+    pub(super) async fn tested(&self) -> PortResult<ConfigTest> {
+        let argv = match &self.shared.config.test_command {
+            Some(argv) => argv.clone(),
+            None => self.control(self.shared.dialect.test()).await?,
+        };
+        let finished = self.run(argv, TEST_LIMIT).await?;
+        match finished.status {
+            0 => Ok(ConfigTest::Valid),
+            1..126 => self.invalid(&finished).await,
+            status => Err(PortError::Refused(format!(
+                "the configuration test of {}: exit status {status}: {}",
+                self.what(),
+                finished.last_error()
+            ))),
+        }
     }
 
     async fn invalid(&self, finished: &Finished) -> PortResult<ConfigTest> {

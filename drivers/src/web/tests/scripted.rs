@@ -206,6 +206,63 @@ async fn a_vhost_that_the_server_does_not_take_is_not_left_to_others() {
     assert_eq!(host.ran("reload"), 0);
 }
 
+/// A server whose test is not content with as many vhosts as there are, where it names nobody, or with another file.
+#[tokio::test]
+async fn a_vhost_that_breaks_the_server_is_found_without_its_name() {
+    const OTHER: &str = "/etc/vhosts/b.test.conf";
+    let (site, other) = (site(), SiteName::parse("b.test").unwrap());
+    let vhost = |site: &SiteName| Vhost {
+        site: site.clone(),
+        aliases: vec![],
+        mode: VhostMode::Disabled,
+        target: None,
+        reach: Reach::default(),
+    };
+    for message in [
+        "nginx: [emerg] could not build server_names_hash, you should increase server_names_hash_bucket_size: 64",
+        "nginx: [emerg] a duplicate default server for 0.0.0.0:80 in /etc/vhosts/other.conf:2",
+    ] {
+        let (disk, broken) = (FakeDisk::new(), Arc::new(AtomicBool::new(false)));
+        let files: Arc<dyn Files> = Arc::new(FakeFiles::new(disk.clone(), Faults::new()));
+        let root = Access { mode: 0o755, user: None, group: None };
+        for dir in ["/etc", "/etc/vhosts"] {
+            files.make_dir(dir, &root, false).await.unwrap();
+        }
+        let (looked, always) = (disk.clone(), broken.clone());
+        let host = Scripted::new(move |words, input| match words {
+            "nginx -t" if always.load(Ordering::SeqCst) || looked.bytes(OTHER).is_some() => {
+                (1, format!("{message}\n"))
+            }
+            words if words.starts_with("find ") => (0, String::new()),
+            words => nginx(words, input),
+        });
+        let server = shared(WebServerKind::Nginx, |_| ()).handle(host.clone(), files, &scope());
+        server.put_vhost(&site, &vhost(&site), None).await.unwrap();
+        let refusal = server.put_vhost(&other, &vhost(&other), None).await;
+        refused(refusal, "does not take the vhost of b.test, /etc/vhosts/b.test.conf is as it was: ");
+        assert_eq!(disk.bytes(OTHER), None, "{message}");
+        // Invalid without ours as well: somebody else's, and ours stays.
+        broken.store(true, Ordering::SeqCst);
+        let put = server.put_vhost(&other, &vhost(&other), None).await.unwrap();
+        assert_eq!(server.vhost(&other).await.unwrap().unwrap().sha256, put.sha256);
+    }
+}
+
+#[tokio::test]
+async fn a_test_does_not_meet_what_another_task_is_writing() {
+    let host = Scripted::new(nginx);
+    let shared = shared(WebServerKind::Nginx, |_| ());
+    let server = shared.handle(host.clone(), files(), &scope());
+    let writing = shared.writing.write().await;
+    let mut test = Box::pin(server.test());
+    for _ in 0..10 {
+        assert!(futures::poll!(&mut test).is_pending(), "tested between a vhost and the verdict on it");
+    }
+    assert_eq!(host.ran("nginx -t"), 0);
+    drop(writing);
+    assert_eq!(test.await, Ok(ConfigTest::Valid));
+}
+
 #[tokio::test]
 async fn a_reload_counts_when_every_fresh_connection_is_new() {
     let asked = Arc::new(AtomicUsize::new(0));
