@@ -7,6 +7,7 @@ mod cli;
 mod client;
 mod config;
 mod custody;
+mod descriptors;
 mod desk;
 mod drill;
 mod facts;
@@ -21,6 +22,7 @@ mod sign;
 mod upkeep;
 mod world;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -32,6 +34,9 @@ use client::{Api, ApiError, Out};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// As of a process that SIGPIPE has ended: 128 + 13.
+const CLOSED_PIPE: u8 = 141;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -49,12 +54,21 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(cli)));
     match run {
         Ok(code) => code,
+        Err(error) if nobody_reads(&error) => ExitCode::from(CLOSED_PIPE),
         Err(error) => {
             eprintln!("kedge: {error:#}");
             let unreachable = matches!(error.downcast_ref(), Some(ApiError::Unreachable { .. }));
             ExitCode::from(if unreachable { 5 } else { 1 })
         }
     }
+}
+
+/// Whether the reader of our output has gone (`kedge tasks | head -1`): no failure of ours.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(closed)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
@@ -70,10 +84,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Show(args) => client::show(&Api::from_env()?, out, &args.id).await,
         Command::LoginLink(args) => client::login_link(&Api::from_env()?, out, &args.id).await,
         Command::Watch(args) => client::watch(&Api::from_env()?, out, &args.id).await,
-        Command::Cancel(args) => {
-            client::verb(&Api::from_env()?, out, &args.task, "cancel", &json!({ "reason": args.reason }))
-                .await
-        }
+        Command::Cancel(args) => client::decide(&Api::from_env()?, out, args, "cancel").await,
         Command::Retry(args) => client::verb(&Api::from_env()?, out, args, "retry", &json!({})).await,
         Command::Undo(args) => client::verb(&Api::from_env()?, out, args, "undo", &json!({})).await,
         Command::Approve(args) => client::decide(&Api::from_env()?, out, args, "approve").await,
@@ -112,7 +123,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             journal::import(&args.config.config, &args.file, cli.json).await
         }
         Command::Completions(args) => {
-            clap_complete::generate(args.shell, &mut Cli::command(), "kedge", &mut std::io::stdout());
+            // It panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "kedge", &mut script);
+            std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Man => {

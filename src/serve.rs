@@ -31,6 +31,7 @@ use crate::again;
 use crate::between::Between;
 use crate::config::{self, Config};
 use crate::custody::HostCustody;
+use crate::descriptors;
 use crate::desk::LiveDesk;
 use crate::facts::KnownFacts;
 use crate::logs::MaskedLogs;
@@ -51,7 +52,8 @@ const EXIT_FAILED: u8 = 70;
 pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     let config = Arc::new(config::load(file)?);
     let service = again::open(&config).await?;
-    let http = http(&config)?;
+    let mut http = http(&config)?;
+    http.max_connections = descriptors::connections(http.max_connections);
     let metrics = Metrics::default();
     let desk = LiveDesk::new(service.world.clone(), service.facts.clone(), Arc::new(service.engine.clone()));
     let desk = Arc::new(desk);
@@ -122,6 +124,8 @@ fn access(config: &Config) -> Access {
         certificates: config.certificates.clone(),
         hooks: config.hooks.clone(),
         chats: config.chats.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        endpoint_networks: config.endpoint_networks.clone(),
     }
 }
 
@@ -131,8 +135,6 @@ fn http(config: &Config) -> Result<HttpConfig> {
         listen: config.listen,
         public_url: public_url.context("http.public_url")?,
         rates: config.rates,
-        endpoint_networks: config.endpoint_networks.clone(),
-        trusted_proxies: config.trusted_proxies.clone(),
         tls: config.tls.clone().map(SharedTls::new),
         ..HttpConfig::default()
     })

@@ -156,6 +156,8 @@ pub(crate) fn load_again(file: &Path, now: &Config) -> Result<(Config, Vec<&'sta
     keep(&now.backup_dir, &mut config.backup_dir, "backup_dir", &mut stay);
     keep(&now.listen, &mut config.listen, "http.listen", &mut stay);
     keep(&now.public_url, &mut config.public_url, "http.public_url", &mut stay);
+    keep(&now.rates, &mut config.rates, "http.token_rate or http.hook_rate", &mut stay);
+    keep(&now.ages, &mut config.ages, "what [store] says of ages", &mut stay);
     Ok((with_own(file, config)?, stay))
 }
 

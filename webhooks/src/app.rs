@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::Links;
 use crate::audit::{Audit, Entry};
 use crate::auth::{Token, authenticate};
-use crate::body::Body;
+use crate::body::{Body, Bounds, MAX_BODY, Room};
 use crate::chat::Chat;
 use crate::chat::follow;
 use crate::config::Mistake;
@@ -86,6 +86,10 @@ pub struct Access {
     pub chats: Vec<Chat>,
     /// Certificates of clients.
     pub certificates: Vec<ClientCertificate>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Networks that are not public and that endpoints made by API may name in `allow_private`.
+    pub endpoint_networks: Vec<IpNet>,
 }
 
 /// The application. Clones are the same.
@@ -103,9 +107,7 @@ pub(crate) struct Inner {
     pub(crate) draining: CancellationToken,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) body_time: Duration,
-    pub(crate) endpoint_networks: Vec<IpNet>,
-    /// Proxies whose word on an address counts.
-    trusted_proxies: Vec<IpNet>,
+    pub(crate) room: Room,
     pub(crate) sender: Sender,
     /// The text of `/openapi.json`.
     pub(crate) openapi: Bytes,
@@ -190,7 +192,7 @@ impl Cx<'_> {
     /// The address of whoever asks: who connected, or whom a trusted proxy names.
     fn from(&self) -> Option<IpAddr> {
         let peer = self.parts.extensions.get::<Peer>()?.address.ip();
-        Some(proxy::client(peer, &self.parts.headers, &self.app.trusted_proxies))
+        Some(proxy::client(peer, &self.parts.headers, &self.access.trusted_proxies))
     }
 
     /// The caller's trace context.
@@ -199,7 +201,17 @@ impl Cx<'_> {
     }
 
     pub(crate) async fn body<B: HttpBody<Data = Bytes> + Unpin>(&self, body: B) -> Result<Bytes, Problem> {
-        crate::body::read(&self.parts.headers, body, self.app.body_time).await
+        self.body_within(body, MAX_BODY).await
+    }
+
+    /// The body, of at most so many bytes.
+    pub(crate) async fn body_within<B: HttpBody<Data = Bytes> + Unpin>(
+        &self,
+        body: B,
+        size: usize,
+    ) -> Result<Bytes, Problem> {
+        let bounds = Bounds { size, time: self.app.body_time };
+        crate::body::read(&self.parts.headers, body, &self.app.room, bounds).await
     }
 }
 
@@ -244,11 +256,10 @@ impl App {
             links: Links::new(config.public_url.as_ref()),
             metrics,
             draining: CancellationToken::new(),
-            endpoint_networks: config.endpoint_networks.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
             sender: Sender::new(Patience::default()),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             body_time: config.body_timeout,
+            room: Room::default(),
             access: RwLock::new(Arc::new(access)),
         };
         Ok(Self(Arc::new(inner)))

@@ -15,7 +15,6 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,6 +33,9 @@ use crate::tls::{Presented, SharedTls};
 const HARD_HEAD: usize = 32 * 1024;
 /// Streams at once on an HTTP/2 connection.
 const MAX_H2_STREAMS: u32 = 100;
+/// Bytes that an HTTP/2 connection may send before we have read them: the protocol's own default. hyper's is 16 times that, for each of
+/// [`HttpConfig::max_connections`].
+const H2_WINDOW: u32 = 65_535;
 /// How often a silent HTTP/2 peer is asked whether it lives, and how long it has to answer.
 const H2_PING: Duration = Duration::from_secs(20);
 /// How long an idle connection gets to take its goodbye.
@@ -52,10 +54,6 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Most event streams at once.
     pub max_streams: usize,
-    /// Networks that are not public and that endpoints made by API may name in `allow_private`.
-    pub endpoint_networks: Vec<IpNet>,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
     /// TLS; without it, plain HTTP.
     pub tls: Option<SharedTls>,
     /// How often callers may ask.
@@ -77,8 +75,6 @@ impl Default for HttpConfig {
             public_url: None,
             max_connections: 2048,
             max_streams: 1024,
-            endpoint_networks: Vec::new(),
-            trusted_proxies: Vec::new(),
             tls: None,
             rates: Rates::default(),
             header_timeout: Duration::from_secs(20),
@@ -265,6 +261,8 @@ fn builder(config: &HttpConfig) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_H2_STREAMS)
+        .initial_stream_window_size(H2_WINDOW)
+        .initial_connection_window_size(H2_WINDOW)
         .max_header_list_size(u32::try_from(HARD_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(H2_PING)
         .keep_alive_timeout(H2_PING);

@@ -300,7 +300,7 @@ impl Change {
         let url = fields.text("url", MAX_URL);
         let events = fields.texts("events", MAX_ENTRIES, MAX_ENTRY);
         let allow_private = fields.texts("allow_private", MAX_ENTRIES, MAX_ENTRY);
-        let allowed = &cx.app.endpoint_networks;
+        let allowed = &cx.access.endpoint_networks;
         let within = |text: &String| {
             let net: Option<IpNet> = text.parse().ok();
             net.is_none_or(|net| allowed.iter().any(|allowed| allowed.contains(&net)))

@@ -33,8 +33,10 @@ async fn receiver(status: &'static str) -> (SocketAddr, tokio::sync::mpsc::Unbou
 }
 
 async fn local() -> Harness {
+    let h = start_with(HttpConfig::default()).await;
     let endpoint_networks = vec!["127.0.0.0/8".parse().unwrap()];
-    start_with(HttpConfig { endpoint_networks, ..HttpConfig::default() }).await
+    h.app.replace(Access { endpoint_networks, ..access() }).unwrap();
+    h
 }
 
 fn header<'a>(request: &'a str, name: &str) -> &'a str {
