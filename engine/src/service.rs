@@ -82,6 +82,9 @@ pub trait Tasks: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<(String, Value)>, ReadError>;
 
+    /// One record of the registry.
+    fn record(&self, family: &str, name: &str) -> Result<Option<Value>, ReadError>;
+
     /// Who holds which lock, and who waits for it.
     fn locks(&self) -> Vec<LockView>;
 

@@ -419,6 +419,10 @@ impl Tasks for FakeTasks {
         Ok(of.map(|((_, name), value)| (name.clone(), value.clone())).take(limit).collect())
     }
 
+    fn record(&self, family: &str, name: &str) -> Result<Option<Value>, ReadError> {
+        Ok(self.state.lock().unwrap().records.get(&(family.to_owned(), name.to_owned())).cloned())
+    }
+
     fn locks(&self) -> Vec<LockView> {
         self.state.lock().unwrap().locks.clone()
     }

@@ -132,6 +132,10 @@ impl<P: ?Sized + Send + Sync + 'static> Tasks for Engine<P> {
         Ok(records)
     }
 
+    fn record(&self, family: &str, name: &str) -> Result<Option<Value>, ReadError> {
+        self.0.facts.record(family, name)
+    }
+
     fn locks(&self) -> Vec<LockView> {
         self.0.shared.tables().locks.view()
     }

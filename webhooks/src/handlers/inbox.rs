@@ -100,7 +100,7 @@ pub(crate) async fn explain<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
     let mut explained = explained_by(hook, &cx.app.schemas, &headers, &message, now_s);
     if let Some((workflow, params)) = &explained.task {
         token.demand(Verb::Create, workflow)?;
-        submit::check_sites(token.sites(), params)?;
+        submit::check_sites(cx.app, token.sites(), params)?;
         match cx.app.ports.tasks.preview(workflow, params) {
             Ok(plan) => explained.report["plan"] = api::plan(&plan),
             Err(error) => {

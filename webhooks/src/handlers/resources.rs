@@ -98,8 +98,12 @@ pub(crate) fn locks(cx: &Cx<'_>) -> Answer {
     let token = cx.token()?;
     token.demand_some(Verb::Read)?;
     Query::new(cx, &[])?;
-    let seen =
-        |resource: &str| resource.strip_prefix("site ").is_none_or(|site| token.sites().covers(Some(site)));
+    // What is neither a site's nor a server's (a backup's name tells its site) is for those who see all.
+    let seen = |resource: &str| match resource.split_once(' ') {
+        Some(("site", site)) => token.sites().covers(Some(site)),
+        Some(("backup", _)) => token.sites().is_all(),
+        _ => true,
+    };
     let locks = cx.app.ports.tasks.locks();
     let items: Vec<Value> = locks.iter().filter(|lock| seen(&lock.resource)).map(api::lock).collect();
     Ok(handlers::json(StatusCode::OK, &json!({ "locks": items })))

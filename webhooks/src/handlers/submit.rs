@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::app::Inner;
 use crate::config::Sites;
-use crate::handlers::to_its_end;
+use crate::handlers::{to_its_end, unreadable};
 use crate::problem::{Fault, Problem};
 
 /// Seconds after which it makes sense to ask again when no new work is taken.
@@ -23,9 +23,31 @@ pub(crate) async fn submit(
     to_its_end(&app.ports.tasks, |tasks| async move { tasks.submit(submission).await }).await
 }
 
-/// Demands that every site named in the parameters is among these.
-pub(crate) fn check_sites(sites: &Sites, params: &Value) -> Result<(), Problem> {
-    let wrong = outside(sites, params);
+/// Demands that every site named in the parameters is among these, and whatever else holds a site's content too.
+pub(crate) fn check_sites(app: &Inner, sites: &Sites, params: &Value) -> Result<(), Problem> {
+    let of_backup = |name: &str| app.ports.tasks.record("backup", name).map_err(|error| unreadable(&error));
+    let backup = params.get("backup").and_then(Value::as_str).filter(|_| !sites.is_all());
+    let backup = backup.map(of_backup).transpose()?.flatten();
+    refused(outside(sites, params).into_iter().chain(contents(sites, params, backup.as_ref())).collect())
+}
+
+/// Contents named in the parameters that are not of these sites: a backup, whose record says of which it is, and a directory of a host.
+fn contents(sites: &Sites, params: &Value, backup: Option<&Value>) -> Vec<Fault> {
+    if sites.is_all() {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    let of = backup.and_then(|backup| backup["site"].as_str());
+    if params.get("backup").is_some() && !of.is_some_and(|site| sites.covers(Some(site))) {
+        wrong.push(Fault::new("/params/backup", "is not known to be of a site allowed here"));
+    }
+    if params.get("path").is_some() {
+        wrong.push(Fault::new("/params/path", "may only be named by those to whom every site is allowed"));
+    }
+    wrong
+}
+
+fn refused(wrong: Vec<Fault>) -> Result<(), Problem> {
     if wrong.is_empty() {
         return Ok(());
     }
@@ -125,7 +147,7 @@ mod tests {
     #[test]
     fn every_site_of_a_task_has_to_be_allowed() {
         let sites = Sites::new(&["*.a.test".to_owned()], &mut Vec::new());
-        let pointers = |params: Value| match check_sites(&sites, &params) {
+        let pointers = |params: Value| match refused(outside(&sites, &params)) {
             Ok(()) => Vec::new(),
             Err(problem) => {
                 let body = problem.into_response("r").into_body().into_full().unwrap();
@@ -142,7 +164,25 @@ mod tests {
         let all =
             pointers(json!({"site": "x.a.test", "new_site": "b.test", "aliases": ["x.a.test", "b.test", 7]}));
         assert_eq!(all, ["#/params/new_site", "#/params/aliases/1", "#/params/aliases/2"]);
-        assert!(check_sites(&Sites::new(&["*".to_owned()], &mut Vec::new()), &json!({})).is_ok());
+        assert!(outside(&Sites::new(&["*".to_owned()], &mut Vec::new()), &json!({})).is_empty());
+    }
+
+    #[test]
+    fn contents_of_other_sites_are_not_brought_in() {
+        let sites = Sites::new(&["*.a.test".to_owned()], &mut Vec::new());
+        let all = Sites::new(&["*".to_owned()], &mut Vec::new());
+        let restore = json!({"site": "x.a.test", "backup": "some.tar.zst"});
+        let of = |site: &str| Some(json!({ "site": site }));
+        let count = |sites: &Sites, params: &Value, backup: Option<Value>| {
+            contents(sites, params, backup.as_ref()).len()
+        };
+        assert_eq!(count(&sites, &restore, of("y.a.test")), 0);
+        assert_eq!(count(&sites, &restore, of("b.test")), 1, "of somebody else");
+        assert_eq!(count(&sites, &restore, None), 1, "of nobody knows whom");
+        assert_eq!(count(&all, &restore, None), 0);
+        let import = json!({"site": "x.a.test", "path": "/srv/b.test"});
+        assert_eq!((count(&sites, &import, None), count(&all, &import, None)), (1, 0));
+        assert_eq!(count(&sites, &json!({"site": "x.a.test"}), None), 0);
     }
 
     #[test]
