@@ -5,6 +5,7 @@ use kedge_engine::task::{ApprovalState, TaskState, TaskView};
 use serde_json::{Value, json};
 
 use crate::api::{self, Links};
+use crate::chat::Platform;
 use crate::chat::approve::Marks;
 use crate::endpoint::Form;
 
@@ -14,16 +15,26 @@ const MAX_DETAIL: usize = 300;
 /// The message's body in a chat's own form.
 pub(crate) fn of(form: Form, task: &TaskView, links: &Links, marks: Option<Marks>) -> Value {
     let text = text(form, task, links);
-    if let Some(marks) = marks.filter(|_| is_asked(task)) {
-        let buttons =
-            buttons(form, &text, &marks.value(&task.id, true), &marks.value(&task.id, false), links);
-        if let Some(message) = buttons {
+    if let Some(marks) = marks.filter(|_| is_asked(task))
+        && let Some(platform) = platform(form)
+    {
+        let value = |approve| marks.value(platform, &task.id, approve);
+        if let Some(message) = buttons(form, &text, &value(true), &value(false), links) {
             return message;
         }
     }
     match form {
         Form::Discord => json!({ "content": text, "allowed_mentions": { "parse": [] } }),
         Form::Standard | Form::CloudEvents | Form::Slack | Form::Mattermost => json!({ "text": text }),
+    }
+}
+
+/// Where the buttons of a form are pressed.
+fn platform(form: Form) -> Option<Platform> {
+    match form {
+        Form::Slack => Some(Platform::Slack),
+        Form::Mattermost => Some(Platform::Mattermost),
+        Form::Discord | Form::Standard | Form::CloudEvents => None,
     }
 }
 

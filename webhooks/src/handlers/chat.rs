@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::app::{Answer, Cx};
 use crate::auth::{Token, Verb};
+use crate::chat::approve;
 use crate::chat::confirm::{Act, Pending};
 use crate::chat::follow::Told;
 use crate::chat::incoming::{self, Incoming, What};
@@ -33,16 +34,7 @@ pub(crate) async fn receive<B: HttpBody<Data = Bytes> + Unpin>(
     platform: Platform,
     body: B,
 ) -> Answer {
-    let body = cx.body(body).await?;
-    if body.len() > MAX_BODY {
-        let detail = format!("a message has at most {MAX_BODY} bytes");
-        return Err(Problem::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "The body is too large",
-            detail,
-        ));
-    }
+    let body = cx.body_within(body, MAX_BODY).await?;
     let headers = &cx.parts.headers;
     let content_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -85,7 +77,12 @@ async fn unsigned_button(cx: &Cx<'_>, chats: impl Iterator<Item = &Chat>, payloa
         match &incoming.what {
             What::Dismissed => return Ok(handlers::json(StatusCode::OK, &talk.dismissed())),
             What::Pressed(value)
-                if cx.app.endpoints.marks().and_then(|marks| marks.read(value)).is_some() =>
+                if cx
+                    .app
+                    .endpoints
+                    .marks()
+                    .and_then(|marks| marks.read(Platform::Mattermost, value))
+                    .is_some() =>
             {
                 if chat.user(&incoming.user).is_some() || answer.is_none() {
                     answer = Some(talk.approval(value).await);
@@ -122,7 +119,7 @@ impl Talk<'_> {
     async fn answer(&self) -> Value {
         match &self.incoming.what {
             What::Dismissed => self.pressed_answer(self.dismissed()),
-            What::Pressed(value) if value.starts_with("ka1.") => {
+            What::Pressed(value) if value.starts_with(approve::BEGIN) => {
                 let answer = self.approval(value).await;
                 self.pressed_answer(answer)
             }
@@ -144,7 +141,8 @@ impl Talk<'_> {
 
     /// What a button of a question for approval does: the question's place is taken by the answer that counted.
     async fn approval(&self, value: &str) -> Value {
-        let named = self.cx.app.endpoints.marks().and_then(|marks| marks.read(value));
+        let named = self.cx.app.endpoints.marks();
+        let named = named.and_then(|marks| marks.read(self.chat.platform, value));
         let Some((task, approve)) = named else {
             return self.voice().aside("This button is not one of mine.");
         };
@@ -261,7 +259,7 @@ impl Talk<'_> {
         may(grant, Verb::Create, workflow)?;
         let wrong = |faults: Vec<Fault>| submit::bad_params(faults).in_words();
         self.cx.app.schemas.check(workflow, params).map_err(wrong)?;
-        submit::check_sites(grant.sites(), params).map_err(|problem| problem.in_words())
+        submit::check_sites(self.cx.app, grant.sites(), params).map_err(|problem| problem.in_words())
     }
 
     fn ask(&self, question: &str, said: &str, act: Act) -> Value {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::api;
 use crate::app::{Answer, Cx};
 use crate::auth::{Token, Verb};
+use crate::chat::approve::without_marks;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, unreadable};
 use crate::problem::Problem;
 
@@ -49,7 +50,8 @@ pub(crate) fn show(cx: &Cx<'_>, id: &str) -> Answer {
     let attempts = cx.app.ports.outbox.deliveries(id).map_err(|error| unreadable(&error))?;
     let mut value = api::callback(&callback, &cx.app.endpoints.label(&callback.endpoint));
     if let Value::Object(map) = &mut value {
-        map.insert("body".to_owned(), serde_json::from_str(&callback.body).unwrap_or(Value::Null));
+        let body = serde_json::from_str(&callback.body).unwrap_or(Value::Null);
+        map.insert("body".to_owned(), without_marks(body));
         map.insert("deliveries".to_owned(), attempts.iter().map(api::attempt).collect());
     }
     Ok(handlers::json(StatusCode::OK, &value))
