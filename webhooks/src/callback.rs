@@ -169,6 +169,9 @@ fn result(task: &TaskView) -> Value {
     Value::Object(result)
 }
 
+/// What a task that was canceled says of its end.
+const CANCELED: &str = "it was canceled, and what it had done was undone";
+
 fn error(task: &TaskView) -> Value {
     let compensated = match task.state {
         TaskState::Succeeded => return Value::Null,
@@ -183,6 +186,10 @@ fn error(task: &TaskView) -> Value {
         (None, Some(stuck)) => {
             let title = task.steps.iter().find(|step| step.name == stuck.step).map(|step| &step.title);
             (&stuck.step, title, &stuck.reason)
+        }
+        // Somebody wanted it so: no step failed, and whether all is as before is still to be told.
+        (None, None) if task.state == TaskState::Canceled => {
+            return json!({ "step": null, "title": "canceled", "detail": CANCELED, "compensated": compensated });
         }
         (None, None) => return Value::Null,
     };
@@ -325,6 +332,16 @@ mod tests {
         assert_eq!(claim(&task), "no");
         task.state = TaskState::Succeeded;
         assert_eq!(error(&task), Value::Null);
+    }
+
+    #[test]
+    fn a_canceled_task_tells_whether_all_is_as_before() {
+        let mut task = rolled_back();
+        (task.state, task.error) = (TaskState::Canceled, None);
+        let told = error(&task);
+        assert_eq!((&told["step"], &told["compensated"]), (&Value::Null, &json!("verified")));
+        task.outcome = Some(OutcomeView { verified: Some(false), drift: Vec::new() });
+        assert_eq!(error(&task)["compensated"], "drift");
     }
 
     #[test]

@@ -312,7 +312,7 @@ fn callbacks() -> Value {
             })),
         })),
         "CallbackError": object(json!({
-            "step": text(), "title": or_null(text()), "detail": text(),
+            "step": or_null(text()), "title": or_null(text()), "detail": text(),
             "compensated": { "type": "string", "enum": ["verified", "drift", "partial", "no"] },
         })),
     })
