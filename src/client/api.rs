@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, anyhow};
 use reqwest::{Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Where Kedge listens when nobody says otherwise.
 const DEFAULT_URL: &str = "http://127.0.0.1:7480";
@@ -94,6 +94,32 @@ impl Api {
         self.send(Method::DELETE, path, None, &[]).await
     }
 
+    /// A list whole, page after page, as one page.
+    ///
+    /// # Errors
+    /// [`ApiError`], and when the pages have no end.
+    pub(crate) async fn all(&self, path: &str, list: &str) -> Result<Value> {
+        let mut items = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.append_pair("limit", "200");
+            query.extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
+            let mut page = self.get(&format!("{path}?{}", query.finish())).await?;
+            if let Some(more) = page[list].as_array_mut() {
+                items.append(more);
+            }
+            let next = page["next"].as_str().map(str::to_owned);
+            if next.is_some() && next == cursor {
+                return Err(anyhow!("{path} gives the same page again and again"));
+            }
+            if next.is_none() {
+                return Ok(json!({ list: items, "next": null }));
+            }
+            cursor = next;
+        }
+    }
+
     /// A task by its id or the end of it.
     ///
     /// # Errors
@@ -165,4 +191,44 @@ fn problem(status: StatusCode, body: &Value) -> String {
         text.push_str("\nset KEDGE_TOKEN to the secret of one of the server's tokens");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// Answers each request by its cursor.
+    async fn answering(answer: fn(&str) -> Value) -> Api {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = vec![0; 4096];
+                let read = stream.read(&mut head).await.unwrap();
+                let head = String::from_utf8_lossy(&head[..read]).into_owned();
+                let cursor = head.split("cursor=").nth(1).and_then(|rest| rest.split([' ', '&']).next());
+                let body = answer(cursor.unwrap_or_default()).to_string();
+                let size = body.len();
+                let answer =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\nconnection: close\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        Api::new(&base, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_to_its_end() {
+        let api = answering(|cursor| match cursor {
+            "" => json!({ "backups": ["a", "b"], "next": "b" }),
+            _ => json!({ "backups": ["c"], "next": null }),
+        });
+        let all = api.await.all("/v1/backups", "backups").await.unwrap();
+        assert_eq!(all["backups"], json!(["a", "b", "c"]));
+        let endless = answering(|_| json!({ "backups": ["a"], "next": "a" }));
+        assert!(endless.await.all("/v1/backups", "backups").await.is_err());
+    }
 }

@@ -172,7 +172,7 @@ pub(crate) async fn watch(api: &Api, out: Out, id: &str) -> Result<ExitCode> {
     Ok(exit_of(&task))
 }
 
-/// `kedge cancel`, `retry`, `undo`.
+/// `kedge retry`, `undo`.
 pub(crate) async fn verb(api: &Api, out: Out, args: &VerbArgs, verb: &str, body: &Value) -> Result<ExitCode> {
     let task = api.find(&args.id).await?;
     let id = task["id"].as_str().unwrap_or_default();
@@ -184,15 +184,22 @@ pub(crate) async fn verb(api: &Api, out: Out, args: &VerbArgs, verb: &str, body:
     Ok(ExitCode::SUCCESS)
 }
 
-/// `kedge approve`, `refuse`.
+/// A body with the reason, if one was given: the API takes no empty one.
+fn with_reason(mut body: Value, reason: &str) -> Value {
+    if !reason.is_empty() {
+        body["reason"] = reason.into();
+    }
+    body
+}
+
+/// `kedge approve`, `refuse`, `cancel`.
 pub(crate) async fn decide(api: &Api, out: Out, args: &ReasonArgs, answer: &str) -> Result<ExitCode> {
-    let body = if args.reason.is_empty() { json!({}) } else { json!({ "reason": args.reason }) };
-    verb(api, out, &args.task, answer, &body).await
+    verb(api, out, &args.task, answer, &with_reason(json!({}), &args.reason)).await
 }
 
 /// `kedge resolve`.
 pub(crate) async fn resolve(api: &Api, out: Out, args: &ResolveArgs) -> Result<ExitCode> {
-    let body = json!({ "step": args.step, "verb": args.verb.word(), "reason": args.reason });
+    let body = with_reason(json!({ "step": args.step, "verb": args.verb.word() }), &args.reason);
     verb(api, out, &args.task, "resolve", &body).await
 }
 
@@ -227,7 +234,7 @@ pub(crate) async fn compare(api: &Api, out: Out, args: &CompareArgs) -> Result<E
 
 /// `kedge sites`, `platforms`, `backups`.
 pub(crate) async fn records(api: &Api, out: Out, path: &str, fields: &[&str]) -> Result<ExitCode> {
-    let page = api.get(&format!("/v1/{path}?limit=200")).await?;
+    let page = api.all(&format!("/v1/{path}"), path).await?;
     out.table(&page, path, fields)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -131,8 +131,10 @@ async fn a_platform_by_command_stays_and_goes() -> Result<()> {
     let task = support::face::id_of(&task)?;
     let (removed, said) = command(&kedge, "remove wordpress-70")?;
     ensure!(!removed && said.contains("has not ended and names it"), "{said}");
-    let (status, answer) = face.post(&format!("/v1/tasks/{task}/cancel"), &json!({})).await?;
-    ensure!(status == 202, "cancel: {status} {answer}");
+    let (resolved, said) = kedge.command(&["resolve", &task, "preflight", "retry"])?;
+    ensure!(!resolved && said.contains("409"), "resolve without a reason: {said}");
+    let (canceled, said) = kedge.command(&["cancel", &task])?;
+    ensure!(canceled, "cancel without a reason: {said}");
     face.settled(&task, LIMIT, |_| ()).await?;
     let (removed, said) = command(&kedge, "remove wordpress-70")?;
     ensure!(removed && plan(&face).await?.0 == 422, "{said}");
