@@ -14,6 +14,9 @@ use crate::task::{Millis, TaskView};
 
 /// Most attempts shown of one callback: the schedule has ten, replays add some.
 const MAX_DELIVERIES: usize = 200;
+/// Bytes left free beside a body that is kept in its row: the row grows by a longer word for its status and by digits of its attempts
+/// and times, 25 bytes at most.
+const GROWTH: usize = 64;
 
 /// The outbox of a store.
 #[derive(Clone)]
@@ -29,6 +32,19 @@ struct Stored {
     callback: Callback,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body_blob: Option<BlobId>,
+}
+
+impl Stored {
+    /// Its bytes, so that `spare` more would fit: otherwise its body goes into a blob.
+    async fn fit(&mut self, store: &Arc<dyn Store>, spare: usize) -> Result<Vec<u8>, CommitError> {
+        let value = encode(self)?;
+        if self.body_blob.is_some() || value.len() + spare <= MAX_VALUE {
+            return Ok(value);
+        }
+        let body = std::mem::take(&mut self.callback.body);
+        self.body_blob = Some(store.put_blob(body.into_bytes()).await?);
+        encode(self)
+    }
 }
 
 impl StoreOutbox {
@@ -110,7 +126,8 @@ impl StoreOutbox {
             batch.put(keys::due(at, id), id.as_bytes());
         }
         stored.callback.status = then;
-        batch.put(keys::callback(id), encode(&stored)?);
+        // A row of an older version may have been left no room to grow.
+        batch.put(keys::callback(id), stored.fit(&self.store, 0).await?);
         self.store.commit(batch).await?;
         if due {
             self.tell();
@@ -252,12 +269,7 @@ async fn put_callback(
     let id = callback.id.clone();
     let (task, status) = (callback.task.clone(), callback.status.clone());
     let mut stored = Stored { callback, body_blob: None };
-    let mut value = encode(&stored)?;
-    if value.len() > MAX_VALUE {
-        let body = std::mem::take(&mut stored.callback.body);
-        stored.body_blob = Some(store.put_blob(body.into_bytes()).await?);
-        value = encode(&stored)?;
-    }
+    let value = stored.fit(store, GROWTH).await?;
     for of in [keys::callbacks_of_task(&task), keys::callbacks_to(&stored.callback.endpoint)] {
         batch.put([&of, id.as_bytes()].concat(), b"");
     }

@@ -1,9 +1,9 @@
 //! The outbox: queued with the change that it tells, due by time, delivered by somebody else, replayed on request.
 
 use kedge_engine::journal::keys;
-use kedge_engine::outbox::{CallbackStatus, CallbacksOf, Delivery, Outbox as _, after_failure};
+use kedge_engine::outbox::{Callback, CallbackStatus, CallbacksOf, Delivery, Outbox as _, after_failure};
 use kedge_engine::ports::Clock as _;
-use kedge_engine::store::{CommitError, Store as _};
+use kedge_engine::store::{CommitError, MAX_VALUE, Store as _};
 use kedge_engine::testing::runtime::EPOCH;
 
 use crate::rig::{Rig, submission};
@@ -145,6 +145,37 @@ fn a_body_too_large_for_a_value_is_kept_whole() {
         callback.body,
         "the same bytes at every attempt"
     );
+}
+
+#[test]
+fn a_row_of_any_size_can_be_delivered() {
+    let rig = rig();
+    rig.run();
+    let model = rig.callbacks().remove(0);
+    let at = rig.runtime.now();
+    let sized = |id: String, bytes: usize| {
+        let mut callback = Callback { id, status: CallbackStatus::Due { at }, ..model.clone() };
+        callback.body = String::new();
+        let rest = serde_json::to_vec(&callback).unwrap().len();
+        Callback { body: "x".repeat(bytes - rest), ..callback }
+    };
+    // Those of an older version are kept in their rows to the last byte.
+    let ours = (MAX_VALUE - 100..MAX_VALUE + 20).map(|bytes| (false, bytes));
+    let older = (MAX_VALUE - 40..=MAX_VALUE).map(|bytes| (true, bytes));
+    for (older, bytes) in ours.chain(older) {
+        let id = format!("msg_{bytes:031}{}", u8::from(older));
+        let callback = sized(id.clone(), bytes);
+        let (outbox, queued) = (rig.engine.outbox(), callback.clone());
+        rig.runtime.block_on(async move { outbox.queue(queued).await }).unwrap().unwrap();
+        if older {
+            rig.store.tamper(&keys::callback(&id), Some(serde_json::to_vec(&callback).unwrap()));
+        }
+        record(&rig, delivery(&id, 1, at), CallbackStatus::Due { at }).unwrap();
+        record(&rig, delivery(&id, 1000, at), CallbackStatus::Delivered { at }).unwrap();
+        let now = rig.engine.outbox().callback(&id).unwrap().unwrap();
+        assert_eq!(now.status, CallbackStatus::Delivered { at }, "{bytes} bytes");
+        assert_eq!(now.body, callback.body);
+    }
 }
 
 #[test]
