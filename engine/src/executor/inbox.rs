@@ -207,7 +207,7 @@ impl StoreInbox {
                 after = Some(last.clone());
                 for (_, value) in &rows {
                     tally.count += 1;
-                    tally.bytes += size(value);
+                    tally.bytes += size(value.len(), parts(value));
                 }
             }
             self.state().there[kind as usize] = tally;
@@ -236,10 +236,11 @@ impl StoreInbox {
                     break;
                 }
                 left.count = left.count.saturating_sub(1);
-                left.bytes = left.bytes.saturating_sub(size(value));
+                let parts = parts(value);
+                left.bytes = left.bytes.saturating_sub(size(value.len(), parts));
                 batch.delete(key.clone());
                 let id = String::from_utf8_lossy(&key[keys::inbox(kind).len()..]).into_owned();
-                (0..parts(value)).for_each(|part| {
+                (0..parts).for_each(|part| {
                     batch.delete(keys::inbox_part(&id, part));
                 });
             }
@@ -334,7 +335,7 @@ pub(super) fn stage(batch: &mut Batch, received: &Received) -> usize {
     let key = keys::inbox_message(received.kind, &received.id);
     let whole = row(received.rest.clone(), 0);
     if !whole.is_empty() && whole.len() <= MAX_VALUE {
-        let size = whole.len();
+        let size = size(whole.len(), 0);
         batch.put(key, whole);
         return size;
     }
@@ -351,7 +352,7 @@ pub(super) fn stage(batch: &mut Batch, received: &Received) -> usize {
         );
         return 0;
     }
-    let size = value.len() + rest.len();
+    let size = size(value.len(), parts.len());
     batch.put(key, value);
     for (number, part) in parts.into_iter().enumerate() {
         batch.put(keys::inbox_part(&received.id, number), part);
@@ -389,9 +390,9 @@ fn parts(value: &[u8]) -> usize {
     serde_json::from_slice::<Head>(value).map_or(0, |head| head.parts)
 }
 
-/// Bytes of a message, roughly: the last part counts as a whole one.
-fn size(value: &[u8]) -> usize {
-    value.len() + parts(value) * MAX_VALUE
+/// Bytes of a message, roughly: the last part counts as a whole one. What is added for it and what is taken away has to be the same.
+fn size(row: usize, parts: usize) -> usize {
+    row + parts * MAX_VALUE
 }
 
 /// Adds the message that became a task to the batch that makes it one.

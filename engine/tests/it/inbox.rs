@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kedge_engine::executor::{Room, StoreInbox};
 use kedge_engine::inbox::{Inbox as _, Kept, MAX_REST, Received};
 use kedge_engine::service::{Submitted, Tasks as _};
-use kedge_engine::store::Store as _;
+use kedge_engine::store::{MAX_VALUE, Store as _};
 use kedge_engine::task::TaskId;
 use serde_json::{Value, json};
 
@@ -109,6 +109,25 @@ fn strangers_fill_their_own_room_alone() {
     round(&rig, &inbox, Some(5000));
     assert_eq!(ids(&inbox), Vec::<u64>::new(), "in the end, age takes all");
     assert!(rig.store.scan(b"j/", None, 1).unwrap().is_empty());
+    rig.settle();
+}
+
+#[test]
+fn the_bytes_of_what_is_there_stay_known_over_many_rounds() {
+    const LARGE: usize = 3 * MAX_VALUE + 500;
+    let rig = rig();
+    let room = Room { count: 100_000, bytes: 200 * LARGE, age_ms: u64::MAX };
+    let inbox = rig.engine.inbox().with_rooms([room; 3]);
+    inbox.count();
+    for n in 0..1000 {
+        inbox.keep(received(n, Kept::Refused, json!({"payload": "x".repeat(LARGE)})));
+        if n % 20 == 19 {
+            round(&rig, &inbox, None);
+        }
+    }
+    let rows = rig.store.scan(b"j/", None, 100_000).unwrap();
+    let bytes: usize = rows.iter().map(|(_, value)| value.len()).sum();
+    assert!(bytes <= room.bytes && bytes >= room.bytes / 2, "{bytes} of {}", room.bytes);
     rig.settle();
 }
 
