@@ -156,6 +156,21 @@ async fn a_delta_sees_a_change_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_killed_copy_leaves_nothing_beside_the_tree() {
+    let Some(files) = here("a_killed_copy_leaves_nothing_beside_the_tree", &["rsync"]) else { return };
+    let (dir, root) = temporary();
+    let (from, to) = (format!("{root}/from"), format!("{root}/to"));
+    // Killed in the first copy: what tried whether reflinks can be had is beside a tree that is half there.
+    shell("mkdir from to; echo x >from/f; echo y >from/g; echo x >to/f", dir.path());
+    shell("touch .kedge-reflink-t .kedge-reflink-t.2", dir.path());
+    files.copy_tree(&from, &to, &EXACT).await.unwrap();
+    assert_eq!(
+        shell("find . -mindepth 1 | sort | tr '\n' ' '", dir.path()),
+        "./from ./from/f ./from/g ./to ./to/f ./to/g "
+    );
+}
+
+#[tokio::test]
 async fn links_lead_nowhere() {
     let Some(files) = here("links_lead_nowhere", &["rsync"]) else { return };
     let (dir, root) = temporary();

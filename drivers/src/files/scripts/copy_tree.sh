@@ -12,16 +12,17 @@ if [ -e "$2" ] && [ ! -d "$2" ]; then refuse "$2 is not a directory"; fi
 command -v rsync >/dev/null || { echo "rsync: not found" >&2; exit 127; }
 from=$1 to=$2 parent=$3 probe=$3/$4 reflink=$5
 shift 5
+# Of a call that was killed.
+rm -f -- "$probe" "$probe.2"
 # Durable: after a first copy the whole file system at once, later only what is copied, as the site is down meanwhile.
 each=
 if [ ! -e "$to" ] || [ -z "$(ls -A -- "$to" | head -c 1)" ]; then
     echo fresh
     if [ "$reflink" = yes ] && [ "$(stat -c %d -- "$from")" = "$(stat -c %d -- "$parent/")" ]; then
+        can=no
+        if echo x >"$probe" && cp --reflink=always -- "$probe" "$probe.2" 2>/dev/null; then can=yes; fi
         rm -f -- "$probe" "$probe.2"
-        if echo x >"$probe" && cp --reflink=always -- "$probe" "$probe.2" 2>/dev/null; then
-            cp -aT --reflink=auto -- "$from" "$to" 2>/dev/null
-        fi
-        rm -f -- "$probe" "$probe.2"
+        if [ "$can" = yes ]; then cp -aT --reflink=auto -- "$from" "$to" 2>/dev/null; fi
     fi
 elif rsync --help | grep -q -e --fsync; then
     each=--fsync
