@@ -78,6 +78,7 @@ impl Workflow for Backup {
                 warnings_stop: false,
                 may_be_broken: false,
                 replaces: None,
+                state: None,
             },
             &[],
         );

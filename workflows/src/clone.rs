@@ -168,6 +168,7 @@ impl Copy<'_> {
             warnings_stop: false,
             may_be_broken: false,
             replaces: None,
+            state: None,
         };
         let found = plan.step("preflight", preflight, &[]);
         let proof = FingerprintSite {

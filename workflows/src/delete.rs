@@ -112,6 +112,7 @@ fn delete(
     place: &Place,
 ) {
     let (store, trash) = (Store::of(&record), place.trash(cx.task.as_str()));
+    let state = record.state;
     let commit = CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0 };
     let (saved, committed) = if params.force {
         let survey = Survey { place: place.clone(), store: store.clone() };
@@ -136,6 +137,7 @@ fn delete(
             warnings_stop: false,
             may_be_broken: why.may_be_broken,
             replaces: None,
+            state: Some(state),
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
@@ -222,9 +224,12 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
         quiet: trash.site.quiet,
         ..Place::on(name, &trash.site.platform, &platform, host)
     };
+    records::names_came_free(facts, &place.all_names(), None)?;
     let (store, waits) = (Store::of(&trash.site), trash.site.dir.clone());
     let mut plan = PlanBuilder::new(Some(name.as_str()));
-    plan.lock(format!("site {name}"), false);
+    for name in place.all_names() {
+        plan.lock(format!("site {name}"), false);
+    }
     plan.lock(format!("platform {}", place.platform), true);
     let proof = FingerprintSite {
         places: vec![place.clone()],
@@ -242,6 +247,7 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
         warnings_stop: false,
         may_be_broken: false,
         replaces: None,
+        state: None,
     };
     let found = plan.step("preflight", preflight, &[]);
     let publish = Publish { to: place.clone(), from_dir: waits };

@@ -360,6 +360,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
         warnings_stop: false,
         may_be_broken: true,
         replaces: None,
+        state: Some(SiteState::Enabled),
     };
     let found = plan.step("preflight", preflight, &[]);
     let vhost = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

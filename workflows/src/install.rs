@@ -170,6 +170,7 @@ fn build(
             warnings_stop: false,
             may_be_broken: false,
             replaces: None,
+            state: None,
         },
         &[],
     );

@@ -230,6 +230,7 @@ impl Move<'_> {
                 warnings_stop: !acknowledged,
                 may_be_broken: false,
                 replaces: None,
+                state: Some(self.record.state),
             },
             &[],
         );

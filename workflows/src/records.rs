@@ -241,11 +241,31 @@ pub fn owner_of(facts: &dyn Facts, name: &SiteName) -> Result<Option<SiteName>, 
         return Ok(Some(name.clone()));
     }
     let sites = facts.records(SITE)?;
-    let has = |site: &serde_json::Value| {
-        site["aliases"].as_array().is_some_and(|aliases| aliases.iter().any(|alias| *alias == name.as_str()))
-    };
-    let owner = sites.into_iter().find(|(_, site)| has(site)).map(|(owner, _)| SiteName::parse(&owner));
+    let owner =
+        sites.into_iter().find(|(_, site)| has_alias(site, name)).map(|(owner, _)| SiteName::parse(&owner));
     owner.transpose().map_err(|bad| PlanRefusal::Refused(format!("a record of the registry: {bad}")))
+}
+
+/// Whether a site, as the registry has it, answers to another name.
+pub(crate) fn has_alias(site: &serde_json::Value, name: &SiteName) -> bool {
+    site["aliases"].as_array().is_some_and(|aliases| aliases.iter().any(|alias| *alias == name.as_str()))
+}
+
+/// Refuses to bring back a side whose names another site has got since. `own`: the site that is there instead of it.
+pub(crate) fn names_came_free(
+    facts: &dyn Facts,
+    names: &[SiteName],
+    own: Option<&SiteName>,
+) -> Result<(), PlanRefusal> {
+    for name in names {
+        if let Some(owner) = owner_of(facts, name)?.filter(|owner| Some(owner) != own) {
+            let why = format!(
+                "{name} is a name of the site {owner} by now; delete or rename that, or take the name from it"
+            );
+            return Err(PlanRefusal::Refused(why));
+        }
+    }
+    Ok(())
 }
 
 /// A database server that has to exist.

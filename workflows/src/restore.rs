@@ -147,6 +147,7 @@ impl Restoring<'_> {
             warnings_stop: false,
             may_be_broken: true,
             replaces: None,
+            state: Some(moving.record.state),
         };
         let found = plan.step("preflight", preflight, &[]);
         let read = ReadBackup {

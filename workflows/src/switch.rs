@@ -192,6 +192,7 @@ fn begin(plan: &mut PlanBuilder, record: &SiteRecord, place: &Place) -> (Ref<Fou
         warnings_stop: false,
         may_be_broken: false,
         replaces: None,
+        state: Some(record.state),
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

@@ -134,6 +134,7 @@ impl Over<'_> {
             // It may be replaced because it is.
             may_be_broken: true,
             replaces: None,
+            state: Some(moving.record.state),
         };
         let found = plan.step("preflight", replaced, &[]);
         let copied = Preflight {
@@ -145,6 +146,7 @@ impl Over<'_> {
             warnings_stop: false,
             may_be_broken: false,
             replaces: Some(moving.from.clone()),
+            state: None,
         };
         let looked = plan.step(LOOK, copied, &[&found]);
         (found, looked)

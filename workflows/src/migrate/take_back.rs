@@ -16,6 +16,7 @@ use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::preflight::Preflight;
+use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitMove;
 use crate::steps::vhost::{Close, SaveVhost};
 
@@ -42,9 +43,13 @@ pub(crate) fn plan(
         quiet: trash.site.quiet,
         ..Place::on(&trash.site.name, &trash.site.platform, &old, host)
     };
+    records::names_came_free(cx.facts, &to.all_names(), Some(&record.name))?;
     let mut plan = PlanBuilder::new(Some(record.name.as_str()));
     plan.lock(format!("site {}", from.site), false);
     plan.lock(format!("site {}", to.site), false);
+    for alias in to.aliases.iter().filter(|alias| !from.aliases.contains(alias)) {
+        plan.lock(format!("site {alias}"), false);
+    }
     plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
     plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
     plan.note("what visitors have changed since then stays in the backup of this undo only");
@@ -57,6 +62,13 @@ impl Move<'_> {
     fn take_back(&self, plan: &mut PlanBuilder, trash: &TrashRecord, migrate: &str, redirected: bool) {
         let (now, old) = (Store::of(self.record), Store::of(&trash.site));
         let waits = trash.site.dir.clone();
+        let ask = AskRegistry {
+            place: self.from.clone(),
+            store: now.clone(),
+            state: Some(self.record.state),
+            to: Some(self.to.clone()),
+        };
+        let asked = plan.step("ask_registry", ask, &[]);
         let preflight = Preflight {
             from: Some((self.from.clone(), now.clone())),
             to: None,
@@ -66,8 +78,9 @@ impl Move<'_> {
             warnings_stop: false,
             may_be_broken: false,
             replaces: None,
+            state: Some(self.record.state),
         };
-        let found = plan.step("preflight", preflight, &[]);
+        let found = plan.step("preflight", preflight, &[&asked]);
         let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);
         let stores = vec![(now.clone(), self.from.clone()), (old.clone(), self.to.clone())];
         let mut places = vec![self.from.clone()];

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::names::Reserved;
 use super::packages::judge;
 use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
+use super::registered::demand_free;
 use super::vhost::{CLOSED, rendered, switch};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope};
@@ -150,9 +151,7 @@ impl Step for LookAtFound {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Found, StepError> {
         let (scope, to) = (scope(cx), &self.to);
-        if cx.record::<SiteRecord>(SITE, to.site.as_str())?.is_some() {
-            return Err(StepError::fatal(format!("there is a site {} meanwhile", to.site)));
-        }
+        demand_free(cx, &to.all_names(), &[])?;
         demand_valid(cx, &to.web_server).await?;
         self.look_at_names(cx).await?;
         let files = cx.ports.files(&to.web_server, &scope)?;

@@ -14,6 +14,7 @@ pub(crate) mod login;
 pub(crate) mod names;
 pub(crate) mod packages;
 pub(crate) mod preflight;
+pub(crate) mod registered;
 pub(crate) mod registry;
 pub(crate) mod rehearsal;
 pub(crate) mod removal;
@@ -121,4 +122,5 @@ fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
         .with::<rehearsal::CommitRehearsal>()
         .with::<rehearsal::DropRehearsal>()
         .with::<rehearsal::CommitPin>()
+        .with::<registered::AskRegistry>()
 }

@@ -5,12 +5,13 @@ use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::packages::judge;
+use super::registered::{demand_free, demand_unchanged};
 use super::taken::demand_taken;
-use crate::place::{Names, Place, Store, app_site, scope};
+use crate::place::{Place, Store, app_site, scope};
 use crate::ports::{
     AppKind, Charset, ConfigTest, FileKind, Files, Package, PlatformFacts, SchemaFacts, World,
 };
-use crate::records::{PREPARED, SITE, SiteRecord};
+use crate::records::{PREPARED, SiteState};
 
 /// Room demanded beyond what is counted, in percent: sites grow while we copy.
 const MARGIN_PERCENT: u64 = 20;
@@ -39,6 +40,9 @@ pub(crate) struct Preflight {
     /// The side whose place the new one takes, when that is not `from`: its directory, vhost and names are no hindrance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replaces: Option<Place>,
+    /// Whether the side that is there serves visitors, where that makes a difference: who closes it meanwhile does not have it opened again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<SiteState>,
 }
 
 /// What was found.
@@ -131,7 +135,7 @@ impl Preflight {
         found: &mut Found,
     ) -> Result<(Option<u64>, SchemaFacts, Vec<Package>), StepError> {
         let scope = scope(cx);
-        demand_unchanged(cx, place, store)?;
+        demand_unchanged(cx, place, store, self.state)?;
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         match files.stat(&place.dir).await? {
@@ -235,6 +239,7 @@ impl Preflight {
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         let leaves: Vec<&Place> = self.from.iter().map(|(from, _)| from).chain(&self.replaces).collect();
+        demand_free(cx, &place.all_names(), &leaves.iter().map(|from| &from.site).collect::<Vec<_>>())?;
         let same_dir = leaves.iter().any(|from| from.host == place.host && from.dir == place.dir);
         if !same_dir && files.stat(&place.dir).await?.is_some() {
             return Err(StepError::fatal(format!("{} is there already", place.dir)));
@@ -326,29 +331,6 @@ pub(super) async fn look_at_server(
     // A default that the new server does not have: its own default is the only choice.
     found.charset = found.charset.take().filter(|charset| facts.collations.contains(&charset.collation));
     Ok(())
-}
-
-/// Whether the site still is where it was when the plan was made: another task may have moved it while this one waited for its lock.
-pub(super) fn demand_unchanged(
-    cx: &Cx<'_, dyn World>,
-    place: &Place,
-    store: &Store,
-) -> Result<(), StepError> {
-    let record: Option<SiteRecord> = cx.record(SITE, place.site.as_str())?;
-    let same = record.is_some_and(|now| {
-        let names = matches!(&store.names, Names::Known { schema, user } if *schema == now.schema && *user == now.user);
-        names
-            && (&now.platform, &now.dir, &now.aliases) == (&place.platform, &place.dir, &place.aliases)
-            && (&now.reach, now.quiet) == (&place.reach, place.quiet)
-            && (&now.database_server, &now.password) == (&store.server, &store.password)
-    });
-    if same {
-        return Ok(());
-    }
-    Err(StepError::fatal(format!(
-        "another task has changed {} while this one waited for it; look at the site and ask again",
-        place.site
-    )))
 }
 
 pub(super) async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Result<(), StepError> {

@@ -4,6 +4,7 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Pivot, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::registered::{demand_free, still};
 use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::World;
@@ -58,6 +59,7 @@ impl Step for CommitInstall {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        demand_free(cx, &self.to.all_names(), &[])?;
         cx.put_record(
             SITE,
             self.to.site.as_str(),
@@ -88,6 +90,7 @@ impl Step for CommitClone {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        demand_free(cx, &self.to.all_names(), &[])?;
         let record = record_of(cx, &self.to, &self.store, self.of.client.clone())?;
         let record = SiteRecord { cloned_from: Some(self.of.name.clone()), ..record };
         cx.put_record(SITE, self.to.site.as_str(), &record)
@@ -118,7 +121,7 @@ impl Step for CommitState {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let record = SiteRecord { state: self.state, changed_at: cx.now, ..self.record.clone() };
+        let record = SiteRecord { state: self.state, changed_at: cx.now, ..still(cx, &self.record)? };
         cx.put_record(SITE, self.record.name.as_str(), &record)
     }
 }
@@ -152,9 +155,9 @@ impl Step for CommitDelete {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Deleted, StepError> {
+        let site = SiteRecord { dir: self.trash.clone(), ..still(cx, &self.record)? };
         cx.delete_record(SITE, self.record.name.as_str());
         let until = cx.now.saturating_add(self.hold_ms);
-        let site = SiteRecord { dir: self.trash.clone(), ..self.record.clone() };
         cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Delete })?;
         Ok(Deleted { kept_until: until })
     }
@@ -184,10 +187,21 @@ impl Step for CommitUndelete {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        cx.delete_record(TRASH, &self.deleted_by);
+        if cx.record::<TrashRecord>(TRASH, &self.deleted_by)?.is_none() {
+            return Err(no_trash(&self.deleted_by));
+        }
         let record = SiteRecord { changed_at: cx.now, ..self.record.clone() };
+        let names: Vec<SiteName> = std::iter::once(&record.name).chain(&record.aliases).cloned().collect();
+        demand_free(cx, &names, &[])?;
+        cx.delete_record(TRASH, &self.deleted_by);
         cx.put_record(SITE, self.record.name.as_str(), &record)
     }
+}
+
+fn no_trash(task: &str) -> StepError {
+    StepError::fatal(format!(
+        "what {task} had put into the trash is not there any more: nothing to bring back"
+    ))
 }
 
 /// Gives up trash: from here on nobody can take it back.
@@ -315,26 +329,28 @@ impl Step for CommitMove {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Moved, StepError> {
-        if self.old.name != self.to.site {
-            cx.delete_record(SITE, self.old.name.as_str());
+        let old = still(cx, &self.old)?;
+        demand_free(cx, &self.to.all_names(), &[&old.name])?;
+        if old.name != self.to.site {
+            cx.delete_record(SITE, old.name.as_str());
         }
-        let record = record_of(cx, &self.to, &self.store, self.old.client.clone())?;
+        let record = record_of(cx, &self.to, &self.store, old.client.clone())?;
         let back: Option<TrashRecord> = match &self.takes_back {
-            Some(task) => cx.record(TRASH, task)?,
+            Some(task) => Some(cx.record(TRASH, task)?.ok_or_else(|| no_trash(task))?),
             None => None,
         };
         // A side that comes back is what it was.
         let cloned_from = match back {
             Some(trash) => trash.site.cloned_from,
-            None => self.cloned_from.clone().or_else(|| self.old.cloned_from.clone()),
+            None => self.cloned_from.clone().or_else(|| old.cloned_from.clone()),
         };
-        let record = SiteRecord { cloned_from, state: self.old.state, ..record };
+        let record = SiteRecord { cloned_from, state: old.state, ..record };
         cx.put_record(SITE, self.to.site.as_str(), &record)?;
         if let Some(task) = &self.takes_back {
             cx.delete_record(TRASH, task);
         }
         let until = cx.now.saturating_add(self.hold_ms);
-        let site = SiteRecord { dir: self.old_trash.clone(), ..self.old.clone() };
+        let site = SiteRecord { dir: self.old_trash.clone(), ..old };
         cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Move })?;
         Ok(Moved { platform: self.to.platform.clone(), site: self.to.site.to_string(), kept_until: until })
     }

@@ -6,7 +6,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::preflight::demand_unchanged;
+use super::registered::demand_unchanged;
 use super::vhost::{at_host, judge};
 use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
@@ -115,7 +115,7 @@ impl Step for LookAtSite {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<SiteDrift, StepError> {
         let (scope, place) = (scope(cx), &self.place);
-        demand_unchanged(cx, self.was.as_ref().unwrap_or(place), &self.store)?;
+        demand_unchanged(cx, self.was.as_ref().unwrap_or(place), &self.store, Some(self.state))?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         if files.stat(&place.dir).await?.is_none() {
             return Err(StepError::fatal(format!(

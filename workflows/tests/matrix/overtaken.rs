@@ -1,15 +1,28 @@
 //! Tasks that go by a plan of before: what it is about was changed while they waited, and no other plan could be made. Whatever they
 //! find, what others have done meanwhile stays.
 
-use kedge_engine::task::TaskState;
+use kedge_engine::task::{TaskState, TaskView};
 use serde_json::{Value, json};
 
-use crate::rig::{Ask, both, quietly};
+use crate::rig::{Ask, Rig, both, quietly, refusal};
 use crate::scene::usual;
 use crate::tales::status;
 
+const SHOP: &str = "shop.example.test";
+
 fn ask(workflow: &'static str, params: Value) -> Ask {
     Ask::Task { workflow, params }
+}
+
+/// Why a task has changed nothing.
+fn gave_up(task: &TaskView) -> String {
+    assert_eq!(task.state, TaskState::RolledBack, "{task:?}");
+    task.error.as_ref().expect("an error").detail.clone()
+}
+
+/// A record of the registry.
+fn record(rig: &Rig, key: &str) -> Option<Value> {
+    rig.records().into_iter().find(|(name, _)| name == key).map(|(_, record)| record)
 }
 
 #[test]
@@ -27,4 +40,55 @@ fn a_purge_leaves_what_was_brought_back_before_it() {
     assert_eq!(databases(rig.world.state()), databases(alone.world.state()), "its database and user stay");
     let enabled = quietly(&rig.base(), &ask("enable", json!({ "site": site })));
     assert_eq!(status(&enabled.0.world, "web1", site), 200);
+}
+
+#[test]
+fn a_name_that_another_site_has_got_is_not_taken_from_it() {
+    let base = usual();
+    let name = "new.example.test";
+    let install = |site: &str, platform: &str, aliases: &[&str]| {
+        ask(
+            "install",
+            json!({ "site": site, "platform": platform, "database_server": "db1", "aliases": aliases }),
+        )
+    };
+    // On another web server nothing but the registry knows of it.
+    let (rig, [first, second]) =
+        both(&base, [&install(name, "wordpress-61", &[]), &install(name, "wordpress-far", &[])]);
+    assert_eq!(first.state, TaskState::Succeeded, "{:?}", first.error);
+    assert!(gave_up(&second).contains("is a name of the site new.example.test by now"));
+    assert_eq!(record(&rig, "site/new.example.test").unwrap()["platform"], "wordpress-61");
+
+    let renamed = ask("migrate", json!({ "site": SHOP, "new_site": "store.example.test" }));
+    let (base, renamed) = quietly(&base, &renamed);
+    let (takes, undo) = (install(SHOP, "wordpress-far", &[]), Ask::Undo(renamed.id));
+    let (rig, [taken, undone]) = both(&base, [&takes, &undo]);
+    assert_eq!(taken.state, TaskState::Succeeded, "{:?}", taken.error);
+    assert!(gave_up(&undone).contains("is a name of the site shop.example.test by now"));
+    assert_eq!(record(&rig, "site/shop.example.test").unwrap()["task"], taken.id.as_str());
+    assert_eq!(status(&rig.world, "web1", "store.example.test"), 200);
+    assert!(refusal(&quietly(&base, &takes).0, &undo).contains("is a name of the site"));
+
+    let (base, _) = quietly(&usual(), &ask("delete", json!({ "site": SHOP })));
+    let (base, _) = quietly(&base, &install(name, "wordpress-far", &["alias.example.test"]));
+    let told = refusal(&base, &ask("undelete", json!({ "site": SHOP })));
+    assert!(told.contains("alias.example.test is a name of the site new.example.test by now"), "{told}");
+}
+
+#[test]
+fn who_closes_or_opens_a_site_meanwhile_has_the_last_word() {
+    let (base, moved) =
+        quietly(&usual(), &ask("migrate", json!({ "site": SHOP, "target_platform": "wordpress-68" })));
+    let disable = ask("disable", json!({ "site": SHOP }));
+    let (rig, [disabled, undone]) = both(&base, [&disable, &Ask::Undo(moved.id)]);
+    assert_eq!(disabled.state, TaskState::Succeeded, "{:?}", disabled.error);
+    assert!(gave_up(&undone).contains("another task has changed shop.example.test"));
+    assert_eq!(status(&rig.world, "web1", SHOP), 503);
+
+    let (base, disabled) = quietly(&usual(), &disable);
+    let enable = ask("enable", json!({ "site": SHOP }));
+    let (rig, [enabled, undone]) = both(&base, [&enable, &Ask::Undo(disabled.id)]);
+    assert_eq!(enabled.state, TaskState::Succeeded, "{:?}", enabled.error);
+    assert!(gave_up(&undone).contains("another task has changed shop.example.test"));
+    assert_eq!(status(&rig.world, "web1", SHOP), 200);
 }

@@ -186,8 +186,8 @@ impl Rig {
         }
     }
 
-    /// Asks for a task and lets nothing else happen.
-    fn ask_only(&self, ask: &Ask) -> TaskId {
+    /// Asks and lets nothing else happen; why not, if it is refused.
+    fn ask_only(&self, ask: &Ask) -> Result<TaskId, String> {
         let (engine, ask) = (self.engine.clone(), ask.clone());
         let answer = self.runtime.block_on(async move {
             match ask {
@@ -195,17 +195,17 @@ impl Rig {
                     let mut submission = submission(workflow, params);
                     submission.dedupe.clear();
                     match engine.submit(submission).await {
-                        Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => Ok(view),
+                        Ok(Submitted::Created(view) | Submitted::Duplicate(view)) => Ok(view.id),
                         Err(error) => Err(error.to_string()),
                     }
                 }
-                Ask::Undo(task) => engine.undo(&task, actor()).await.map_err(|error| error.to_string()),
+                Ask::Undo(task) => match engine.undo(&task, actor()).await {
+                    Ok(view) => Ok(view.id),
+                    Err(error) => Err(error.to_string()),
+                },
             }
         });
-        match answer {
-            Some(Ok(view)) => view.id,
-            other => panic!("the task is not accepted: {other:?}"),
-        }
+        answer.expect("an answer")
     }
 
     /// The task that was accepted, although nobody was told.
@@ -271,10 +271,15 @@ impl Rig {
 /// Two tasks, asked for one after the other before either has begun.
 pub(crate) fn both(base: &Base, asks: [&Ask; 2]) -> (Rig, [TaskView; 2]) {
     let rig = Rig::new(base, &Case::default());
-    let ids = asks.map(|ask| rig.ask_only(ask));
+    let ids = asks.map(|ask| rig.ask_only(ask).expect("the task is accepted"));
     rig.runtime.run(MAX_POLLS, || false);
     let views = ids.map(|id| rig.view(&id));
     (rig, views)
+}
+
+/// Why nobody begins with this.
+pub(crate) fn refusal(base: &Base, ask: &Ask) -> String {
+    Rig::new(base, &Case::default()).ask_only(ask).expect_err("the task is refused")
 }
 
 /// Plays a case to its end. `watch` looks at the world between any two things that happen.
