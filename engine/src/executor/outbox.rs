@@ -1,5 +1,7 @@
 //! The outbox on a store: callbacks as rows beside the events, due ones by time. Sends nothing.
 
+mod forget;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;

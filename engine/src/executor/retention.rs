@@ -47,6 +47,9 @@ impl Retention {
 impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
     /// See [`super::Engine::forget`].
     pub(super) async fn forget(&self, rule: Retention, limit: usize) -> Result<usize, ReadError> {
+        if let Err(error) = self.outbox.drop_lost().await {
+            tracing::warn!(%error, "places of callbacks that are gone are still in the queue");
+        }
         let (mut after, mut forgotten): (Option<Vec<u8>>, usize) = (None, 0);
         'pages: loop {
             let page = self.journal.store().scan(keys::HEADS, after.as_deref(), PAGE)?;
@@ -119,8 +122,10 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         if now != *head {
             return Ok(false);
         }
+        if !self.forget_callbacks(task).await? {
+            return Ok(false);
+        }
         self.logs.remove(task.as_str())?;
-        self.forget_callbacks(task).await?;
         let mut batch = Batch::new();
         batch.require_equals(keys::head(task), bytes);
         batch.delete(keys::head(task)).delete(keys::archived(task));
@@ -132,20 +137,14 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         Ok(true)
     }
 
-    async fn forget_callbacks(&self, task: &TaskId) -> Result<(), ArchiveError> {
+    /// `false`: one of them is due again since the task was looked at.
+    async fn forget_callbacks(&self, task: &TaskId) -> Result<bool, ArchiveError> {
         for callback in self.outbox.callbacks_of(CallbacksOf::Task(task), None, MAX_CALLBACKS)? {
-            let id = &callback.id;
-            let mut batch = Batch::new();
-            for (key, _) in self.journal.store().scan(&keys::deliveries(id), None, ROWS)? {
-                batch.delete(key);
+            if !self.outbox.forget(&callback.id).await? {
+                return Ok(false);
             }
-            for of in [keys::callbacks_of_task(task), keys::callbacks_to(&callback.endpoint)] {
-                batch.delete([&of, id.as_bytes()].concat());
-            }
-            batch.delete(keys::callback(id));
-            self.journal.store().commit(batch).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Removes the keys under which forgotten tasks were asked for. A key and its task come in one batch: where there is no head,

@@ -116,6 +116,48 @@ fn what_is_young_or_has_callbacks_on_their_way_stays() {
 }
 
 #[test]
+fn a_callback_that_is_replayed_meanwhile_stays_with_its_task() {
+    let mut stayed = 0;
+    for cut in 0..8 {
+        let rig = rig();
+        let task = rig.run();
+        deliver_all(&rig);
+        let id = rig.callbacks()[0].id.clone();
+        rig.store.hold();
+        let engine = rig.engine.clone();
+        rig.runtime.spawn_here(async move { drop(engine.forget(ALL, 100).await) });
+        for _ in 0..cut {
+            rig.runtime.settle();
+            rig.store.release_one(0);
+        }
+        rig.runtime.settle();
+        let (outbox, asked) = (rig.engine.outbox(), id.clone());
+        let waiting = rig.store.held();
+        rig.runtime.spawn_here(async move { drop(outbox.replay(&asked, 7).await) });
+        rig.runtime.settle();
+        rig.store.release_one(waiting);
+        rig.store.release_all();
+        rig.runtime.settle();
+        let due = rig.store.scan(keys::DUE, None, 10).unwrap();
+        assert!(due.is_empty() || rig.callbacks().iter().any(|callback| callback.id == id), "cut {cut}");
+        assert!(due.is_empty() || rig.engine.task(&task).unwrap().is_some(), "cut {cut}");
+        stayed += due.len();
+        is_sound(&rig);
+    }
+    assert!((1..8).contains(&stayed), "{stayed}");
+}
+
+#[test]
+fn a_place_in_the_queue_without_its_callback_goes() {
+    let rig = rig();
+    rig.run();
+    let due = rig.store.scan(keys::DUE, None, 10).unwrap();
+    rig.store.tamper(&keys::callback(&rig.callbacks()[0].id), None);
+    assert_eq!(forget(&rig, Retention { succeeded_before: None, rolled_back_before: None, ..ALL }), Some(0));
+    assert_eq!(rig.store.scan(keys::DUE, None, 10).unwrap(), due[..due.len() - 1]);
+}
+
+#[test]
 fn the_newest_of_each_site_stay() {
     let options = Options::default().workflow("plan", |_, _| {
         let mut plan = kedge_engine::builder::PlanBuilder::new(Some("a.test"));
