@@ -62,8 +62,10 @@ impl<P: ?Sized + Send + Sync + 'static> Engine<P> {
         self.0.hold_locks_of(&unknown)?;
         self.0.change(|state| state.quarantined.extend(found.quarantined.iter().cloned()));
         self.0.queue_up(&drivers);
+        // All of them before the first one runs: a task that waits for another has to find it.
+        drivers.iter().for_each(|driver| self.0.enlist(driver));
         for driver in drivers {
-            self.0.start(driver);
+            self.0.set_off(driver);
         }
         if !unread.is_empty() {
             self.0.spawner.spawn(self.0.clone().read_again(unread).boxed());
@@ -166,10 +168,11 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             unread.retain(|task| match self.resume(task) {
                 Ok(driver) => {
                     tracing::info!(%task, "it could be read now, and goes on");
+                    self.enlist(&driver);
                     self.change(|state| {
                         state.quarantined.remove(task);
                     });
-                    self.start(driver);
+                    self.set_off(driver);
                     false
                 }
                 Err(JournalError::Read(ReadError::Io(_))) => true,
@@ -185,10 +188,18 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
 
     /// Makes a task live, queues it up for its locks and lets its driver run.
     pub(super) fn start(&self, driver: Driver<P>) {
-        self.queue_up(std::slice::from_ref(&driver));
+        self.enlist(&driver);
+        self.set_off(driver);
+    }
+
+    fn enlist(&self, driver: &Driver<P>) {
+        self.queue_up(std::slice::from_ref(driver));
         let live = driver.live.clone();
-        let accepted = live.machine().accepted().clone();
         self.shared.state().live.insert(live.task.clone(), live);
+    }
+
+    fn set_off(&self, driver: Driver<P>) {
+        let accepted = driver.machine.accepted().clone();
         let site = accepted.plan.rest().site.clone().unwrap_or_default();
         let span = tracing::info_span!("task", id = %accepted.task, workflow = %accepted.workflow, site);
         self.spawner.spawn(driver.drive().instrument(span).boxed());

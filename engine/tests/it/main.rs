@@ -22,6 +22,7 @@ mod approvals;
 mod archive;
 mod callbacks;
 mod cancel;
+mod children;
 mod claims;
 mod doubt;
 mod fuzz;

@@ -9,6 +9,7 @@ use kedge_engine::gate::{AllOpen, Gate, Gatekeeper, Wanted};
 use kedge_engine::journal::keys;
 use kedge_engine::outbox::{Composer, NewCallback};
 use kedge_engine::plan::Plan;
+use kedge_engine::ports::Spawner;
 use kedge_engine::service::{
     DedupeKey, Resolution, ResolveVerb, Submission, SubmitError, Submitted, Tasks as _, VerbError,
 };
@@ -254,6 +255,15 @@ impl Rig {
     pub fn engine_on(&self, store: Arc<dyn Store>) -> Engine<World> {
         let registry = Registry(self.store.clone());
         Engine::new(parts(&self.runtime, &self.world, store, registry, &self.options, &self.logs))
+    }
+
+    /// The next process, whose futures are run by somebody else.
+    pub fn boot_on(&mut self, spawner: Arc<dyn Spawner>) -> Recovery {
+        let registry = Registry(self.store.clone());
+        let store = Arc::new(self.store.clone());
+        let parts = parts(&self.runtime, &self.world, store, registry, &self.options, &self.logs);
+        self.engine = Engine::new(Parts { spawner, ..parts });
+        self.engine.recover().unwrap()
     }
 
     pub fn failed(&self) -> bool {
