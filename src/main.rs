@@ -103,8 +103,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => client::audit(&Api::from_env()?, out, args).await,
         Command::Endpoints(command) => client::endpoints(&Api::from_env()?, out, command).await,
         Command::Deliveries(command) => client::deliveries(&Api::from_env()?, out, command).await,
-        Command::Sign(args) => sign::sign(args),
-        Command::Verify(args) => sign::verify(args),
+        Command::Sign(args) => sign::sign(args, cli.json),
+        Command::Verify(args) => sign::verify(args, cli.json),
         Command::Hooks(HooksCommand::Explain(args)) => hooks::explain(args, out),
         Command::Inbox(command) => hooks::inbox(command, out).await,
         Command::Drill(args) => {

@@ -8,32 +8,46 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use kedge_engine::ports::{Clock as _, Random as _};
 use kedge_webhooks::{CustomSpec, MAX_BODY, Provider, Scheme, Secret};
+use serde_json::json;
 
 use crate::cli::{SchemeArgs, SignArgs, VerifyArgs};
 use crate::runtime::{SystemClock, SystemRandom};
 
 /// `kedge sign`.
-pub(crate) fn sign(args: &SignArgs) -> Result<ExitCode> {
+pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<ExitCode> {
     let body = read_body(&args.body)?;
     let (provider, scheme) = scheme(&args.scheme)?;
     let key = provider.signing_key(&secret(&args.secret_file)?)?;
     let id = args.id.clone().unwrap_or_else(|| format!("msg_{}", hex::encode(SystemRandom.id())));
     let timestamp = args.timestamp.unwrap_or_else(now_s);
     let mut out = std::io::stdout().lock();
-    for (name, value) in scheme.sign(&[key], &id, timestamp, &body) {
+    let headers = scheme.sign(&[key], &id, timestamp, &body);
+    if json {
+        let headers: serde_json::Map<_, _> =
+            headers.into_iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+        writeln!(out, "{:#}", json!({ "headers": headers }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (name, value) in headers {
         writeln!(out, "{name}: {value}")?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// `kedge verify`: exit code 0 when the signature is right, 1 when it is not.
-pub(crate) fn verify(args: &VerifyArgs) -> Result<ExitCode> {
+pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<ExitCode> {
     let body = read_body(&args.body)?;
     let (provider, scheme) = scheme(&args.scheme)?;
     let key = provider.key(&secret(&args.secret_file)?)?;
     let headers = headers(args, provider)?;
     let now = if args.any_time { timestamp(&headers).unwrap_or_else(now_s) } else { now_s() };
-    match scheme.verify(&headers, &body, &[key], now) {
+    let verified = scheme.verify(&headers, &body, &[key], now);
+    if json {
+        let reason = verified.as_ref().err().map(ToString::to_string);
+        writeln!(std::io::stdout(), "{:#}", json!({ "valid": verified.is_ok(), "reason": reason }))?;
+        return Ok(ExitCode::from(u8::from(verified.is_err())));
+    }
+    match verified {
         Ok(_) => {
             writeln!(std::io::stdout(), "the signature is right")?;
             Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 mod checks;
 mod cluster;
+mod commands;
 mod drill;
 mod drupal;
 mod failures;
