@@ -224,7 +224,8 @@ impl Copy<'_> {
         let taken = |name: &SiteName| {
             records::owner_of(self.cx.facts, name).ok().flatten().is_some_and(|owner| owner != self.from.site)
         };
-        let mut renames = renaming::rewrites(&self.from.site, &self.to, taken).into_iter();
+        let had = self.from.aliases.iter().chain(&self.from.reach.canonical);
+        let mut renames = renaming::copied(&self.from.site, had, &self.to, taken).into_iter();
         let moves = [(&self.from.dir, &self.to.dir), (&self.from.root, &self.to.root)];
         let copy = CopyDatabase {
             site: self.to.site.clone(),

@@ -46,6 +46,27 @@ pub(crate) fn rewrites(
     pairs
 }
 
+/// Host names to rewrite in what is made from a site's content under a name of its own: besides the name, all others that the site it comes
+/// from had (`had`), which lead to the name that visitors of the new side end up with. Links and forms would lead to the other site.
+pub(crate) fn copied<'n>(
+    old: &SiteName,
+    had: impl IntoIterator<Item = &'n SiteName>,
+    new: &Place,
+    taken: impl Fn(&SiteName) -> bool,
+) -> Vec<(SiteName, SiteName)> {
+    let mut had: Vec<&SiteName> = had.into_iter().collect();
+    let mut pairs = rewrites(old, new, |name| !had.contains(&name) && taken(name));
+    if !pairs.is_empty() {
+        had.retain(|name| !answers(new, name));
+        for name in had {
+            if pairs.iter().all(|(known, _)| known != name) {
+                pairs.push((name.clone(), new.front().clone()));
+            }
+        }
+    }
+    pairs
+}
+
 /// The side that is left, with the names that stay its own: when both sides are on one web server, a name can be in one vhost only.
 /// `None`: its very name goes to the new side, and nothing stays.
 pub(crate) fn without_the_names_of(left: &Place, new: &Place) -> Option<Place> {
@@ -60,7 +81,7 @@ fn answers(place: &Place, name: &SiteName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::AppKind;
+    use crate::ports::{AppKind, Reach};
     use crate::records::PlatformRecord;
 
     fn names(texts: &[&str]) -> Vec<SiteName> {
@@ -103,6 +124,33 @@ mod tests {
         assert_eq!(pairs, ["a.test b.test", "www.a.test www.b.test"]);
         let (aliases, pairs) = renamed("a.test", &["www.a.test"], "www.a.test");
         assert_eq!((aliases.len(), pairs), (0, vec!["a.test www.a.test".to_owned()]));
+    }
+
+    #[test]
+    fn a_copy_has_no_link_to_any_name_of_its_original() {
+        let copied = |old: &str, had: &[&str], canonical: Option<&str>| {
+            let platform =
+                PlatformRecord { web_server: "w".into(), root: "/srv".into(), app: AppKind::Plain };
+            let new = SiteName::parse("b.test").unwrap();
+            let place = Place {
+                aliases: names(&["www.b.test", "kept.test"]),
+                reach: Reach { canonical: canonical.map(|name| SiteName::parse(name).unwrap()), tls: None },
+                ..Place::on(&new, "p", &platform, "h".into())
+            };
+            let pairs = copied(&SiteName::parse(old).unwrap(), &names(had), &place, |_| true);
+            pairs.iter().map(|(from, to)| format!("{from} {to}")).collect::<Vec<_>>()
+        };
+        // The alias that all lead to is among them twice; what the new side answers to stays.
+        let had = ["www.client.test", "www.a.test", "kept.test", "www.client.test", "b.test"];
+        assert_eq!(
+            copied("a.test", &had, None),
+            ["a.test b.test", "www.a.test www.b.test", "www.client.test b.test"]
+        );
+        assert_eq!(
+            copied("a.test", &["www.client.test"], Some("www.b.test")),
+            ["a.test b.test", "www.client.test www.b.test"]
+        );
+        assert_eq!(copied("b.test", &["www.client.test"], None), Vec::<String>::new());
     }
 
     #[test]

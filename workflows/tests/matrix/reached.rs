@@ -1,10 +1,12 @@
 //! Single runs about the names that a site is reached by: in its vhost, and in the content of what is made from it.
 
 use kedge_engine::task::TaskState;
+use kedge_workflows::names::DatabaseName;
+use kedge_workflows::testing::FakeTable;
 use serde_json::{Value, json};
 
 use crate::judge::whole;
-use crate::rig::{Ask, Base, Case, End, Rig, play};
+use crate::rig::{Ask, Base, Case, End, Rig, play, quietly};
 use crate::scene::{EDITED, usual};
 
 fn task(base: &Base, workflow: &'static str, params: Value) -> End {
@@ -31,4 +33,43 @@ fn a_vhost_that_was_changed_by_hand_is_not_passed_over_by_a_configure() {
     // The vhost says nothing of this.
     let end = task(&base, "configure", json!({ "site": EDITED, "quiet": true }));
     assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+}
+
+/// A shop whose visitors end up with an alias, which its content names.
+fn with_a_front() -> Base {
+    let front = json!({ "site": "shop.example.test", "redirect_to": "alias.example.test" });
+    let (base, _) = quietly(&usual(), &Ask::Task { workflow: "configure", params: front });
+    let schema = DatabaseName::parse("shopexampletest").unwrap();
+    let filled = base.world.database_server("db1").with_tables(&schema, |tables| {
+        let mut links = FakeTable::new(&["link"]);
+        for name in ["shop", "www.shop", "alias"] {
+            links.insert(&[&format!("http://{name}.example.test/pay")]);
+        }
+        tables.insert("wp_links".to_owned(), links);
+    });
+    filled.expect("the shop's schema");
+    base
+}
+
+/// What is in the links of a schema that was not there before.
+fn new_links(base: &Base, end: &End) -> String {
+    let before = whole(&Rig::new(base, &Case::default()));
+    let of_new = |key: &String| key.contains(".wp_links") && !before.contains_key(key);
+    let found: Vec<String> =
+        whole(&end.rig).into_iter().filter(|(key, _)| of_new(key)).map(|(_, told)| told).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.concat()
+}
+
+/// Forms and links of a copy lead to the copy, whichever name of the original they had.
+#[test]
+fn a_copy_leads_nobody_to_its_original() {
+    let base = with_a_front();
+    for (to, over) in [("staging.example.test", false), ("lonely.example.test", true)] {
+        let params = json!({ "site": "shop.example.test", "new_site": to, "over_existing": over });
+        let end = task(&base, "clone", params);
+        assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+        let links = new_links(&base, &end);
+        assert_eq!(links.matches(&format!("http://{to}/pay")).count(), 3, "{links}");
+    }
 }
