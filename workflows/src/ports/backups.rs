@@ -103,6 +103,9 @@ pub struct Contents {
 pub struct Origin {
     /// Its name.
     pub site: String,
+    /// Other names that it answered to; `None` where the archive does not tell (older ones).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aliases: Option<Vec<String>>,
     /// Its directory.
     pub dir: String,
     /// Its platform's root.
@@ -116,6 +119,7 @@ impl Origin {
     #[must_use]
     pub fn of(manifest: &serde_json::Value) -> Option<Self> {
         let text = |field: &str| manifest[field].as_str().map(str::to_owned);
-        Some(Self { site: text("site")?, dir: text("dir")?, root: text("root")?, app: text("app")? })
+        let aliases = serde_json::from_value(manifest["aliases"].clone()).ok().flatten();
+        Some(Self { site: text("site")?, aliases, dir: text("dir")?, root: text("root")?, app: text("app")? })
     }
 }

@@ -59,8 +59,8 @@ impl Step for WriteBackup {
         let schema_facts = server.schema_facts(&schema).await?;
         let usage = files.usage(&self.place.dir).await?;
         let manifest = json!({
-            "task": cx.task, "site": self.place.site, "platform": self.place.platform, "root": self.place.root,
-            "dir": self.place.dir, "app": self.place.app, "web_server": self.place.web_server,
+            "task": cx.task, "site": self.place.site, "aliases": self.place.aliases, "platform": self.place.platform,
+            "root": self.place.root, "dir": self.place.dir, "app": self.place.app, "web_server": self.place.web_server,
             "description": self.description,
             "database": {
                 "server": self.store.server, "schema": schema, "user": user, "flavour": facts.flavour,

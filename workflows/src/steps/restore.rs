@@ -11,10 +11,16 @@ use super::copy_database::{Copied, import_rewritten, rewrite};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope, stage_access};
 use crate::ports::{Contents, World};
+use crate::records::{SITE, SiteRecord};
+use crate::renaming::{copied, twin};
 use crate::rewrite::Rewrite;
 
 /// Two hours: reading, unpacking or importing a large site.
 const LIMIT_MS: u64 = 7_200_000;
+
+/// Tables in which Drupal keeps pages and pieces of them, the host name being part of the key (`page_cache`, `dynamic_page_cache`, `render`;
+/// Drupal 7: `block`).
+const KEYED_BY_NAME: [&str; 4] = ["cache_page", "cache_dynamic_page_cache", "cache_render", "cache_block"];
 
 /// Reads an archive through, before anything is touched.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -114,18 +120,49 @@ pub(crate) struct ImportBackup {
     pub(crate) store: Store,
     /// What the archive tells of itself.
     pub(crate) contents: Ref<Contents>,
+    /// Names beside the archive's that are another site's: not ours to rewrite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) taken: Vec<SiteName>,
 }
 
 impl ImportBackup {
-    fn rewrite(&self, contents: &Contents) -> Result<Arc<Rewrite>, StepError> {
+    fn rewrite(&self, cx: &Cx<'_, dyn World>, contents: &Contents) -> Result<Arc<Rewrite>, StepError> {
         let Some(origin) = &contents.origin else { return rewrite([], &[]) };
-        let old = SiteName::parse(&origin.site)
-            .map_err(|error| StepError::fatal(format!("the backup {} is of {error}", self.name)))?;
-        let renamed = (old != self.to.site).then(|| (old, self.to.site.clone()));
+        let old = self.name_of(&origin.site)?;
+        let had = match &origin.aliases {
+            Some(aliases) => aliases.iter().map(|alias| self.name_of(alias)).collect::<Result<_, _>>()?,
+            // The site may be there still, and have them now.
+            None => cx.record::<SiteRecord>(SITE, old.as_str())?.map(|site| site.aliases).unwrap_or_default(),
+        };
+        let mut taken = self.taken.clone();
+        if let Some(twin) = twin(&old)
+            && cx.record::<SiteRecord>(SITE, twin.as_str())?.is_some()
+        {
+            taken.push(twin);
+        }
+        let names = copied(&old, &had, &self.to, |name| taken.contains(name));
         let moves = [(&origin.dir, &self.to.dir), (&origin.root, &self.to.root)];
         let moves = moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone()));
-        rewrite(&renamed, &moves.collect::<Vec<_>>())
+        of_dump(&names, &moves.collect::<Vec<_>>())
     }
+
+    fn name_of(&self, text: &str) -> Result<SiteName, StepError> {
+        SiteName::parse(text)
+            .map_err(|error| StepError::fatal(format!("the backup {} is of {error}", self.name)))
+    }
+}
+
+/// The rewrite of a dump. Pages that were kept under several names which become one would get one and the same key: they stay as they
+/// are, and are cleared before anybody asks for them.
+fn of_dump(names: &[(SiteName, SiteName)], moves: &[(String, String)]) -> Result<Arc<Rewrite>, StepError> {
+    let rewrite = rewrite(names, moves)?;
+    let meet =
+        names.iter().enumerate().any(|(index, (_, to))| names[..index].iter().any(|(_, other)| other == to));
+    if !meet {
+        return Ok(rewrite);
+    }
+    let rewrite = Arc::into_inner(rewrite).expect("a rewrite that was made just now is nobody else's");
+    Ok(Arc::new(rewrite.skip_tables(KEYED_BY_NAME.map(str::to_owned))))
 }
 
 impl Step for ImportBackup {
@@ -142,7 +179,7 @@ impl Step for ImportBackup {
         let contents = cx.output(&self.contents)?;
         let backups = cx.ports.backups(&scope(cx));
         let dump = async { Ok(backups.database(&self.name).await?) };
-        let (rewrite, total) = (self.rewrite(&contents)?, contents.info.database_bytes);
+        let (rewrite, total) = (self.rewrite(cx, &contents)?, contents.info.database_bytes);
         import_rewritten(cx, (&self.to.site, &self.store), dump, rewrite, total).await
     }
 
@@ -162,5 +199,33 @@ impl Step for ImportBackup {
 impl CoveredBy for ImportBackup {
     fn covered_by(&self) -> String {
         "goes with the new database".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rewrite::SqlRewriter;
+
+    #[test]
+    fn keys_that_would_be_the_same_stay_apart() {
+        let pair = |from: &str, to: &str| (SiteName::parse(from).unwrap(), SiteName::parse(to).unwrap());
+        let rewritten = |names: &[(SiteName, SiteName)]| {
+            let mut sql = SqlRewriter::new(of_dump(names, &[]).unwrap());
+            let (mut out, dump) = (
+                Vec::new(),
+                "INSERT INTO `x_cache_page` VALUES ('http://a.test/:'),('http://www.a.test/:');\nINSERT INTO `node` VALUES ('http://www.a.test/');\n",
+            );
+            sql.push(dump.as_bytes(), &mut out);
+            sql.finish(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let one = rewritten(&[pair("a.test", "b.test"), pair("www.a.test", "b.test")]);
+        assert!(
+            one.contains("('http://a.test/:'),('http://www.a.test/:')") && one.contains("('http://b.test/')"),
+            "{one}"
+        );
+        let two = rewritten(&[pair("a.test", "b.test"), pair("www.a.test", "www.b.test")]);
+        assert!(two.contains("('http://b.test/:'),('http://www.b.test/:')"), "{two}");
     }
 }

@@ -73,3 +73,35 @@ fn a_copy_leads_nobody_to_its_original() {
         assert_eq!(links.matches(&format!("http://{to}/pay")).count(), 3, "{links}");
     }
 }
+
+/// What was made from a backup of another site, which is there still.
+#[test]
+fn a_backup_of_another_site_leads_nobody_there() {
+    let base = with_a_front();
+    let (mut base, made) =
+        quietly(&base, &Ask::Task { workflow: "backup", params: json!({ "site": "shop.example.test" }) });
+    base.now += 1000;
+    let backup = made.result["backup"].as_str().unwrap().to_owned();
+    let end = task(&base, "restore", json!({ "site": "lonely.example.test", "backup": backup }));
+    assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+    let links = new_links(&base, &end);
+    assert_eq!(links.matches("http://lonely.example.test/pay").count(), 3, "{links}");
+}
+
+/// A site that was renamed since: its `www.` name went with the name, others stayed its own.
+#[test]
+fn a_backup_from_before_a_rename_comes_back_under_the_new_names() {
+    let base = with_a_front();
+    let ask = |workflow, params| Ask::Task { workflow, params };
+    let (mut base, made) = quietly(&base, &ask("backup", json!({ "site": "shop.example.test" })));
+    base.now += 1000;
+    let backup = made.result["backup"].as_str().unwrap().to_owned();
+    let rename = json!({ "site": "shop.example.test", "new_site": "store.example.test" });
+    let (base, _) = quietly(&base, &ask("migrate", rename));
+    let end = task(&base, "restore", json!({ "site": "store.example.test", "backup": backup }));
+    assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+    let links = new_links(&base, &end);
+    for name in ["http://store.", "http://www.store.", "http://alias."] {
+        assert!(links.contains(name), "{name} is missing in {links}");
+    }
+}
