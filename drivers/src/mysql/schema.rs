@@ -295,10 +295,18 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
                  AND COALESCE(e.TRANSACTIONS, 'NO') <> 'YES' ORDER BY t.TABLE_NAME"
             ),
         ),
+        Select::new(
+            ["COUNT(*)"],
+            format!(
+                "FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {schema} AND STATUS = 'ENABLED' \
+                 AND @@GLOBAL.event_scheduler NOT IN ('OFF', 'DISABLED')"
+            ),
+        ),
     ];
     queries.extend(only_here::queries(flavour, &schema));
     let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
-    let [defaults, sizes, collations, triggers, other_engines, only_here @ ..] = answers.as_slice() else {
+    let [defaults, sizes, collations, triggers, other_engines, events, only_here @ ..] = answers.as_slice()
+    else {
         return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
     };
     let Some(defaults) = defaults.first() else {
@@ -312,6 +320,7 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         tables: number(sizes, 1)?,
         collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
         triggers: number(triggers.first().unwrap_or(&none), 0)?,
+        events_on: number(events.first().unwrap_or(&none), 0)?,
         flavour: flavour.name().to_owned(),
         only_here: only_here.iter().flatten().map(|row| field(row, 0).to_owned()).collect(),
         not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),

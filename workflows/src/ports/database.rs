@@ -203,6 +203,9 @@ pub struct SchemaFacts {
     pub collations: Vec<String>,
     /// Triggers and functions.
     pub triggers: u64,
+    /// Events that the server runs in it now: they write also when every account is locked.
+    #[serde(default)]
+    pub events_on: u64,
     /// `mysql` or `mariadb`: what holds it.
     #[serde(default)]
     pub flavour: String,

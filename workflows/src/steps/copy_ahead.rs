@@ -72,13 +72,13 @@ impl CoveredBy for CopyAhead {
 }
 
 impl CopyDatabase {
-    /// Tables that may have been written since they were copied; `None` when it has to be everything: something else has changed, or
-    /// nothing can be told.
+    /// Tables that may have been written since they were copied, and the look that tells it; `None` when it has to be everything:
+    /// something else has changed, or nothing can be told.
     pub(super) async fn touched(
         &self,
         cx: &Cx<'_, dyn World>,
         ahead: &Ahead,
-    ) -> Result<Option<Vec<String>>, StepError> {
+    ) -> Result<Option<(Vec<String>, TableTimes)>, StepError> {
         let source = cx.ports.database(&self.from.server, &scope(cx))?;
         let (from, _) = self.from.known(cx)?;
         let (times, definitions) = standing(&*source, &from).await?;
@@ -89,7 +89,8 @@ impl CopyDatabase {
             return Ok(None);
         }
         let touched = times.touched_since(&ahead.times);
-        Ok(touched.filter(|names| names.iter().map(String::len).sum::<usize>() <= MAX_NAMES))
+        let touched = touched.filter(|names| names.iter().map(String::len).sum::<usize>() <= MAX_NAMES);
+        Ok(touched.map(|names| (names, times)))
     }
 
     /// Since when the server of the new side runs: one that was started anew may have lost what it wrote last.
@@ -105,23 +106,30 @@ impl CopyDatabase {
         Ok(target.table_times(&self.to.known(cx)?.0).await?.running_since)
     }
 
-    /// These tables anew, of those that were copied ahead.
+    /// These tables anew, of those that were copied ahead, as `seen` when the others were still as copied. `None` when the schema's own
+    /// events, which no fence stops, made something else of it meanwhile: what is copied is then not of one moment.
     pub(super) async fn again(
         &self,
         cx: &Cx<'_, dyn World>,
         touched: &[String],
+        seen: &TableTimes,
         ahead: Ahead,
-    ) -> Result<Copied, StepError> {
+    ) -> Result<Option<Copied>, StepError> {
         let done = ahead.copied;
         if touched.is_empty() {
-            return Ok(done);
+            return Ok(Some(done));
         }
         let scope = scope(cx);
         let source = cx.ports.database(&self.from.server, &scope)?;
         let target = cx.ports.database(&self.to.server, &scope)?;
         let ((from, _), (to, user)) = (self.from.known(cx)?, self.to.known(cx)?);
+        let events = source.schema_facts(&from).await?.events_on > 0;
+        // What may be written still has to be of the dump's moment.
+        let busy = if events { seen.busy() } else { Vec::new() };
         let rewrite = self.rewrite()?;
-        let (plain, without_rows) = self.plain(&*source, &from, (Some(touched), Some(&[])), &rewrite).await?;
+        let (plain, without_rows) =
+            self.plain(&*source, &from, (Some(touched), Some(&busy)), &rewrite).await?;
+        let inside: Vec<String> = plain.iter().map(|table| table.name.clone()).collect();
         let total = ahead.times.tables.iter().filter(|(name, _)| touched.contains(name));
         let total: u64 = total.map(|(_, table)| table.bytes).sum();
         let left = total.saturating_sub(plain.iter().map(|table| table.bytes).sum());
@@ -130,13 +138,21 @@ impl CopyDatabase {
         let import = |sql| target.import_tables(&to, &mark, &login, touched, sql);
         let copied = rewritten(cx, dump, rewrite, left, import).await?;
         let rows_copied = self.copy_rows(cx, &*source, plain).await?;
-        Ok(Copied {
+        if events {
+            let (now, definitions) = standing(&*source, &from).await?;
+            let of_the_dump = |table: &String| touched.contains(table) && !inside.contains(table);
+            let written = now.touched_since(seen);
+            if definitions != ahead.definitions || !written.is_some_and(|all| all.iter().all(of_the_dump)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Copied {
             sql_bytes: done.sql_bytes + copied.sql_bytes,
             rows_copied: done.rows_copied + rows_copied,
             tables: copied.tables,
             values_rewritten: done.values_rewritten + copied.values_rewritten,
             values_left_alone: done.values_left_alone + copied.values_left_alone,
-        })
+        }))
     }
 }
 

@@ -144,21 +144,24 @@ impl Step for CopyDatabase {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
         let Some(ahead) = &self.ahead else {
-            return if self.fenced {
-                Ok(self.all(cx, Some(&[])).await?.0)
-            } else {
-                self.of_one_moment(cx).await
-            };
+            return if self.fenced { self.behind_the_fence(cx).await } else { self.of_one_moment(cx).await };
         };
         let ahead = cx.output(ahead)?;
         // An attempt that did not end may have left less than what was copied ahead.
         let touched = if cx.attempt == 1 { self.touched(cx, &ahead).await? } else { None };
-        let Some(touched) = touched else {
+        let Some((touched, times)) = touched else {
             cx.log("everything is copied again");
-            return Ok(self.all(cx, Some(&[])).await?.0);
+            return self.behind_the_fence(cx).await;
         };
         tell(cx, &touched);
-        self.again(cx, &touched, ahead).await
+        let copied = self.again(cx, &touched, &times, ahead).await?;
+        let Some(copied) = copied else {
+            cx.log(
+                "events of the database wrote to it meanwhile: everything is copied again, as of one moment",
+            );
+            return self.of_one_moment(cx).await;
+        };
+        Ok(copied)
     }
 
     fn policy(&self) -> Policy {
@@ -185,7 +188,16 @@ impl CopyDatabase {
         Ok(self.from.server == self.to.server && !source.facts().await?.logs_statements)
     }
 
-    /// Everything as it is at one moment, while the site is open: that of the dump's snapshot, since what the server copies by itself is
+    /// Everything behind the write fence, where nobody writes but the schema's own events.
+    async fn behind_the_fence(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
+        let source = cx.ports.database(&self.from.server, &scope(cx))?;
+        if source.schema_facts(&self.from.known(cx)?.0).await?.events_on > 0 {
+            return self.of_one_moment(cx).await;
+        }
+        Ok(self.all(cx, Some(&[])).await?.0)
+    }
+
+    /// Everything as it is at one moment, while somebody may write: that of the dump's snapshot, since what the server copies by itself is
     /// written neither before it nor behind it.
     async fn of_one_moment(&self, cx: &Cx<'_, dyn World>) -> Result<Copied, StepError> {
         let source = cx.ports.database(&self.from.server, &scope(cx))?;

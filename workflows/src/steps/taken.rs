@@ -67,6 +67,7 @@ mod tests {
             tables: 1,
             collations: vec!["utf8mb4_bin".into()],
             triggers: 0,
+            events_on: 0,
             flavour: "mariadb".into(),
             only_here: vec!["table orders (sequence)".into()],
             not_in_the_snapshot: vec![],

@@ -345,6 +345,7 @@ impl Database for FakeDatabase {
                 tables,
                 collations: if tables == 0 { Vec::new() } else { vec![COLLATION.to_owned()] },
                 triggers: schema.triggers,
+                events_on: schema.events.values().filter(|event| **event == FakeEvent::On).count() as u64,
                 flavour: server.facts.flavour.clone(),
                 only_here: Vec::new(),
                 not_in_the_snapshot: Vec::new(),
