@@ -17,6 +17,7 @@ use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::preflight::Preflight;
+use crate::steps::registered::AskRegistry;
 use crate::steps::registry::{CommitDelete, CommitUndelete};
 use crate::steps::removal::{LockAccount, Survey};
 use crate::steps::vhost::{CheckHidden, Disable, GoLive, OpenHidden, RemoveVhost, SaveVhost};
@@ -115,8 +116,10 @@ fn delete(
     let state = record.state;
     let commit = CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0 };
     let (saved, committed) = if params.force {
+        let ask = AskRegistry { place: place.clone(), store: store.clone(), state: Some(state), to: None };
+        let asked = plan.step("ask_registry", ask, &[]);
         let survey = Survey { place: place.clone(), store: store.clone() };
-        let surveyed = plan.step("survey", survey, &[]);
+        let surveyed = plan.step("survey", survey, &[&asked]);
         let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&surveyed]);
         let committed = plan.step("commit", commit, &[&saved]);
         (saved, committed)
@@ -252,7 +255,7 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
     let found = plan.step("preflight", preflight, &[]);
     let publish = Publish { to: place.clone(), from_dir: waits };
     let published = plan.step("publish", publish, &[&found]);
-    let unlocked = plan.step("unfence", Unfence { store }, &[&published]);
+    let unlocked = plan.step("unfence", Unfence { store, stay: Vec::new() }, &[&published]);
     let record = SiteRecord { dir: place.dir.clone(), ..trash.site.clone() };
     let commit = CommitUndelete { record, deleted_by: task.to_owned() };
     if trash.site.state == SiteState::Disabled {

@@ -3,6 +3,7 @@
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::plan::Plan;
+use kedge_engine::step::Ref;
 use kedge_engine::task::TaskId;
 use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ use crate::place::{Place, Store};
 use crate::ports::SecretRef;
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::login::{DecideRevoke, MakeLogin, RevokeLogin};
+use crate::steps::registered::AskRegistry;
 
 /// How long a link is good when nobody says otherwise: long enough to read a message and click.
 const DEFAULT_VALID_MS: u64 = 3_600_000;
@@ -94,7 +96,8 @@ impl Workflow for Login {
         plan.lock(format!("site {}", params.site), true);
         plan.hold(valid_ms);
         let link = login_secret(cx.task);
-        plan.step("make_link", MakeLogin { place, store, user: params.user, link, valid_ms }, &[]);
+        let asked = asked(&mut plan, &place, &store, Some(record.state));
+        plan.step("make_link", MakeLogin { place, store, user: params.user, link, valid_ms }, &[&asked]);
         Ok(plan.build()?)
     }
 
@@ -105,10 +108,18 @@ impl Workflow for Login {
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         plan.lock(format!("site {}", params.site), true);
         let link = login_secret(finished.task);
-        let decided = plan.step("decide", DecideRevoke { site: params.site }, &[]);
+        // A disabled site has its links too.
+        let asked = asked(&mut plan, &place, &store, None);
+        let decided = plan.step("decide", DecideRevoke { site: params.site }, &[&asked]);
         plan.step("revoke_link", RevokeLogin { place, store, link }, &[&decided]);
         Ok(plan.build()?)
     }
+}
+
+/// The site has to be where it was: behind the decision to take a link back nobody could turn to where it is now.
+fn asked(plan: &mut PlanBuilder, place: &Place, store: &Store, state: Option<SiteState>) -> Ref<()> {
+    let ask = AskRegistry { place: place.clone(), store: store.clone(), state, to: None };
+    plan.step("ask_registry", ask, &[])
 }
 
 fn site(facts: &dyn Facts, name: &SiteName) -> Result<(SiteRecord, Place), PlanRefusal> {

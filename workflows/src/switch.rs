@@ -17,6 +17,7 @@ use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::preflight::{Found, Preflight};
+use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitState;
 use crate::steps::vhost::{CheckHidden, Disable as DisableStep, GoLive, OpenHidden, SaveVhost};
 
@@ -146,7 +147,7 @@ fn open(site: &SiteName, hold_ms: Option<Millis>, cx: &PlanCx<'_>) -> Result<Pla
     Ok(plan.build()?)
 }
 
-/// Closes a site of which nothing but its web server is asked for.
+/// Closes a site of which nothing but its web server is asked for, and the registry, whether it is where it was.
 fn close_anyhow(plan: &mut PlanBuilder, record: SiteRecord, place: Place) {
     plan.lock(format!("site {}", place.site), false);
     let proof = FingerprintSite {
@@ -156,7 +157,9 @@ fn close_anyhow(plan: &mut PlanBuilder, record: SiteRecord, place: Place) {
         platforms: Vec::new(),
     };
     plan.fingerprint(&proof, proof.resources());
-    let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[]);
+    let (store, state) = (Store::of(&record), Some(record.state));
+    let asked = plan.step("ask_registry", AskRegistry { place: place.clone(), store, state, to: None }, &[]);
+    let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&asked]);
     let disabled = plan.step("disable", DisableStep { place, saved: saved.clone() }, &[&saved]);
     plan.step("commit", CommitState { record, state: SiteState::Disabled }, &[&disabled]);
 }

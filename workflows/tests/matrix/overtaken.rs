@@ -92,3 +92,21 @@ fn who_closes_or_opens_a_site_meanwhile_has_the_last_word() {
     assert!(gave_up(&undone).contains("another task has changed shop.example.test"));
     assert_eq!(status(&rig.world, "web1", SHOP), 200);
 }
+
+/// What is done to a site whatever is missing of it asks the registry at least.
+#[test]
+fn a_site_that_has_moved_is_not_where_it_was() {
+    let base = usual();
+    let closed = "closed.example.test";
+    let moves = |site: &str| ask("migrate", json!({ "site": site, "target_platform": "wordpress-68" }));
+    let (opened, enabled) = quietly(&base, &ask("enable", json!({ "site": closed })));
+    let (logged_in, login) = quietly(&base, &ask("login", json!({ "site": SHOP })));
+    for (base, site, undo) in [(&opened, closed, enabled.id), (&logged_in, SHOP, login.id)] {
+        let (rig, [moved, undone]) = both(base, [&moves(site), &Ask::Undo(undo)]);
+        assert_eq!(moved.state, TaskState::Succeeded, "{:?}", moved.error);
+        assert!(gave_up(&undone).contains(&format!("another task has changed {site}")));
+        let record = record(&rig, &format!("site/{site}")).unwrap();
+        assert_eq!((&record["platform"], &record["state"]), (&json!("wordpress-68"), &json!("enabled")));
+        assert_eq!(status(&rig.world, "web1", site), 200);
+    }
+}
