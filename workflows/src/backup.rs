@@ -119,7 +119,7 @@ pub(crate) fn steps(
             name: name.clone(),
             compression: request.compression,
             description: request.description.clone(),
-            exclude: request.exclude,
+            exclude: request.exclude.clone(),
         },
         &[after],
     );
@@ -130,6 +130,7 @@ pub(crate) fn steps(
             place: place.clone(),
             database_server: store.server.clone(),
             description: request.description,
+            exclude: request.exclude,
             verified,
         },
         &[],

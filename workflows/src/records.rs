@@ -140,6 +140,9 @@ pub struct BackupRecord {
     pub bytes: u64,
     /// SHA-256 of the file.
     pub sha256: String,
+    /// Paths below the site's directory that it was made without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
     /// The task that made it.
     pub task: String,
     /// When.

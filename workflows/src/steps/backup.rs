@@ -61,7 +61,7 @@ impl Step for WriteBackup {
         let manifest = json!({
             "task": cx.task, "site": self.place.site, "aliases": self.place.aliases, "platform": self.place.platform,
             "root": self.place.root, "dir": self.place.dir, "app": self.place.app, "web_server": self.place.web_server,
-            "description": self.description,
+            "description": self.description, "exclude": self.exclude,
             "database": {
                 "server": self.store.server, "schema": schema, "user": user, "flavour": facts.flavour,
                 "version": facts.version, "charset": schema_facts.charset.charset,
@@ -173,6 +173,9 @@ pub(crate) struct CatalogBackup {
     pub(crate) database_server: String,
     /// Why it was made.
     pub(crate) description: String,
+    /// Paths relative to the site's directory that it was made without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exclude: Vec<String>,
     /// As it was read back.
     pub(crate) verified: Ref<BackupInfo>,
 }
@@ -206,6 +209,7 @@ impl Step for CatalogBackup {
             description: self.description.clone(),
             bytes: info.bytes,
             sha256: info.sha256,
+            exclude: self.exclude.clone(),
             task: cx.task.to_string(),
             created_at: cx.now,
             pinned: false,
