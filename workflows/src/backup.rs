@@ -60,7 +60,7 @@ impl Workflow for Backup {
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
-        check_excludes(&params.exclude)?;
+        let exclude = excludes(&params.exclude)?;
         let record = records::site(cx.facts, &params.site, "/site")?;
         let platform = records::platform(cx.facts, &record.platform, "/site")?;
         let place = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
@@ -83,7 +83,7 @@ impl Workflow for Backup {
             &[],
         );
         let description = params.description.unwrap_or_else(|| "Generated on request".to_owned());
-        let request = Request { description, compression: params.compression, exclude: params.exclude };
+        let request = Request { description, compression: params.compression, exclude };
         steps(&mut plan, cx, &place, &store, request, &found);
         Ok(plan.build()?)
     }
@@ -137,22 +137,42 @@ pub(crate) fn steps(
     )
 }
 
-fn check_excludes(paths: &[String]) -> Result<(), PlanRefusal> {
+/// The paths as drivers take them: without `.` and empty parts.
+fn excludes(paths: &[String]) -> Result<Vec<String>, PlanRefusal> {
     if paths.len() > MAX_EXCLUDES {
         return Err(PlanRefusal::param("/exclude", format!("at most {MAX_EXCLUDES} paths")));
     }
-    for (index, path) in paths.iter().enumerate() {
-        let bad = path.is_empty()
-            || path.starts_with('/')
-            || path.contains('\0')
-            || path.split('/').any(|part| part == "..");
-        if bad {
-            let pointer = format!("/exclude/{index}");
+    let plain = |(index, path): (usize, &String)| {
+        let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        if parts.is_empty() || path.starts_with('/') || path.contains('\0') || parts.contains(&"..") {
             return Err(PlanRefusal::param(
-                pointer,
+                format!("/exclude/{index}"),
                 "write a path below the site's directory, without .. and a leading slash",
             ));
         }
+        Ok(parts.join("/"))
+    };
+    paths.iter().enumerate().map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_a_plain_path_or_refused() {
+        let read = |path: &str| excludes(&[path.to_owned()]).ok().and_then(|mut paths| paths.pop());
+        for (written, plain) in [
+            ("wp-content/cache/", "wp-content/cache"),
+            ("./x", "x"),
+            ("a//b", "a/b"),
+            ("a/./b/.", "a/b"),
+            ("...", "..."),
+        ] {
+            assert_eq!(read(written).as_deref(), Some(plain), "{written}");
+        }
+        for bad in ["", ".", "./", "/a", "a/..", "../a", "a\0"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
     }
-    Ok(())
 }
