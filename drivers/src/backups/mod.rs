@@ -129,14 +129,8 @@ impl Backups for LocalBackups {
             {
                 return Err(PortError::NotOurs(format!("backup {name}: it is not of {task}")));
             }
-            for path in [dir.join(&name), partial(dir, &name), spooled(dir, &name)] {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(failed(&path, &error));
-                    }
-                    _ => {}
-                }
-            }
+            // What is unfinished first: an attempt that goes on unseen has nothing then to give the name to.
+            spool::remove(&[partial(dir, &name), spooled(dir, &name), dir.join(&name)])?;
             if dir.exists() { sync_dir(dir) } else { Ok(()) }
         })
         .await

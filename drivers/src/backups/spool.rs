@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kedge_workflows::ports::{Compression, PortResult};
 use sha2::{Digest, Sha256};
@@ -73,17 +74,29 @@ impl Spooled {
     }
 }
 
+/// Held while what has the name of a file is looked at and changed: an attempt whose task has given it up goes on beside the next one
+/// until it notices.
+static NAMING: Mutex<()> = Mutex::new(());
+
+fn naming() -> MutexGuard<'static, ()> {
+    // It guards nothing that a panic could leave half done.
+    NAMING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A file of ours that is removed when this is dropped, unless it was renamed by then or another one has its name.
 pub(super) struct Owned {
     path: PathBuf,
     inode: u64,
+    /// Open as long as this lives: no other file gets the inode.
+    _open: File,
 }
 
 impl Owned {
     /// A new file, 0600, in place of what a crash left there.
     pub(super) fn create(path: PathBuf) -> PortResult<(File, Self)> {
         use std::os::unix::fs::MetadataExt;
-        let create = || -> io::Result<(File, u64)> {
+        let create = || -> io::Result<(File, File, u64)> {
+            let _alone = naming();
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -91,22 +104,49 @@ impl Owned {
             let file =
                 fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
             let inode = file.metadata()?.ino();
-            Ok((file, inode))
+            Ok((file.try_clone()?, file, inode))
         };
-        let (file, inode) = create().map_err(|error| failed(&path, &error))?;
-        Ok((file, Self { path, inode }))
+        let (file, open, inode) = create().map_err(|error| failed(&path, &error))?;
+        Ok((file, Self { path, inode, _open: open }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Gives the file its name for good, unless another attempt has begun meanwhile: what has the path then is its half archive.
+    pub(super) fn publish(&self, to: &Path) -> PortResult<()> {
+        let _alone = naming();
+        if !self.is_there() {
+            return Err(given_up());
+        }
+        fs::rename(&self.path, to).map_err(|error| failed(to, &error))
+    }
+
+    fn is_there(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode)
+    }
+}
+
+/// Removes files, in this order. Absent: fine.
+pub(super) fn remove(paths: &[PathBuf]) -> PortResult<()> {
+    let _alone = naming();
+    for path in paths {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path, &error)),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        use std::os::unix::fs::MetadataExt;
-        let ours = fs::symlink_metadata(&self.path).is_ok_and(|there| there.ino() == self.inode);
-        if ours && let Err(error) = fs::remove_file(&self.path) {
+        let _alone = naming();
+        if self.is_there()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "a partial backup could not be removed");
         }
     }

@@ -245,6 +245,42 @@ async fn leftovers_of_a_crash_do_not_matter() {
     assert_eq!(names(dir.path()), Vec::<String>::new());
 }
 
+#[test]
+fn an_attempt_that_was_given_up_leaves_the_next_one_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, half) = (dir.path().join("a.tar"), dir.path().join("a.tar.partial"));
+    let begin = || {
+        let serde_json::Value::Object(manifest) = json!({"task": "t1"}) else { unreachable!() };
+        let (dir, name) = (dir.path().to_owned(), "a.tar".to_owned());
+        let archive = Archive { dir, name, compression: Compression::None, manifest };
+        let begun = archive.begin(None).unwrap();
+        (archive, begun)
+    };
+    let ((first, given_up), (second, begun)) = (begin(), begin());
+    assert!(matches!(first.finish(given_up, None), Err(PortError::Lost(_))));
+    assert!(half.exists() && !path.exists());
+    second.finish(begun, None).unwrap();
+    assert!(path.exists() && !half.exists());
+    // One that is removed meanwhile does not come back.
+    let (third, begun) = begin();
+    spool::remove(&[half, path.clone()]).unwrap();
+    assert!(third.finish(begun, None).is_err() && !path.exists());
+}
+
+#[tokio::test]
+async fn what_is_unfinished_is_removed_before_what_has_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let backups = LocalBackups::new(dir.path());
+    backups.write(request("a.tar", None)).await.unwrap();
+    // What cannot be removed.
+    fs::create_dir(dir.path().join("a.tar.partial")).unwrap();
+    assert!(backups.remove("a.tar", "t1").await.is_err());
+    assert!(dir.path().join("a.tar").exists());
+    fs::remove_dir(dir.path().join("a.tar.partial")).unwrap();
+    backups.remove("a.tar", "t1").await.unwrap();
+    assert_eq!(names(dir.path()), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn a_full_disk_is_told_and_cleaned_up() {
     let Some(mounted) = Mounted::new("tmpfs", "1m") else { return };

@@ -119,7 +119,7 @@ impl Archive {
         }
         let (bytes, sha256) = output.finish().map_err(|error| on_disk(&error))?;
         let path = self.dir.join(&self.name);
-        fs::rename(owned.path(), &path).map_err(|error| failed(&path, &error))?;
+        owned.publish(&path)?;
         sync_dir(&self.dir)?;
         Ok(BackupInfo { name: self.name, bytes, sha256, members, database_bytes })
     }
