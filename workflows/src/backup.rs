@@ -1,5 +1,7 @@
 //! `backup`: one archive of a site's files and database, made while the site is up. Also the sub-task of that name in others.
 
+use std::borrow::Cow;
+
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
@@ -7,17 +9,22 @@ use kedge_engine::workflow::{PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::names::SiteName;
 use crate::params::{parse, schema, stamp};
 use crate::place::{Place, Store};
-use crate::ports::Compression;
+use crate::ports::{Compression, MAX_BACKUP_NAME};
 use crate::records;
 use crate::steps::backup::{CatalogBackup, Catalogued, VerifyBackup, WriteBackup};
 use crate::steps::preflight::Preflight;
 
 /// Most paths that a backup leaves out.
 const MAX_EXCLUDES: usize = 100;
+/// Longest beginning of an archive's name: 31 characters at most come behind it (`-20261122.100000_abcdef.tar.zst`).
+const MAX_STEM: usize = MAX_BACKUP_NAME - 31;
+/// Digits of the hash in a name that was cut: 64 bits, which no two sites of one service share by accident.
+const STEM_HASH: usize = 16;
 
 /// The workflow.
 pub(crate) struct Backup;
@@ -110,7 +117,7 @@ pub(crate) fn steps(
 ) -> Ref<Catalogued> {
     // The stamp alone may come twice within a second; the task's id makes the name its own.
     let id: String = cx.task.as_str().chars().rev().take(6).collect::<Vec<_>>().into_iter().rev().collect();
-    let name = format!("{}-{}_{id}{}", place.site, stamp(cx.named_at), request.compression.suffix());
+    let name = format!("{}-{}_{id}{}", stem(&place.site), stamp(cx.named_at), request.compression.suffix());
     let written = plan.step(
         "write_backup",
         WriteBackup {
@@ -155,6 +162,20 @@ fn excludes(paths: &[String]) -> Result<Vec<String>, PlanRefusal> {
     paths.iter().enumerate().map(plain).collect()
 }
 
+/// The beginning of the names of a site's archives: its own name, which is cut where it is too long for a file's, and told apart from
+/// others that begin alike by a hash.
+fn stem(site: &SiteName) -> Cow<'_, str> {
+    let site = site.as_str();
+    if site.len() <= MAX_STEM {
+        return Cow::Borrowed(site);
+    }
+    // No host name has an underscore: this is no other site's stem.
+    let hash = hex::encode(Sha256::digest(site));
+    let hash = &hash[..STEM_HASH];
+    let head: String = site.chars().take(MAX_STEM - STEM_HASH - 1).collect();
+    Cow::Owned(format!("{head}_{hash}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +195,22 @@ mod tests {
         for bad in ["", ".", "./", "/a", "a/..", "../a", "a\0"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_archive_of_every_site_has_a_name_that_a_file_can_have() {
+        let site = |length: usize, end: &str| {
+            let label = format!("{}.", "a".repeat(60));
+            let name: String = label.chars().cycle().take(length - end.len()).collect();
+            SiteName::parse(&format!("{name}{end}")).unwrap()
+        };
+        let ending = "-20261122.100000_abcdef.tar.zst";
+        for length in [20, MAX_STEM, MAX_STEM + 1, 253] {
+            let (one, other) = (site(length, "x.test"), site(length, "y.test"));
+            assert_ne!(stem(&one), stem(&other));
+            assert_eq!(stem(&one) == one.as_str(), length <= MAX_STEM, "{length}");
+            assert!(stem(&one).len() + ending.len() <= MAX_BACKUP_NAME, "{length}: {}", stem(&one));
+        }
+        assert_eq!(MAX_STEM + ending.len(), MAX_BACKUP_NAME);
     }
 }

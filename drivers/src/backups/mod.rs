@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use futures::StreamExt;
 use kedge_workflows::ports::{
-    BackupInfo, BackupRequest, Backups, ByteStream, Compression, Contents, PortError, PortResult,
+    BackupInfo, BackupRequest, Backups, ByteStream, Compression, Contents, MAX_BACKUP_NAME, PortError,
+    PortResult,
 };
 use tokio::sync::mpsc;
 
@@ -28,8 +29,6 @@ const DATABASE: &str = "./database.sql";
 const MANIFEST: &str = "./.kedge-manifest.json";
 /// Pieces on their way to the disk: with pieces of up to 64 KiB, about a megabyte.
 const PIECES: usize = 16;
-/// Longest name of an archive: a file name has 255 bytes, and archives that are being written have a longer one.
-const MAX_NAME: usize = 230;
 
 /// Where pieces of an archive go that is read.
 type Sent = mpsc::Sender<PortResult<bytes::Bytes>>;
@@ -208,7 +207,7 @@ fn given_up() -> PortError {
 
 /// Refuses what is not the plain name of an archive.
 fn checked(name: &str) -> PortResult<&str> {
-    let plain = !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= MAX_NAME;
+    let plain = !name.starts_with('.') && !name.contains(['/', '\0']) && name.len() <= MAX_BACKUP_NAME;
     if plain && Packing::of(name).is_some() {
         return Ok(name);
     }

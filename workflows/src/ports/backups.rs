@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteStream, PortResult};
 
+/// Longest name of an archive: a file name has 255 bytes, and archives that are being written have a longer one.
+pub const MAX_BACKUP_NAME: usize = 230;
+
 /// The backup directory.
 #[async_trait]
 pub trait Backups: Send + Sync {
