@@ -17,7 +17,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::SecretRef;
-use crate::reach::{aliases_are_free, can_be_quiet, can_be_sanitized};
+use crate::reach::{aliases_are_free, can_be_quiet, can_be_sanitized, lock_names};
 use crate::records::{self, SiteRecord};
 use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, SanitizeCopy, UpdateDatabase, WriteSettings};
@@ -100,7 +100,7 @@ impl Workflow for Clone {
         let (from, to, server) = sides(&params, &record, cx)?;
         let mut plan = PlanBuilder::new(Some(to.site.as_str()));
         plan.lock(format!("site {}", from.site), true);
-        plan.lock(format!("site {}", to.site), false);
+        lock_names(&mut plan, &to.all_names());
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.note("the original is copied while it is up: what visitors change meanwhile may be missing in the copy");

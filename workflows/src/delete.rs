@@ -12,6 +12,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SecretRef};
+use crate::reach::lock_names;
 use crate::records::{self, DeletePolicy, SiteRecord, SiteState, TrashRecord, TrashedBy};
 use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
@@ -230,9 +231,7 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
     records::names_came_free(facts, &place.all_names(), None)?;
     let (store, waits) = (Store::of(&trash.site), trash.site.dir.clone());
     let mut plan = PlanBuilder::new(Some(name.as_str()));
-    for name in place.all_names() {
-        plan.lock(format!("site {name}"), false);
-    }
+    lock_names(&mut plan, &place.all_names());
     plan.lock(format!("platform {}", place.platform), true);
     let proof = FingerprintSite {
         places: vec![place.clone()],

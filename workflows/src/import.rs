@@ -15,6 +15,7 @@ use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{AppKind, Compression, FoundSite, SavedFile, SecretRef};
+use crate::reach;
 use crate::records::{self, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::copy_ahead::{Ahead, CopyAhead};
@@ -104,6 +105,7 @@ impl Workflow for Import {
             plan.lock(format!("platform {}", params.platform), true);
             return Ok(plan.build()?);
         }
+        reach::lock_names(&mut plan, &import.to.aliases);
         let prepared = platform_lock(&mut plan, cx.facts, &params.platform)?;
         plan.hold(params.hold.0);
         plan.note(format!(

@@ -13,7 +13,7 @@ use crate::names::{DatabaseName, SiteName};
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{InstallRequest, Reach, SecretRef};
-use crate::reach::{Asked, TlsFrom, aliases_are_free, with_www};
+use crate::reach::{Asked, TlsFrom, aliases_are_free, lock_names, with_www};
 use crate::records;
 use crate::steps::app::{ClearCaches, FillSkeleton, InstallApp, PreparePlatform, WriteSettings};
 use crate::steps::certificate;
@@ -138,7 +138,7 @@ impl Workflow for Install {
             ..Place::on(&params.site, &params.platform, &platform, host)
         };
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
-        plan.lock(format!("site {}", params.site), false);
+        lock_names(&mut plan, &to.all_names());
         let prepared = platform_lock(&mut plan, cx.facts, &params.platform)?;
         build(&mut plan, cx, &params, &to, prepared)?;
         plan.hold(Hold::default().0);

@@ -87,6 +87,7 @@ impl Workflow for Migrate {
         let mut plan = PlanBuilder::new(Some(params.site.as_str()));
         plan.lock(format!("site {}", params.site), false);
         plan.lock(format!("site {}", to.site), false);
+        reach::lock_names(&mut plan, to.aliases.iter().filter(|alias| !record.aliases.contains(alias)));
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);

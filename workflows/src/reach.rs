@@ -1,5 +1,6 @@
 //! What can be asked of how a site is reached: other names, one that all lead to, a certificate. Pure.
 
+use kedge_engine::builder::PlanBuilder;
 use kedge_engine::workflow::{Facts, PlanRefusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,13 @@ pub(crate) fn aliases_are_free(
         }
     }
     Ok(())
+}
+
+/// Locks the names that a site will get: another task that wants one waits, and is told.
+pub(crate) fn lock_names<'a>(plan: &mut PlanBuilder, names: impl IntoIterator<Item = &'a SiteName>) {
+    for name in names {
+        plan.lock(format!("site {name}"), false);
+    }
 }
 
 /// Refuses to hold a site back where its application cannot be told to.

@@ -197,6 +197,50 @@ fn a_rename_rewrites_and_retires_the_old_name() {
 }
 
 #[test]
+fn every_name_that_a_site_will_get_is_locked() {
+    let usual = Known::usual();
+    let mut shop = usual.0[&("site".to_owned(), "shop.example.test".to_owned())].clone();
+    shop["aliases"] = json!(["www.shop.example.test", "stays.example.test"]);
+    let mut deleted = usual.0[&("trash".to_owned(), "task_2".to_owned())].clone();
+    deleted["site"]["aliases"] = json!(["alias.example.test"]);
+    let known = usual.with("site", "shop.example.test", shop).with("trash", "task_2", deleted);
+    let aliases = json!(["alias.example.test"]);
+    for (name, params, locked) in [
+        (
+            "install",
+            json!({ "site": "new.example.test", "platform": "wordpress-61", "database_server": "db1", "aliases": aliases }),
+            vec!["alias.example.test", "new.example.test"],
+        ),
+        (
+            "clone",
+            json!({ "site": "shop.example.test", "new_site": "new.example.test", "aliases": aliases }),
+            vec!["alias.example.test", "new.example.test"],
+        ),
+        (
+            "import",
+            json!({ "platform": "wordpress-61", "path": "/var/www/found.example.test", "database_server": "db1", "aliases": aliases }),
+            vec!["alias.example.test", "found.example.test"],
+        ),
+        (
+            "migrate",
+            json!({ "site": "shop.example.test", "new_site": "store.example.test" }),
+            vec!["shop.example.test", "store.example.test", "www.store.example.test"],
+        ),
+        (
+            "undelete",
+            json!({ "site": "deleted.example.test" }),
+            vec!["alias.example.test", "deleted.example.test"],
+        ),
+    ] {
+        let plan = plan(name, params, &known).unwrap();
+        let locks = plan.rest().locks.iter().filter(|lock| !lock.shared);
+        let mut names: Vec<&str> = locks.filter_map(|lock| lock.resource.strip_prefix("site ")).collect();
+        names.sort_unstable();
+        assert_eq!(names, locked, "{name}");
+    }
+}
+
+#[test]
 fn a_move_to_another_database_server_takes_the_place_of_the_old_directory() {
     let params = json!({ "site": "shop.example.test", "target_database_server": "db2" });
     let plan = plan("migrate", params, &Known::usual()).unwrap();

@@ -11,6 +11,7 @@ use crate::backup;
 use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile};
+use crate::reach::lock_names;
 use crate::records::{self, PREPARED, TrashRecord};
 use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
@@ -47,9 +48,7 @@ pub(crate) fn plan(
     let mut plan = PlanBuilder::new(Some(record.name.as_str()));
     plan.lock(format!("site {}", from.site), false);
     plan.lock(format!("site {}", to.site), false);
-    for alias in to.aliases.iter().filter(|alias| !from.aliases.contains(alias)) {
-        plan.lock(format!("site {alias}"), false);
-    }
+    lock_names(&mut plan, to.aliases.iter().filter(|alias| !from.aliases.contains(alias)));
     plan.lock(format!("platform {}", from.platform), cx.facts.record(PREPARED, &from.platform)?.is_some());
     plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
     plan.note("what visitors have changed since then stays in the backup of this undo only");
