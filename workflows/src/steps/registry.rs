@@ -339,12 +339,17 @@ impl Step for CommitMove {
             Some(task) => Some(cx.record(TRASH, task)?.ok_or_else(|| no_trash(task))?),
             None => None,
         };
-        // A side that comes back is what it was.
-        let cloned_from = match back {
-            Some(trash) => trash.site.cloned_from,
-            None => self.cloned_from.clone().or_else(|| old.cloned_from.clone()),
+        let record = SiteRecord { state: old.state, ..record };
+        let record = match back {
+            // A side that comes back is what it was: the task that had put it there can be taken back in its turn.
+            Some(TrashRecord { site: SiteRecord { cloned_from, task, verified_at, .. }, .. }) => {
+                SiteRecord { cloned_from, task, verified_at, ..record }
+            }
+            None => {
+                let cloned_from = self.cloned_from.clone().or_else(|| old.cloned_from.clone());
+                SiteRecord { cloned_from, ..record }
+            }
         };
-        let record = SiteRecord { cloned_from, state: old.state, ..record };
         cx.put_record(SITE, self.to.site.as_str(), &record)?;
         if let Some(task) = &self.takes_back {
             cx.delete_record(TRASH, task);

@@ -4,7 +4,7 @@
 use kedge_engine::task::{TaskState, TaskView};
 use serde_json::{Value, json};
 
-use crate::rig::{Ask, Rig, both, quietly, refusal};
+use crate::rig::{Ask, Case, Rig, both, quietly, refusal};
 use crate::scene::usual;
 use crate::tales::status;
 
@@ -109,4 +109,21 @@ fn a_site_that_has_moved_is_not_where_it_was() {
         assert_eq!((&record["platform"], &record["state"]), (&json!("wordpress-68"), &json!("enabled")));
         assert_eq!(status(&rig.world, "web1", site), 200);
     }
+}
+
+#[test]
+fn what_is_taken_back_leaves_what_came_before_it_to_be_taken_back() {
+    let base = usual();
+    let before = record(&Rig::new(&base, &Case::default()), "site/shop.example.test").unwrap();
+    let (base, moved) =
+        quietly(&base, &ask("migrate", json!({ "site": SHOP, "target_platform": "wordpress-68" })));
+    let (base, away) =
+        quietly(&base, &ask("migrate", json!({ "site": SHOP, "target_platform": "wordpress-far" })));
+    assert!(refusal(&base, &Ask::Undo(moved.id.clone())).contains("was changed since"));
+    let (base, _) = quietly(&base, &Ask::Undo(away.id));
+    let (base, _) = quietly(&base, &Ask::Undo(moved.id));
+    let mut after = record(&Rig::new(&base, &Case::default()), "site/shop.example.test").unwrap();
+    after["changed_at"] = before["changed_at"].clone();
+    assert_eq!(after, before);
+    assert_eq!(status(&base.world, "web1", SHOP), 200);
 }
