@@ -113,7 +113,7 @@ impl Workflow for Clone {
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(finished.params)?;
         if finished.outputs.contains_key(over::LOOK) {
-            return take_back::plan(finished.task.as_str(), cx, &params.new_site, params.hold.0, false);
+            return take_back::plan(finished, cx, &params.new_site, params.hold.0, false);
         }
         delete::unmade(finished.task.as_str(), &params.new_site, cx)
     }

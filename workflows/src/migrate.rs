@@ -101,7 +101,7 @@ impl Workflow for Migrate {
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(finished.params)?;
         let name = params.new_site.as_ref().unwrap_or(&params.site);
-        take_back::plan(finished.task.as_str(), cx, name, params.hold.0, params.redirect_old)
+        take_back::plan(finished, cx, name, params.hold.0, params.redirect_old)
     }
 }
 

@@ -112,7 +112,7 @@ impl Workflow for Restore {
 
     fn undo(&self, finished: &FinishedTask<'_>, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(finished.params)?;
-        take_back::plan(finished.task.as_str(), cx, &params.site, params.hold.0, false)
+        take_back::plan(finished, cx, &params.site, params.hold.0, false)
     }
 }
 

@@ -4,7 +4,8 @@
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
-use kedge_engine::workflow::{PlanCx, PlanRefusal};
+use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal};
+use serde::Deserialize as _;
 
 use super::Move;
 use crate::backup;
@@ -12,28 +13,31 @@ use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile};
 use crate::reach::lock_names;
-use crate::records::{self, PREPARED, TrashRecord};
+use crate::records::{self, PREPARED, SiteRecord, TrashRecord};
 use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::preflight::Preflight;
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitMove;
+use crate::steps::verify::Reached;
 use crate::steps::vhost::{Close, SaveVhost};
 
 /// The plan that takes a finished migrate back: the same switch in the other direction, onto the side in the trash.
 pub(crate) fn plan(
-    task: &str,
+    finished: &FinishedTask<'_>,
     cx: &PlanCx<'_>,
     name: &SiteName,
     hold_ms: u64,
     redirected: bool,
 ) -> Result<Plan, PlanRefusal> {
+    let task = finished.task.as_str();
     let gone = || {
         PlanRefusal::Refused("the old side is not in the trash any more: nothing to go back to".to_owned())
     };
     let trash: TrashRecord = records::find(cx.facts, records::TRASH, task)?.ok_or_else(gone)?;
     let record = records::site_put_there_by(task, cx.facts, name)?;
+    reached_as_committed(finished, &record)?;
     let platform = records::platform(cx.facts, &record.platform, "")?;
     let from = Place::of(&record, &platform, records::host_of(cx.facts, &platform.web_server)?);
     let old = records::platform(cx.facts, &trash.site.platform, "")?;
@@ -55,6 +59,21 @@ pub(crate) fn plan(
     let moving = Move { cx, record: &record, from, to, hold_ms, redirect: false, lineage: None };
     moving.take_back(&mut plan, &trash, task, redirected);
     Ok(plan.build()?)
+}
+
+/// What `configure` has changed on the new side would be lost: refuses that, as far as the finished task's plan tells how it was.
+fn reached_as_committed(finished: &FinishedTask<'_>, now: &SiteRecord) -> Result<(), PlanRefusal> {
+    let commit = finished.plan.find("commit").map(|commit| &finished.plan.step(commit).params["to"]);
+    let Some(Ok(to)) = commit.map(Place::deserialize) else { return Ok(()) };
+    let was = Reached { aliases: to.aliases, reach: to.reach, quiet: to.quiet };
+    if was == Reached::of(now) {
+        return Ok(());
+    }
+    Err(PlanRefusal::Refused(format!(
+        "names, certificate or quiet of {} were changed since, and would be lost; undo the configure first, or set them with another as they \
+         were",
+        now.name
+    )))
 }
 
 impl Move<'_> {

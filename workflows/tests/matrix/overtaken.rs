@@ -127,3 +127,17 @@ fn what_is_taken_back_leaves_what_came_before_it_to_be_taken_back() {
     assert_eq!(after, before);
     assert_eq!(status(&base.world, "web1", SHOP), 200);
 }
+
+#[test]
+fn what_was_configured_since_is_not_lost_when_a_move_is_taken_back() {
+    let moves = ask("migrate", json!({ "site": SHOP, "target_platform": "wordpress-68" }));
+    let (base, moved) = quietly(&usual(), &moves);
+    let undo = Ask::Undo(moved.id);
+    let secured =
+        ask("configure", json!({ "site": SHOP, "aliases": ["www.shop.example.test"], "tls": "self_signed" }));
+    let (changed, configured) = quietly(&base, &secured);
+    let told = refusal(&changed, &undo);
+    assert!(told.contains("were changed since, and would be lost; undo the configure first"), "{told}");
+    let (base, _) = quietly(&changed, &Ask::Undo(configured.id));
+    assert_eq!(quietly(&base, &undo).1.state, TaskState::Succeeded);
+}
