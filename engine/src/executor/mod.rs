@@ -24,7 +24,7 @@ mod sweep;
 mod tables;
 mod verbs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -145,12 +145,14 @@ struct EngineState {
     live: BTreeMap<TaskId, Arc<Live>>,
     /// Submissions that are being stored: each will be a live task.
     arriving: usize,
+    /// Those of them that steps have asked for, by their keys.
+    children: BTreeSet<String>,
     /// Tasks that could not be read or replayed: named, and left alone.
     quarantined: BTreeMap<TaskId, String>,
     draining: bool,
     /// Why the engine cannot go on, if it cannot.
     failed: Option<String>,
-    /// Told when the engine fails or the last driver ends.
+    /// Told when the engine fails, the last driver ends, or a step's task is stored.
     watchers: Vec<oneshot::Sender<()>>,
 }
 

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use futures::channel::oneshot;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tracing::Instrument as _;
 
 use super::driver::Driver;
 use super::flight::Survivors;
@@ -46,12 +49,25 @@ struct Stamp {
     fingerprint: Option<String>,
 }
 
-/// Room for a task that is being stored.
-struct Room(Arc<Shared>);
+/// Room for a task that is being stored; and the key of the step that asks for it, if one does.
+struct Room {
+    shared: Arc<Shared>,
+    child: Option<String>,
+}
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.0.state().arriving -= 1;
+        let watchers = {
+            let mut state = self.shared.state();
+            state.arriving -= 1;
+            let Some(child) = &self.child else { return };
+            state.children.remove(child);
+            std::mem::take(&mut state.watchers)
+        };
+        for watcher in watchers {
+            // A watcher that is gone does not wait any more.
+            let _ = watcher.send(());
+        }
     }
 }
 
@@ -94,7 +110,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         }
         let approved = |gate: &Gate| parent.is_some_and(|parent| parent.approved_under(&gate.policy));
         let gate = self.gate(&submission.workflow, &submission.params, &plan).filter(|gate| !approved(gate));
-        let room = self.admit()?;
+        let child = parent.and_then(|_| submission.dedupe.first()).map(|key| key.key.clone());
+        let room = self.admit(child)?;
         let accepted = Accepted {
             task: task.clone(),
             workflow: submission.workflow,
@@ -113,14 +130,14 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             plan,
             plan_hash: submission.if_plan,
         };
-        match self.store_task(accepted, stamps, received, now).await {
-            Ok(mut driver) => {
-                driver.planned_at = Some(changes);
-                let view = driver.live.machine().view(self.clock.now());
-                self.start(driver);
-                drop(room);
-                Ok(Submitted::Created(view))
-            }
+        let storing = self.clone().store_and_start(accepted, (stamps, received), room, changes, now);
+        let stored = match parent {
+            // On its own: a step may be cut short between its task's write and the driver, and nobody would do the task.
+            Some(_) => self.alone(storing).await?,
+            None => storing.await,
+        };
+        match stored {
+            Ok(view) => Ok(Submitted::Created(view)),
             // Somebody else was quicker with one of the keys.
             Err(AppendError::Commit(CommitError::Conflict(_))) => match self.stamps(&submission.dedupe)? {
                 Err(known) => Ok(Submitted::Duplicate(*known)),
@@ -134,7 +151,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         self.gates.gate(Wanted { workflow, site: plan.rest().site.as_deref(), params })
     }
 
-    fn admit(&self) -> Result<Room, SubmitError> {
+    fn admit(&self, child: Option<String>) -> Result<Room, SubmitError> {
         match self.journal.store().health() {
             Health::Ready => {}
             Health::Low(why) | Health::Failed(why) => return Err(SubmitError::Unavailable(why)),
@@ -155,8 +172,36 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
             )));
         }
         state.arriving += 1;
+        state.children.extend(child.clone());
         drop(state);
-        Ok(Room(self.shared.clone()))
+        Ok(Room { shared: self.shared.clone(), child })
+    }
+
+    /// Runs a future to its end, also where whoever waits for it is cut short.
+    async fn alone<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, SubmitError> {
+        let (sender, result) = oneshot::channel();
+        self.spawner.spawn(future.map(|result| drop(sender.send(result))).in_current_span().boxed());
+        result.await.map_err(|_| SubmitError::Store("it is not known whether it was stored".to_owned()))
+    }
+
+    /// Stores a task and gives it its driver.
+    async fn store_and_start(
+        self: Arc<Self>,
+        accepted: Accepted,
+        (stamps, received): (Vec<Stamp>, Option<Received>),
+        room: Room,
+        changes: u64,
+        now: Millis,
+    ) -> Result<TaskView, AppendError> {
+        let mut driver = self.store_task(accepted, stamps, received, now).await?;
+        driver.planned_at = Some(changes);
+        let view = driver.live.machine().view(self.clock.now());
+        self.start(driver);
+        drop(room);
+        Ok(view)
     }
 
     async fn store_task(

@@ -32,6 +32,7 @@ impl<P: ?Sized + Send + Sync + 'static> Starter<P> {
     }
 
     async fn submit(&self, step: &str, workflow: &str, params: Value) -> Result<Subtask, StepError> {
+        self.arrived(step).await;
         let parent = self.machine.accepted();
         let submission = Submission {
             workflow: workflow.to_owned(),
@@ -54,7 +55,7 @@ impl<P: ?Sized + Send + Sync + 'static> Starter<P> {
 
     async fn take_back(&self, step: &str, task: &TaskId) -> Result<Subtask, StepError> {
         // Before anything is asked of the task: its hold may be over by now, or it is taken back already, by us.
-        if let Some(view) = self.started(step)? {
+        if let Some(view) = self.started(step).await? {
             return self.end(view).await;
         }
         let actor = self.machine.accepted().actor.clone();
@@ -66,9 +67,17 @@ impl<P: ?Sized + Send + Sync + 'static> Starter<P> {
         }
     }
 
-    fn started(&self, step: &str) -> Result<Option<TaskView>, StepError> {
+    async fn started(&self, step: &str) -> Result<Option<TaskView>, StepError> {
+        self.arrived(step).await;
         let found = self.inner.with_key(&self.key(step));
         found.map_err(|error| StepError::retryable(error.to_string()))
+    }
+
+    /// Waits for the task that an earlier attempt of the step has asked for, if it is being stored: cut short, the attempt has left it to
+    /// itself.
+    async fn arrived(&self, step: &str) {
+        let key = self.key(step).key;
+        self.inner.until(|state| !state.children.contains(&key)).await;
     }
 
     /// Waits until the task goes no further by itself.
@@ -105,7 +114,7 @@ impl<P: ?Sized + Send + Sync + 'static> Subtasks for Starter<P> {
 
     fn awaited<'a>(&'a self, step: &'a str) -> BoxFuture<'a, Result<Option<Subtask>, StepError>> {
         async move {
-            match self.started(step)? {
+            match self.started(step).await? {
                 Some(view) => self.end(view).await.map(Some),
                 None => Ok(None),
             }

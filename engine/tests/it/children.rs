@@ -103,3 +103,27 @@ fn a_parent_finds_its_child_after_a_restart_whoever_comes_first() {
     assert!(took < 60_000, "it was told, and did not wait for its limit: {took} ms");
     assert_eq!(child(&rig).unwrap().state, TaskState::Succeeded);
 }
+
+#[test]
+fn a_child_that_is_being_accepted_when_its_step_is_cut_short_has_a_driver() {
+    let rig = rig();
+    let parent = rig.submit("parent");
+    rig.until("the step is about to begin", || rig.view(&parent).steps[0].attempts == 1);
+    rig.store.hold();
+    rig.until("the child is being stored", || rig.store.held() == 1);
+    let (engine, task) = (rig.engine.clone(), parent.clone());
+    rig.runtime.spawn_here(async move {
+        drop(engine.cancel(&task, crate::rig::actor(), "on second thoughts".to_owned()).await);
+    });
+    rig.until("the parent goes back, before its child is there", || {
+        rig.store.release_one(1);
+        rig.story(&parent).iter().any(|event| event.starts_with("undo_started"))
+    });
+    // Time for the undo to look for the child.
+    rig.runtime.run(30, || false);
+    assert_eq!((rig.state(&parent), child(&rig)), (TaskState::Compensating, None), "it waits for its child");
+    rig.store.release_all();
+    rig.settle();
+    assert_eq!(child(&rig).unwrap().state, TaskState::Succeeded);
+    assert_eq!(rig.state(&parent), TaskState::Canceled, "{:#?}", rig.story(&parent));
+}
