@@ -438,12 +438,17 @@ pub(crate) struct FakeOutbox {
     pub(crate) log: Mutex<Vec<Delivery>>,
     queued: watch::Sender<u64>,
     pub(crate) recorded: watch::Sender<usize>,
+    /// Attempts that could not be recorded, once it refuses them.
+    pub(crate) refused: watch::Sender<Option<usize>>,
+    /// A callback that cannot be read alone.
+    pub(crate) unreadable: Mutex<Option<String>>,
 }
 
 impl FakeOutbox {
     pub(crate) fn new() -> Arc<Self> {
         let (queued, recorded) = (watch::Sender::new(0), watch::Sender::new(0));
-        Arc::new(Self { callbacks: Mutex::default(), log: Mutex::default(), queued, recorded })
+        let (callbacks, log, unreadable) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { callbacks, log, queued, recorded, refused: watch::Sender::new(None), unreadable })
     }
 
     /// Queues a callback of a task, due at once.
@@ -507,6 +512,10 @@ impl Outbox for FakeOutbox {
     }
 
     fn record(&self, delivery: Delivery, then: CallbackStatus) -> BoxFuture<'_, Result<(), CommitError>> {
+        if self.refused.borrow().is_some() {
+            self.refused.send_modify(|count| *count = count.map(|count| count + 1));
+            return std::future::ready(Err(CommitError::TooLarge("a test".to_owned()))).boxed();
+        }
         {
             let mut callbacks = self.callbacks.lock().unwrap();
             let callback = callbacks.get_mut(&delivery.callback).unwrap();
@@ -532,6 +541,9 @@ impl Outbox for FakeOutbox {
     }
 
     fn callback(&self, id: &str) -> Result<Option<Callback>, ReadError> {
+        if self.unreadable.lock().unwrap().as_deref() == Some(id) {
+            return Err(ReadError::Io("a test".to_owned()));
+        }
         Ok(self.callbacks.lock().unwrap().get(id).cloned())
     }
 

@@ -6,6 +6,8 @@ use std::collections::{HashMap, HashSet};
 use kedge_engine::outbox::Callback;
 use kedge_engine::task::{Millis, TaskId};
 
+use super::unrecorded::Unrecorded;
+
 /// Attempts at once, in all.
 pub(crate) const MAX_IN_FLIGHT: usize = 64;
 /// Attempts at once to one endpoint: one that hangs keeps as many of them busy, 15 s each.
@@ -39,6 +41,7 @@ pub(crate) struct Lanes {
     held: HashMap<Thread, Held>,
     /// Callbacks for whose sake an early attempt was made: one each.
     nudged: HashSet<String>,
+    unrecorded: Unrecorded,
 }
 
 pub(crate) fn thread(callback: &Callback) -> Thread {
@@ -83,11 +86,12 @@ impl Lanes {
             }
             let pick = match self.held.get(&thread) {
                 Some(held) if held.sequence < callback.sequence && held.due > now => {
-                    if !self.nudged.insert(callback.id.clone()) {
+                    if !self.unrecorded.admits(&held.id, now) || !self.nudged.insert(callback.id.clone()) {
                         continue;
                     }
                     Pick::Early(thread.clone(), held.id.clone())
                 }
+                _ if !self.unrecorded.admits(&callback.id, now) => continue,
                 _ => Pick::Send(callback),
             };
             self.busy.insert(thread);
@@ -97,8 +101,19 @@ impl Lanes {
         picks
     }
 
+    /// Notes the end of an attempt that could not be written down: as if it were to be made again, a little later.
+    pub(crate) fn unrecorded(&mut self, callback: &Callback, lane: &str, now: Millis) {
+        let again = self.unrecorded.add(&callback.id, now);
+        self.close(callback, lane, Some(again));
+    }
+
     /// Notes the end of an attempt; `again` is when the next one is due, if there is one.
     pub(crate) fn finish(&mut self, callback: &Callback, lane: &str, again: Option<Millis>) {
+        self.unrecorded.remove(&callback.id);
+        self.close(callback, lane, again);
+    }
+
+    fn close(&mut self, callback: &Callback, lane: &str, again: Option<Millis>) {
         self.release(&thread(callback), lane);
         self.nudged.remove(&callback.id);
         match again {
@@ -126,7 +141,8 @@ impl Lanes {
 
     /// When the first of those that wait is due.
     pub(crate) fn next_due(&self, after: Millis) -> Option<Millis> {
-        self.held.values().map(|held| held.due).filter(|due| *due > after).min()
+        let held = self.held.values().map(|held| held.due).filter(|due| *due > after).min();
+        [held, self.unrecorded.next(after)].into_iter().flatten().min()
     }
 
     pub(crate) fn has_room(&self) -> bool {
@@ -193,6 +209,19 @@ mod tests {
         assert_eq!(pick(&mut lanes, &[&two], 500), ["2"]);
         lanes.finish(&two, "a", None);
         assert_eq!(lanes.next_due(0), None);
+    }
+
+    #[test]
+    fn what_could_not_be_recorded_is_not_sent_again_at_once_nor_hastened() {
+        let mut lanes = Lanes::default();
+        let (one, two) = (callback("1", "a", 1, 5), callback("2", "a", 1, 9));
+        assert_eq!(pick(&mut lanes, &[&one], 0), ["1"]);
+        lanes.unrecorded(&one, "a", 0);
+        assert!(pick(&mut lanes, &[&one, &two], 0).is_empty() && pick(&mut lanes, &[&two], 0).is_empty());
+        let then = lanes.next_due(0).unwrap();
+        assert_eq!(pick(&mut lanes, &[&one, &two], then), ["1"]);
+        lanes.finish(&one, "a", None);
+        assert_eq!(pick(&mut lanes, &[&two], then), ["2"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod lanes;
 mod reach;
 #[cfg(test)]
 mod tests;
+mod unrecorded;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -39,7 +40,7 @@ const WINDOW: usize = 256;
 const MAX_WINDOW: usize = 16_384;
 /// Longest time without a look at the outbox, should a wake-up have been missed.
 const LOOK_MS: u64 = 30_000;
-/// Pause after the outbox could not be read or written.
+/// Pause after the outbox could not be read.
 const PAUSE_MS: u64 = 5_000;
 /// Older callbacks cannot be waiting for a retry any more: the schedule ends after three days and four hours.
 const MAX_WAIT_MS: u64 = 4 * 86_400_000;
@@ -68,6 +69,8 @@ struct Done {
     callback: Callback,
     lane: String,
     again: Option<Millis>,
+    /// Whether it is written down.
+    recorded: bool,
 }
 
 type Running = (JoinSet<Done>, HashMap<Id, (Thread, String)>);
@@ -187,8 +190,13 @@ impl Deliverer {
             let due = self.shared.worth_it(due, now);
             let picks = self.lanes.pick(due, now, |stored| self.shared.lane(stored));
             let none = picks.is_empty();
+            let mut unread = None;
             for pick in picks {
-                self.begin(pick, attempts, started)?;
+                // The others are picked, too: nobody would give them back.
+                unread = self.begin(pick, attempts, started).err().or(unread);
+            }
+            if let Some(error) = unread {
+                return Err(error);
             }
             if !none || !full {
                 self.window = WINDOW;
@@ -237,7 +245,11 @@ impl Deliverer {
         match done {
             Ok((id, done)) => {
                 started.remove(&id);
-                self.lanes.finish(&done.callback, &done.lane, done.again);
+                if done.recorded {
+                    self.lanes.finish(&done.callback, &done.lane, done.again);
+                } else {
+                    self.lanes.unrecorded(&done.callback, &done.lane, self.shared.clock.now());
+                }
             }
             Err(error) => {
                 tracing::error!(target: "kedge::callbacks", %error, "an attempt broke off");
@@ -294,13 +306,11 @@ impl Shared {
             error: outcome.error,
             answer: outcome.answer,
         };
-        match self.outbox.record(delivery, then).await {
-            Ok(()) => Done { callback, lane, again },
-            Err(error) => {
-                tracing::error!(target: "kedge::callbacks", %error, callback = callback.id, "an attempt could not be recorded");
-                Done { callback, lane, again: Some(now + PAUSE_MS) }
-            }
+        let recorded = self.outbox.record(delivery, then).await;
+        if let Err(error) = &recorded {
+            tracing::error!(target: "kedge::callbacks", %error, callback = callback.id, "an attempt could not be recorded");
         }
+        Done { callback, lane, again, recorded: recorded.is_ok() }
     }
 
     /// The callbacks whose receivers are worth an attempt now.

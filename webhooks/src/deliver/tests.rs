@@ -331,6 +331,45 @@ async fn callbacks_of_a_task_come_in_order_also_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_recorded_is_not_sent_in_a_loop() {
+    let receiver = Receiver::start(&[]).await;
+    let h = start(&[("ci", url(&receiver), LOCAL)]);
+    h.outbox.refused.send_replace(Some(0));
+    let refused = async |many: usize| {
+        let mut count = h.outbox.refused.subscribe();
+        timeout(WAIT, count.wait_for(|count| count.is_some_and(|count| count >= many)))
+            .await
+            .unwrap()
+            .unwrap();
+    };
+    for n in 1..=3 {
+        h.outbox.queue(&format!("msg_{n}"), "ci", n as u64, 1);
+        refused(n).await;
+    }
+    assert_eq!(*h.outbox.refused.borrow(), Some(3));
+    assert_eq!(receiver.got().len(), 3, "each of them once");
+    h.outbox.refused.send_replace(None);
+    h.clock.set(NOW + 5000);
+    h.attempts(3).await;
+    assert_eq!(receiver.got().len(), 6);
+    h.end().await;
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_other_from_being_sent() {
+    let receiver = Receiver::start(&[Act::Answer("500 Oops")]).await;
+    let h = start(&[("ci", url(&receiver), LOCAL)]);
+    h.outbox.queue("msg_1", "ci", 1, 3);
+    h.attempts(1).await;
+    *h.outbox.unreadable.lock().unwrap() = Some("msg_1".to_owned());
+    // In one look: msg_2 has to wait for msg_1, which is read for its sake.
+    h.outbox.queue("msg_2", "ci", 1, 5);
+    h.outbox.queue("msg_3", "ci", 2, 1);
+    assert_eq!(h.attempts(2).await[1].callback, "msg_3");
+    h.end().await;
+}
+
+#[tokio::test]
 async fn an_end_records_what_is_under_way() {
     let receiver = Receiver::start(&[Act::Hang]).await;
     let h = start(&[("ci", url(&receiver), LOCAL)]);
