@@ -21,7 +21,7 @@ pub(crate) type Thread = (String, TaskId);
 pub(crate) enum Pick {
     /// Send this one.
     Send(Callback),
-    /// Send the callback of this id, although it is not due: a later one of its thread waits behind it.
+    /// Send the callback of this id first, due or not: a later one of its thread waits behind it.
     Early(Thread, String),
 }
 
@@ -58,12 +58,14 @@ impl Lanes {
         }
     }
 
-    /// Chooses among the callbacks that are due and begins them. `lane` names the endpoint of a stored receiver.
+    /// Chooses among the callbacks that are due and begins them. `lane` names the endpoint of a stored receiver; `admits` says whether a
+    /// stored receiver is worth an attempt, and is asked last: a yes may be the only one for a while.
     pub(crate) fn pick(
         &mut self,
         due: Vec<Callback>,
         now: Millis,
         lane: impl Fn(&str) -> String,
+        mut admits: impl FnMut(&str) -> bool,
     ) -> Vec<Pick> {
         let mut first: HashMap<Thread, Callback> = HashMap::new();
         let mut order = Vec::new();
@@ -84,16 +86,22 @@ impl Lanes {
             if self.busy.len() >= MAX_IN_FLIGHT || load >= MAX_PER_ENDPOINT || self.busy.contains(&thread) {
                 continue;
             }
-            let pick = match self.held.get(&thread) {
-                Some(held) if held.sequence < callback.sequence && held.due > now => {
-                    if !self.unrecorded.admits(&held.id, now) || !self.nudged.insert(callback.id.clone()) {
-                        continue;
-                    }
-                    Pick::Early(thread.clone(), held.id.clone())
-                }
-                _ if !self.unrecorded.admits(&callback.id, now) => continue,
-                _ => Pick::Send(callback),
+            let before = self.held.get(&thread).filter(|held| held.sequence < callback.sequence);
+            let early = before.is_some_and(|held| held.due > now);
+            let next = before.map_or(&callback.id, |held| &held.id);
+            if (early && self.nudged.contains(&callback.id))
+                || !self.unrecorded.admits(next, now)
+                || !admits(&callback.endpoint)
+            {
+                continue;
+            }
+            let pick = match before {
+                Some(held) => Pick::Early(thread.clone(), held.id.clone()),
+                None => Pick::Send(callback.clone()),
             };
+            if early {
+                self.nudged.insert(callback.id);
+            }
             self.busy.insert(thread);
             *self.endpoints.entry(lane).or_default() += 1;
             picks.push(pick);
@@ -124,6 +132,14 @@ impl Lanes {
                     self.held.remove(&thread);
                 }
             }
+        }
+    }
+
+    /// Notes that there is no such callback any more: nobody waits behind it.
+    pub(crate) fn lost(&mut self, thread: &Thread, id: &str, lane: &str) {
+        self.release(thread, lane);
+        if self.held.get(thread).is_some_and(|held| held.id == id) {
+            self.held.remove(thread);
         }
     }
 
@@ -175,12 +191,21 @@ mod tests {
     }
 
     fn pick(lanes: &mut Lanes, due: &[&Callback], now: Millis) -> Vec<String> {
+        pick_if(lanes, due, now, |_| true)
+    }
+
+    fn pick_if(
+        lanes: &mut Lanes,
+        due: &[&Callback],
+        now: Millis,
+        admits: impl FnMut(&str) -> bool,
+    ) -> Vec<String> {
         let due = due.iter().map(|callback| (*callback).clone()).collect();
         let name = |pick| match pick {
             Pick::Send(callback) => callback.id,
             Pick::Early(_, id) => format!("early {id}"),
         };
-        lanes.pick(due, now, str::to_owned).into_iter().map(name).collect()
+        lanes.pick(due, now, str::to_owned, admits).into_iter().map(name).collect()
     }
 
     #[test]
@@ -209,6 +234,35 @@ mod tests {
         assert_eq!(pick(&mut lanes, &[&two], 500), ["2"]);
         lanes.finish(&two, "a", None);
         assert_eq!(lanes.next_due(0), None);
+    }
+
+    #[test]
+    fn the_one_attempt_that_is_let_through_goes_to_one_that_can_be_sent() {
+        let mut lanes = Lanes::default();
+        let (one, two, other) =
+            (callback("1", "a", 1, 5), callback("2", "a", 1, 9), callback("3", "a", 2, 1));
+        lanes.hold(&one, 500);
+        assert_eq!(pick(&mut lanes, &[&two], 10), ["early 1"]);
+        lanes.finish(&one, "a", Some(500));
+        let mut left = 1;
+        let mut once = |_: &str| std::mem::take(&mut left) == 1;
+        assert!(pick_if(&mut lanes, &[&two], 20, &mut once).is_empty(), "it waits, and nobody is asked");
+        assert_eq!(pick_if(&mut lanes, &[&two, &other], 20, &mut once), ["3"]);
+        lanes.finish(&other, "a", None);
+        // Refused, it is hastened when somebody says yes.
+        let third = callback("4", "a", 1, 12);
+        assert!(pick_if(&mut lanes, &[&third], 20, |_| false).is_empty());
+        assert_eq!(pick(&mut lanes, &[&third], 20), ["early 1"]);
+    }
+
+    #[test]
+    fn one_that_is_due_comes_before_a_later_one_that_was_found_first() {
+        let mut lanes = Lanes::default();
+        let (one, two) = (callback("1", "a", 1, 5), callback("2", "a", 1, 9));
+        lanes.hold(&one, 500);
+        assert_eq!(pick(&mut lanes, &[&two], 500), ["early 1"]);
+        lanes.lost(&thread(&one), "1", "a");
+        assert_eq!(pick(&mut lanes, &[&two], 500), ["2"], "it is gone");
     }
 
     #[test]

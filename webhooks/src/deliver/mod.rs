@@ -163,9 +163,8 @@ impl Deliverer {
                 if callback.created_at.saturating_add(MAX_WAIT_MS) < now {
                     return Ok(());
                 }
-                if let CallbackStatus::Due { at } = callback.status
-                    && at > now
-                {
+                // Also those that are due: of many, the window may hold later ones alone.
+                if let CallbackStatus::Due { at } = callback.status {
                     self.lanes.hold(callback, at);
                 }
             }
@@ -187,16 +186,25 @@ impl Deliverer {
         while self.lanes.has_room() {
             let due = self.shared.outbox.due(now, self.window)?;
             let full = due.len() == self.window;
-            let due = self.shared.worth_it(due, now);
-            let picks = self.lanes.pick(due, now, |stored| self.shared.lane(stored));
+            let picks = {
+                let mut breakers = self.shared.breakers();
+                let admits = |stored: &str| breakers.admits(&self.shared.lane(stored), now);
+                self.lanes.pick(due, now, |stored| self.shared.lane(stored), admits)
+            };
             let none = picks.is_empty();
-            let mut unread = None;
+            let (mut unread, mut again) = (None, false);
             for pick in picks {
-                // The others are picked, too: nobody would give them back.
-                unread = self.begin(pick, attempts, started).err().or(unread);
+                match self.begin(pick, attempts, started) {
+                    Ok(begun) => again |= !begun,
+                    // The others are picked, too: nobody would give them back.
+                    Err(error) => unread = Some(error),
+                }
             }
             if let Some(error) = unread {
                 return Err(error);
+            }
+            if again {
+                continue;
             }
             if !none || !full {
                 self.window = WINDOW;
@@ -213,23 +221,28 @@ impl Deliverer {
         Ok(wake.unwrap_or(u64::MAX).min(now + LOOK_MS))
     }
 
+    /// `false`: there is nothing to send, and who waited behind it need not wait any more.
     fn begin(
         &mut self,
         pick: Pick,
         attempts: &mut JoinSet<Done>,
         started: &mut HashMap<Id, (Thread, String)>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let callback = match pick {
             Pick::Send(callback) => callback,
             Pick::Early(thread, id) => match self.shared.outbox.callback(&id) {
                 Ok(Some(callback)) if matches!(callback.status, CallbackStatus::Due { .. }) => callback,
                 Ok(Some(callback)) => {
                     self.lanes.finish(&callback, &self.shared.lane(&callback.endpoint), None);
-                    return Ok(());
+                    return Ok(false);
                 }
-                missing => {
+                Ok(None) => {
+                    self.lanes.lost(&thread, &id, &self.shared.lane(&thread.0));
+                    return Ok(false);
+                }
+                Err(error) => {
                     self.lanes.release(&thread, &self.shared.lane(&thread.0));
-                    return missing.map(drop);
+                    return Err(error);
                 }
             },
         };
@@ -238,7 +251,7 @@ impl Deliverer {
         let shared = Arc::clone(&self.shared);
         let handle = attempts.spawn(async move { shared.deliver(callback, lane).await });
         started.insert(handle.id(), key);
-        Ok(())
+        Ok(true)
     }
 
     fn finish(&mut self, done: Result<(Id, Done), JoinError>, started: &mut HashMap<Id, (Thread, String)>) {
@@ -311,12 +324,6 @@ impl Shared {
             tracing::error!(target: "kedge::callbacks", %error, callback = callback.id, "an attempt could not be recorded");
         }
         Done { callback, lane, again, recorded: recorded.is_ok() }
-    }
-
-    /// The callbacks whose receivers are worth an attempt now.
-    fn worth_it(&self, due: Vec<Callback>, now: Millis) -> Vec<Callback> {
-        let mut breakers = self.breakers();
-        due.into_iter().filter(|callback| breakers.admits(&self.lane(&callback.endpoint), now)).collect()
     }
 
     fn breakers(&self) -> MutexGuard<'_, Breakers> {
