@@ -14,7 +14,10 @@ const MAX_PAUSE_MS: u64 = 3_600_000;
 /// A receiver that only fails for so long is disabled, as Standard Webhooks proposes.
 const GIVE_UP_MS: u64 = 5 * 86_400_000;
 
-/// The breakers of all endpoints.
+/// Most receivers whose failures are counted: tasks may name URLs of their own, each of which counts for itself.
+const MAX: usize = 4096;
+
+/// The breakers of all endpoints, and of the URLs that tasks have named.
 #[derive(Debug, Default)]
 pub(crate) struct Breakers(HashMap<String, Breaker>);
 
@@ -44,6 +47,12 @@ impl Breakers {
         if delivered {
             self.0.remove(name);
             return false;
+        }
+        if self.0.len() >= MAX && !self.0.contains_key(name) {
+            self.0.retain(|_, breaker| breaker.closed_until > now);
+            if self.0.len() >= MAX {
+                return false;
+            }
         }
         let breaker =
             self.0.entry(name.to_owned()).or_insert(Breaker { failures: 0, since: now, closed_until: 0 });
@@ -81,6 +90,13 @@ mod tests {
         assert!(!breakers.admits("a", 90_003) && breakers.admits("a", 90_004), "twice as long");
         breakers.note("a", true, 90_005);
         assert!(breakers.admits("a", 90_005) && breakers.next(90_005).is_none());
+    }
+
+    #[test]
+    fn no_number_of_receivers_fills_the_memory() {
+        let mut breakers = Breakers::default();
+        (0..2 * MAX).for_each(|n| assert!(!breakers.note(&n.to_string(), false, 1)));
+        assert!(breakers.0.len() <= MAX);
     }
 
     #[test]

@@ -188,7 +188,7 @@ impl Deliverer {
             let full = due.len() == self.window;
             let picks = {
                 let mut breakers = self.shared.breakers();
-                let admits = |stored: &str| breakers.admits(&self.shared.lane(stored), now);
+                let admits = |stored: &str| breakers.admits(&self.shared.endpoints.account(stored), now);
                 self.lanes.pick(due, now, |stored| self.shared.lane(stored), admits)
             };
             let none = picks.is_empty();
@@ -283,7 +283,11 @@ impl Shared {
     /// Makes one attempt and records it with what follows.
     async fn deliver(&self, callback: Callback, lane: String) -> Done {
         let at = self.clock.now();
-        let outcome = self.attempt(&callback, at).await;
+        let mut outcome = self.attempt(&callback, at).await;
+        let own = self.endpoints.is_own(&callback.endpoint);
+        if outcome.is_gone() && !own {
+            outcome.error = Some("it answered 410 Gone: this callback is given up".to_owned());
+        }
         let now = self.clock.now();
         let attempt = callback.attempts + 1;
         let then = if outcome.is_delivered() {
@@ -299,8 +303,11 @@ impl Shared {
         // What was never sent says nothing about the receiver.
         let tried =
             self.endpoints.disabled(&lane).is_none() && self.endpoints.target(&callback.endpoint).is_some();
-        let hopeless = tried && self.breakers().note(&lane, outcome.is_delivered(), now);
-        if outcome.is_gone() {
+        let account = self.endpoints.account(&callback.endpoint);
+        let hopeless =
+            tried && self.breakers().note(&account, outcome.is_delivered(), now) && account == lane;
+        // What a task has named beside an endpoint says nothing about that endpoint.
+        if outcome.is_gone() && own {
             self.disable(&lane, &callback, &format!("it answered 410 Gone at {}", api::time(now))).await;
         } else if hopeless {
             self.disable(&lane, &callback, "nothing but failures for five days").await;

@@ -268,6 +268,28 @@ async fn gone_disables_the_endpoint_until_a_replay() {
 }
 
 #[tokio::test]
+async fn what_a_task_has_named_beside_an_endpoint_never_harms_it() {
+    let mut acts = vec![Act::Answer("410 Gone")];
+    acts.extend(vec![Act::Answer("500 Oops"); 4]);
+    let receiver = Receiver::start(&acts).await;
+    let h = start(&[("ci", url(&receiver), LOCAL)]);
+    let beside = format!("http://{}/build/7", receiver.address);
+    h.outbox.queue("msg_0", &beside, 1, 1);
+    let first = &h.attempts(1).await[0];
+    assert_eq!((first.status, h.outbox.status("msg_0")), (Some(410), CallbackStatus::Dead { at: NOW }));
+    assert!(first.error.as_ref().unwrap().contains("this callback is given up"), "{first:?}");
+    assert_eq!(h.endpoints.disabled("ci"), None);
+    for n in 1..=4 {
+        h.outbox.queue(&format!("msg_{n}"), &beside, 1 + n as u64, 1);
+        h.attempts(1 + n).await;
+    }
+    h.outbox.queue("msg_5", "ci", 9, 1);
+    h.attempts(6).await;
+    assert_eq!(h.outbox.status("msg_5"), CallbackStatus::Delivered { at: NOW });
+    h.end().await;
+}
+
+#[tokio::test]
 async fn private_addresses_are_refused_as_literals_and_as_names() {
     let receiver = Receiver::start(&[]).await;
     let named = format!("http://localhost:{}/hook", receiver.address.port());

@@ -86,6 +86,19 @@ impl Endpoints {
         Some((endpoint.clone(), url))
     }
 
+    /// Whether a stored callback goes to its endpoint's own URL, and not to one that a task has named beside it.
+    pub(crate) fn is_own(&self, stored: &str) -> bool {
+        self.target(stored).is_some_and(|(endpoint, url)| url == endpoint.url)
+    }
+
+    /// Whose failures those of a stored callback are: its endpoint's, or those of a task's own URL alone.
+    pub(crate) fn account(&self, stored: &str) -> String {
+        match self.target(stored) {
+            Some((endpoint, url)) if endpoint.is_forge() || url == endpoint.url => endpoint.name,
+            Some(_) | None => stored.to_owned(),
+        }
+    }
+
     /// How a stored callback's receiver is shown.
     pub(crate) fn label(&self, stored: &str) -> String {
         if Commit::read(stored).is_some() {
