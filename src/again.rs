@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
+use kedge_engine::store::Health;
 use kedge_webhooks::Tls;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -19,7 +20,7 @@ use crate::between::Nothing;
 use crate::config::Config;
 use crate::serve::Service;
 
-/// Pause between two looks whether there is room.
+/// Pause between two looks whether there is room, or whether the journal has failed.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Callers at once that are told to wait; others wait in the listener's queue.
 const MAX_CALLERS: usize = 64;
@@ -31,6 +32,16 @@ const RESTARTS: &str = "KEDGE_RESTARTS";
 /// This many restarts within this many seconds are no shortage that passes: then the process ends, and its supervisor decides.
 const MAX_RESTARTS: u64 = 5;
 const WITHIN_S: u64 = 600;
+
+/// Resolves when the journal has failed, with the reason, whoever found that out: without an unfinished task there is no driver that would.
+pub(crate) async fn failed(health: impl Fn() -> Health) -> String {
+    loop {
+        if let Health::Failed(why) = health() {
+            return why;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
 
 /// Opens the service; waits as long as its disk is full or read-only.
 ///
@@ -162,9 +173,20 @@ fn next(told: &str, now: u64) -> Option<String> {
 mod tests {
     use std::net::SocketAddr;
 
+    use futures::FutureExt as _;
     use tokio::net::TcpStream;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_journal_that_fails_ends_the_life_whatever_else_there_is_to_do() {
+        let all_is_well = [Health::Ready, Health::Low("no room".to_owned())];
+        for health in all_is_well {
+            assert_eq!(failed(|| health.clone()).now_or_never(), None);
+        }
+        let why = failed(|| Health::Failed("bad sector".to_owned())).now_or_never();
+        assert_eq!(why.as_deref(), Some("bad sector"));
+    }
 
     #[test]
     fn restarts_are_counted_for_a_while() {

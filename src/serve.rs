@@ -4,13 +4,14 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, join3};
+use futures::future::{BoxFuture, join3, select};
 use kedge_drivers::secrets::FileSecrets;
 use kedge_engine::executor::{Engine, Limits, Parts, Recovery, Sweep};
 use kedge_engine::journal::Journal;
@@ -194,7 +195,13 @@ async fn master(config: &Config) -> Result<Master> {
     Ok(Master::new(Secret::new(secret.expose())))
 }
 
-/// Waits for a signal to stop or for the engine to fail; reloads on SIGHUP.
+/// Resolves when nothing can be written any more, with the reason.
+async fn journal_failed(service: &Service) -> String {
+    let (engine, store) = (pin!(service.engine.failed()), pin!(again::failed(|| service.store.health())));
+    select(engine, store).await.factor_first().0
+}
+
+/// Waits for a signal to stop or for the journal to fail; reloads on SIGHUP.
 async fn until_stopped(
     signals: Signals,
     file: &Path,
@@ -205,7 +212,7 @@ async fn until_stopped(
     let Signals { mut term, mut interrupt, mut hangup } = signals;
     loop {
         tokio::select! {
-            why = service.engine.failed() => {
+            why = journal_failed(service) => {
                 tracing::error!(why, "the journal failed; this life ends, so that the next one starts from what is durable");
                 return Ok(Ended::Failed);
             }
