@@ -19,6 +19,9 @@ const SALTS: [&str; 8] = [
     "NONCE_SALT",
 ];
 
+/// What keeps sites apart that share an object cache of Redis or Memcached: its drop-ins come along with a copy of the site.
+const CACHE_KEYS: [&str; 2] = ["WP_CACHE_KEY_SALT", "WP_REDIS_PREFIX"];
+
 /// What holds a quiet site back, before any code of its own is loaded. WordPress takes hooks that are set before it (since 4.7), and the
 /// first one who defines `wp_mail` has it: a plugin that mails by itself is held back too. Requests to the site itself go through.
 const QUIET: &str = include_str!("php/wordpress_quiet.php");
@@ -35,7 +38,8 @@ pub(super) fn render(
 ) -> PortResult<Vec<u8>> {
     let block = block(site, password)?;
     let Some(file) = there else { return Ok(whole(&block, salt)?.into_bytes()) };
-    if let Some(new) = MARKERS.replace(file, &block)? {
+    // The owner's would be the original's also in a copy, and PHP complains of a second definition at every visit.
+    if let Some(new) = MARKERS.replace(&keys::without_constants(file, &CACHE_KEYS), &block)? {
         return Ok(new);
     }
     // A file that is not from us: our definitions come first, and the first one of a constant counts.
@@ -49,7 +53,7 @@ pub(super) fn render(
             "its first line has more than <?php; put a line break there".to_owned(),
         ));
     }
-    Ok([b"<?php\n", block.as_bytes(), rest].concat())
+    Ok([b"<?php\n", block.as_bytes(), &keys::without_constants(rest, &CACHE_KEYS)].concat())
 }
 
 fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
@@ -68,6 +72,11 @@ fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
         ("WP_CONTENT_URL", &format!("{url}/wp-content")),
     ] {
         text += &format!("define( '{name}', {} );\n", literal(value)?);
+    }
+    // Each side has a database of its own; the colon ends the name, so that no name is the beginning of another.
+    let cache = literal(&format!("{}.{}:", site.database.server, site.database.name))?;
+    for name in CACHE_KEYS {
+        text += &format!("define( '{name}', {cache} );\n");
     }
     text += &format!(
         "define( 'WP_CONTENT_DIR', __DIR__ . '/wp-content' );\n\
@@ -209,7 +218,23 @@ pub(super) mod tests {
     fn what_is_around_the_block_stays() {
         let text = render_text(None, "shop", "old").unwrap() + "// mine: DB_NAME\n";
         let moved = render_text(Some(&text), "shop_2", "new").unwrap();
-        assert_eq!(text.replace("'shop'", "'shop_2'").replace("'old'", "'new'"), moved);
+        let expected = text.replace("'shop'", "'shop_2'").replace("'old'", "'new'");
+        assert_eq!(expected.replace("'db1.shop:'", "'db1.shop_2:'"), moved);
+    }
+
+    #[test]
+    fn a_side_has_a_cache_of_its_own_whatever_the_owner_wrote() {
+        let own = "define( 'WP_CACHE_KEY_SALT', 'live' );\ndefine('WP_REDIS_PREFIX', 'live:');\n// mine\n";
+        for file in [render_text(None, "shop", "pw").unwrap() + own, format!("<?php\n{own}")] {
+            let (live, copy) = (render_text(Some(&file), "shop", "pw"), render_text(Some(&file), "s2", "pw"));
+            for (text, cache) in [(live.unwrap(), "db1.shop:"), (copy.unwrap(), "db1.s2:")] {
+                for name in CACHE_KEYS {
+                    let defined = format!("define( '{name}', '{cache}' );\n");
+                    assert!(text.contains(&defined) && text.matches(name).count() == 1, "{name}: {text}");
+                }
+                assert!(text.ends_with("// mine\n"), "{text}");
+            }
+        }
     }
 
     #[test]
