@@ -5,19 +5,54 @@ use kedge_workflows::ports::PortResult;
 
 use super::wordpress_settings::literal;
 
-/// The file without its lines `define( 'NAME', 'literal' );` of these names.
+/// The file without its lines `define( 'NAME', 'literal' );` of these names, where they are statements of their own.
 pub(super) fn without_constants(file: &[u8], names: &[&str]) -> Vec<u8> {
-    let keep =
-        |line: &&[u8]| !defined(line).is_some_and(|name| names.iter().any(|one| one.as_bytes() == name));
-    file.split_inclusive(|byte| *byte == b'\n').filter(keep).collect::<Vec<_>>().concat()
+    let (mut kept, mut begins) = (Vec::with_capacity(file.len()), true);
+    for line in file.split_inclusive(|byte| *byte == b'\n') {
+        let goes = begins && defined(line).is_some_and(|name| names.iter().any(|one| one.as_bytes() == name));
+        if !goes {
+            kept.extend_from_slice(line);
+        }
+        begins = next_begins(line).unwrap_or(begins);
+    }
+    kept
 }
 
-/// The constant that a line defines by a literal, and does nothing else.
+/// Whether the code behind a line surely begins a statement: not the one of an `if` without braces. `None`: a line without code.
+fn next_begins(line: &[u8]) -> Option<bool> {
+    let line = line.trim_ascii();
+    if line.is_empty() || [&b"//"[..], b"#", b"/*", b"*"].iter().any(|comment| line.starts_with(comment)) {
+        return None;
+    }
+    let mut at = 0;
+    while at < line.len() {
+        match line[at] {
+            b'\'' | b'"' => match string(&line[at..]) {
+                Some((_, rest)) => at = line.len() - rest.len(),
+                None => return Some(false),
+            },
+            b'#' => break,
+            b'/' if line[at..].starts_with(b"//") => break,
+            _ => at += 1,
+        }
+    }
+    let code = line[..at].trim_ascii_end();
+    Some(code == b"<?php" || matches!(code.last(), Some(b';' | b'{' | b'}')))
+}
+
+/// The constant that a line defines by a literal or one word (`false`), and does nothing else.
 fn defined(line: &[u8]) -> Option<&[u8]> {
     let rest = after(after(line, b"define")?, b"(")?;
     let (name, rest) = string(rest.trim_ascii_start())?;
-    let (_, rest) = string(after(rest, b",")?.trim_ascii_start())?;
+    let value = after(rest, b",")?.trim_ascii_start();
+    let (_, rest) = string(value).or_else(|| word(value))?;
     ends(after(rest, b")")?).then_some(name)
+}
+
+/// A word or a number, and what is behind.
+fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_'));
+    text.split_at_checked(end.unwrap_or(text.len())).filter(|(word, _)| !word.is_empty())
 }
 
 /// The file with another literal in its lines `<variable> = 'literal';` of these variables. `None`: it has no such line.
@@ -93,6 +128,24 @@ mod tests {
             let file = format!("<?php\n{line}\n");
             assert_eq!(without_constants(file.as_bytes(), &["AUTH_KEY"]), file.as_bytes(), "{line}");
         }
+    }
+
+    #[test]
+    fn a_constant_that_is_somebody_elses_statement_stays() {
+        let without = |file: &str| {
+            let new = without_constants(file.as_bytes(), &["A", "B"]);
+            String::from_utf8(new).unwrap()
+        };
+        for file in [
+            "<?php\nif ( $x )\n    define( 'A', 'a' );\nelse\n    define( 'B', 'b' );\n",
+            "<?php\nif ( $x ) // so it is;\n\n    /** A */\n    define( 'A', 'a' );\n",
+            "<?php\n$x = $y ? 1 : # no\ndefine( 'A', 'a' );\n",
+            "<?php\n$x = 'a\ndefine( 'A', 'a' );\n",
+        ] {
+            assert_eq!(without(file), file);
+        }
+        let file = "<?php\n$x = 'http://y'; // z\n/** A\n */\ndefine( 'A', false );\nif ( $x ) {\ndefine('B', 5);\n}\n";
+        assert_eq!(without(file), "<?php\n$x = 'http://y'; // z\n/** A\n */\nif ( $x ) {\n}\n");
     }
 
     #[test]

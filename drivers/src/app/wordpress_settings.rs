@@ -19,6 +19,18 @@ const SALTS: [&str; 8] = [
     "NONCE_SALT",
 ];
 
+/// Constants that our block defines: what an owner wrote of them would count no more, and PHP would say so at every visit.
+const OURS: [&str; 9] = [
+    "DB_NAME",
+    "DB_USER",
+    "DB_PASSWORD",
+    "DB_HOST",
+    "WP_HOME",
+    "WP_SITEURL",
+    "WP_CONTENT_URL",
+    "WP_CONTENT_DIR",
+    "WP_AUTO_UPDATE_CORE",
+];
 /// What keeps sites apart that share an object cache of Redis or Memcached: its drop-ins come along with a copy of the site.
 const CACHE_KEYS: [&str; 2] = ["WP_CACHE_KEY_SALT", "WP_REDIS_PREFIX"];
 
@@ -53,7 +65,8 @@ pub(super) fn render(
             "its first line has more than <?php; put a line break there".to_owned(),
         ));
     }
-    Ok([b"<?php\n", block.as_bytes(), &keys::without_constants(rest, &CACHE_KEYS)].concat())
+    let rest = keys::without_constants(rest, &OURS);
+    Ok([b"<?php\n", block.as_bytes(), &keys::without_constants(&rest, &CACHE_KEYS)].concat())
 }
 
 fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
@@ -239,10 +252,18 @@ pub(super) mod tests {
 
     #[test]
     fn a_file_of_somebody_else_gets_the_block_in_front() {
-        let theirs = "<?php\r\ndefine('DB_NAME', 'theirs');\nrequire_once ABSPATH . 'wp-settings.php';\n";
+        let theirs = "<?php\r\n$theirs = 1;\nrequire_once ABSPATH . 'wp-settings.php';\n";
         let text = render_text(Some(theirs), "shop", "pw").unwrap();
         assert!(text.starts_with("<?php\n// BEGIN kedge") && text.ends_with(&theirs["<?php\r\n".len()..]));
         assert_eq!(render_text(Some(&text), "shop", "pw").unwrap(), text);
+        // What the block defines is defined once; what is not surely a definition of it stays.
+        let before = "define('DB_NAME', 'theirs'); // x\ndefine( 'WP_AUTO_UPDATE_CORE', true );\n";
+        let stays = "define('WP_HOME', getenv('H'));\nif ($x)\n  define('DB_HOST', 'theirs');\n";
+        let text = render_text(Some(&format!("<?php\n{before}{stays}")), "shop", "pw").unwrap();
+        assert!(text.ends_with(&format!("{}\n{stays}", MARKERS.end)), "{text}");
+        for name in OURS {
+            assert!(text.contains(&format!("define( '{name}', ")), "{name} is none of the block's: {text}");
+        }
         for bad in ["", "text", "<?php define('A', 1);\n", "<?php\n// BEGIN kedge\n"] {
             assert!(render_text(Some(bad), "shop", "pw").is_err(), "{bad:?}");
         }
