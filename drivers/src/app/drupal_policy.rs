@@ -19,6 +19,10 @@ pub(super) fn access_rules(web: &str) -> Vec<AccessRule> {
         rule("settings.php", 0o755, 0o440, "root"),
         rule("local.settings.php", 0o755, 0o440, "root"),
         rule("drushrc.php", 0o755, 0o440, "root"),
+        // Passwords and keys of services are in them, by Drupal's own example and by habit.
+        rule("settings.local.php", 0o755, 0o440, "root"),
+        rule(".env", 0o755, 0o440, "root"),
+        rule(".env.local", 0o755, 0o440, "root"),
     ]
 }
 
@@ -113,4 +117,18 @@ pub(super) fn smoke_checks(site: &SiteName) -> Vec<SmokeCheck> {
         .into(),
     };
     vec![check("/", &[200, 301, 302, 403, 503], &[]), check("/user/login", &[200, 403], &["</html>"])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_with_secrets_are_read_by_the_web_server_and_nobody_else() {
+        let rules = access_rules("www-data");
+        for name in ["settings.php", "local.settings.php", "settings.local.php", ".env", ".env.local"] {
+            let rule = rules.iter().rfind(|rule| rule.path == name).expect(name);
+            assert_eq!(rule.told(false), "0440 root:www-data", "{name}");
+        }
+    }
 }
