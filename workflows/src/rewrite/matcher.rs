@@ -10,6 +10,9 @@ use super::pair::{Pair, is_component_byte};
 /// Most backslashes before a slash of a path: four levels of JSON in JSON.
 const MAX_BACKSLASHES: usize = 15;
 
+/// Most directories that are looked at between a name and `uploads`: plugins have some levels below year and month.
+const MAX_DEPTH: usize = 16;
+
 /// One pair, ready to be searched.
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -73,7 +76,8 @@ impl Pattern {
             let found = match &self.kind {
                 Kind::Host { .. } => {
                     let end = anchor + self.finder.needle().len();
-                    is_whole_host(text, anchor, end).then_some((anchor, end, 0..0))
+                    let whole = is_whole_host(text, anchor, end) && !is_below_uploads(text, anchor);
+                    whole.then_some((anchor, end, 0..0))
                 }
                 Kind::Path { from: parts, anchor: position, .. } => {
                     path_around(text, parts, *position, anchor)
@@ -94,6 +98,26 @@ fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
 }
 
+/// Whether it is a file or directory below WordPress's `uploads`: those keep their names. Elsewhere a host within a path may be meant
+/// (`i0.wp.com/old.test/a.png`) or be one that is renamed (`sites/old.test/files`).
+fn is_below_uploads(text: &[u8], start: usize) -> bool {
+    let mut end = start;
+    for _ in 0..MAX_DEPTH {
+        let Some(separator) = separator_before(text, end) else { return false };
+        end = separator.start;
+        if let Some(at) = ends_with(text, end, b"uploads")
+            && (separator_before(text, at).is_some() || begins_path(text, at, &[]))
+        {
+            return true;
+        }
+        end -= text[..end].iter().rev().take_while(|byte| is_component_byte(**byte)).count();
+        if end == separator.start {
+            return false; // `//`: a host is behind it
+        }
+    }
+    false
+}
+
 /// Whether what stands at `start..end` is a host name of its own: not a part of a longer name, not the domain of a mail address.
 fn is_whole_host(text: &[u8], start: usize, end: usize) -> bool {
     if is_escaped(text, start) {
@@ -109,7 +133,7 @@ fn is_whole_host(text: &[u8], start: usize, end: usize) -> bool {
         Some((b'.', width)) => {
             !after(text, end + width).is_some_and(|(next, _)| next.is_ascii_alphanumeric())
         }
-        Some((right, _)) => !(right.is_ascii_alphanumeric() || right == b'-'),
+        Some((right, _)) => !(right.is_ascii_alphanumeric() || matches!(right, b'-' | b'_')),
     }
 }
 

@@ -12,9 +12,9 @@
 //!   /srv/a/b`, cannot be told from a path that was there before: run that once.)
 //!
 //! What is not rewritten, on purpose: keys of serialised arrays, property and class names (code looks them up; WP-CLI leaves them too;
-//! counted in [`Report::keys_left`]); mail addresses; base64; hosts with their dots escaped (regular expressions); values that are
-//! binary (hold a NUL outside serialised data). The definitions of `ENUM` columns are DDL and stay, so a value of theirs that is an old
-//! name would no longer fit; that was never met.
+//! counted in [`Report::keys_left`]); mail addresses; base64; hosts with their dots escaped (regular expressions); files below
+//! `uploads` that are named like a host; values that are binary (hold a NUL outside serialised data). The definitions of `ENUM`
+//! columns are DDL and stay, so a value of theirs that is an old name would no longer fit; that was never met.
 //!
 //! Dumps are read in UTF-8 or a single-byte character set (the tools' default), with backslash escapes (they switch
 //! `NO_BACKSLASH_ESCAPES` off). The work is done where [`SqlRewriter::push`] is called, some hundred megabytes a second; hand it pieces

@@ -70,6 +70,8 @@ fn a_part_of_a_longer_host_stays() {
             "http://_old.example.test/",
             "http://old.example.test.au/",
             "http://old.example.test-backup/",
+            "wp-content/uploads/2024/05/old.example.test_screenshot.png",
+            "http://www.example.test/old.example.test%5Fscreenshot.png",
             "http://old.example.tests/",
             "http://old.example.test2/",
             "http://www%2Eold.example.test",
@@ -79,6 +81,27 @@ fn a_part_of_a_longer_host_stays() {
             r"\bold.example.tests",
             "oldXexample.test",
             r"old\.example\.test",
+        ],
+    );
+}
+
+/// Below `uploads` nothing is renamed; elsewhere in a path a host may be meant.
+#[test]
+fn a_directory_below_uploads_that_is_named_like_a_host_stays() {
+    assert_values(
+        &moved_site(),
+        &[
+            (
+                "http://old.example.test/wp-content/uploads/old.example.test/a.png",
+                "http://new.test/wp-content/uploads/old.example.test/a.png",
+            ),
+            ("uploads/2024/05/old.example.test/a.png", "uploads/2024/05/old.example.test/a.png"),
+            (r"\/uploads\/old.example.test\/a", r"\/uploads\/old.example.test\/a"),
+            ("%2Fuploads%2Fold.example.test%2Fa", "%2Fuploads%2Fold.example.test%2Fa"),
+            ("uploads/r/http://old.example.test/a", "uploads/r/http://new.test/a"),
+            ("/uploads/ old.example.test/a", "/uploads/ new.test/a"),
+            ("my-uploads/old.example.test/a", "my-uploads/new.test/a"),
+            ("https://i0.wp.com/old.example.test/a.png", "https://i0.wp.com/new.test/a.png"),
         ],
     );
 }
