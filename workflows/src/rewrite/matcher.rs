@@ -12,6 +12,8 @@ const MAX_BACKSLASHES: usize = 15;
 
 /// Most directories that are looked at between a name and `uploads`: plugins have some levels below year and month.
 const MAX_DEPTH: usize = 16;
+/// What host names in punycode have, and comments of HTML must not have.
+const DASHES: &str = "--";
 
 /// One pair, ready to be searched.
 #[derive(Debug)]
@@ -24,8 +26,17 @@ pub(super) struct Pattern {
 
 #[derive(Debug)]
 enum Kind {
-    Host { to: Vec<u8> },
-    Path { from: Vec<Vec<u8>>, to: Vec<Vec<u8>>, anchor: usize },
+    /// `from`: the old name in parts, between which it has `--`.
+    Host {
+        from: Vec<Vec<u8>>,
+        to: Vec<u8>,
+        anchor: usize,
+    },
+    Path {
+        from: Vec<Vec<u8>>,
+        to: Vec<Vec<u8>>,
+        anchor: usize,
+    },
 }
 
 /// An old name in text.
@@ -34,7 +45,7 @@ pub(super) struct Match {
     pub(super) start: usize,
     pub(super) end: usize,
     pub(super) pattern: usize,
-    /// Paths: where their separator is written (`/`, `\/`, `%2F`), to be written alike in the new path.
+    /// Paths: where their separator is written (`/`, `\/`, `%2F`), to be written alike in the new path. Hosts: where their `--` is.
     separator: Range<usize>,
 }
 
@@ -43,8 +54,11 @@ impl Pattern {
     pub(super) fn new(pair: &Pair, hosts: &[&str]) -> Self {
         let keeps = pair.from() == pair.to();
         if pair.is_host() {
-            let kind = Kind::Host { to: pair.to().as_bytes().to_vec() };
-            return Self { finder: Finder::any_case(pair.from()), kind, keeps };
+            let parts: Vec<&str> = pair.from().split(DASHES).collect();
+            let anchor = (0..parts.len()).max_by_key(|index| parts[*index].len()).unwrap_or(0);
+            let from = parts.iter().map(|part| part.as_bytes().to_vec()).collect();
+            let kind = Kind::Host { from, to: pair.to().as_bytes().to_vec(), anchor };
+            return Self { finder: Finder::any_case(parts[anchor]), kind, keeps };
         }
         let parts: Vec<&str> = components(pair.from()).collect();
         let anchor = (0..parts.len())
@@ -74,10 +88,8 @@ impl Pattern {
         let mut at = from;
         while let Some(anchor) = self.finder.find(text, at) {
             let found = match &self.kind {
-                Kind::Host { .. } => {
-                    let end = anchor + self.finder.needle().len();
-                    let whole = is_whole_host(text, anchor, end) && !is_below_uploads(text, anchor);
-                    whole.then_some((anchor, end, 0..0))
+                Kind::Host { from: parts, anchor: position, .. } => {
+                    host_around(text, parts, *position, anchor)
                 }
                 Kind::Path { from: parts, anchor: position, .. } => {
                     path_around(text, parts, *position, anchor)
@@ -96,6 +108,60 @@ impl Pattern {
 
 fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').skip(1)
+}
+
+/// The host whose part `position` begins at `anchor`, if it is whole and all its `--` are written alike.
+fn host_around(
+    text: &[u8],
+    parts: &[Vec<u8>],
+    position: usize,
+    anchor: usize,
+) -> Option<(usize, usize, Range<usize>)> {
+    let (mut start, mut end) = (anchor, anchor + parts[position].len());
+    let range = match (parts.len(), position) {
+        (1, _) => 0..0,
+        (_, 0) => dashes_after(text, end)?,
+        _ => dashes_before(text, start)?,
+    };
+    let dashes = &text[range.clone()];
+    let alike =
+        |there: Option<&[u8]>, part: &[u8]| there.is_some_and(|there| there.eq_ignore_ascii_case(part));
+    for part in parts[..position].iter().rev() {
+        let part_end = ends_with(text, start, dashes)?;
+        start = part_end.checked_sub(part.len())?;
+        alike(text.get(start..part_end), part).then_some(())?;
+    }
+    for part in &parts[position + 1..] {
+        let part_start = starts_with(text, end, dashes)?;
+        end = part_start + part.len();
+        alike(text.get(part_start..end), part).then_some(())?;
+    }
+    (is_whole_host(text, start, end) && !is_below_uploads(text, start)).then_some((start, end, range))
+}
+
+/// `--`, or both dashes as JSON's escape with the same backslashes, that end at `end`: WordPress writes them so in a block's
+/// attributes, which are in a comment of HTML.
+fn dashes_before(text: &[u8], end: usize) -> Option<Range<usize>> {
+    if let Some(start) = ends_with(text, end, DASHES.as_bytes()) {
+        return Some(start..end);
+    }
+    let front = text[..end].strip_suffix(b"u002d").or_else(|| text[..end].strip_suffix(b"u002D"))?;
+    let escapes = front.iter().rev().take(MAX_BACKSLASHES).take_while(|byte| **byte == b'\\').count();
+    let second = front.len().checked_sub(escapes).filter(|_| escapes > 0)?;
+    ends_with(text, second, &text[second..end]).map(|start| start..end)
+}
+
+/// The same that begins at `start`.
+fn dashes_after(text: &[u8], start: usize) -> Option<Range<usize>> {
+    if let Some(end) = starts_with(text, start, DASHES.as_bytes()) {
+        return Some(start..end);
+    }
+    let rest = &text[start..];
+    let escapes = rest.iter().take(MAX_BACKSLASHES).take_while(|byte| **byte == b'\\').count();
+    let second = start + escapes + "u002d".len();
+    let first = text.get(start..second).filter(|_| escapes > 0)?;
+    first[escapes..].eq_ignore_ascii_case(b"u002d").then_some(())?;
+    starts_with(text, second, first).map(|end| start..end)
 }
 
 /// Whether it is a file or directory below WordPress's `uploads`: those keep their names. Elsewhere a host within a path may be meant
@@ -260,7 +326,17 @@ impl<'a> Matches<'a> {
             return false;
         }
         match &pattern.kind {
-            Kind::Host { to } => out.extend_from_slice(to),
+            Kind::Host { to, .. } => {
+                let mut rest = to.as_slice();
+                while let Some(at) = memchr::memmem::find(rest, DASHES.as_bytes())
+                    && !found.separator.is_empty()
+                {
+                    out.extend_from_slice(&rest[..at]);
+                    out.extend_from_slice(&self.text[found.separator.clone()]);
+                    rest = &rest[at + DASHES.len()..];
+                }
+                out.extend_from_slice(rest);
+            }
             Kind::Path { to, .. } => {
                 for part in to {
                     out.extend_from_slice(&self.text[found.separator.clone()]);

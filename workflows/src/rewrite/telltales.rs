@@ -12,7 +12,7 @@ pub(super) fn telltales(pairs: &[Pair]) -> Vec<String> {
     };
     let mut texts: Vec<String> = changing()
         .filter(|pair| pair.is_host() || !changing().any(|other| is_below(pair.from(), other)))
-        .map(|pair| if pair.is_host() { pair.from() } else { longest_component(pair.from()) })
+        .map(|pair| longest_part(pair.from(), if pair.is_host() { "--" } else { "/" }))
         .map(str::to_ascii_lowercase)
         .collect();
     texts.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
@@ -25,9 +25,9 @@ pub(super) fn telltales(pairs: &[Pair]) -> Vec<String> {
     kept
 }
 
-/// Components are written alike everywhere; what is between them is not (`/`, `\\/`, `%2F`).
-fn longest_component(path: &str) -> &str {
-    path.split('/').max_by_key(|component| component.len()).unwrap_or(path)
+/// Parts are written alike everywhere; what is between them is not (`/`, `\\/`, `%2F`; `--`, `\\u002d\\u002d`).
+fn longest_part<'a>(name: &'a str, between: &str) -> &'a str {
+    name.split(between).max_by_key(|part| part.len()).unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -52,6 +52,7 @@ mod tests {
         let renamed = [dir, path(old, new), host("Shop.example.test", "www.example.test")];
         assert_eq!(telltales(&renamed), ["wordpress-6.1", "shop.example.test"]);
         assert_eq!(telltales(&[host("a.test", "b.test"), host("www.a.test", "www.b.test")]), ["a.test"]);
+        assert_eq!(telltales(&[host("xn--mller-kva.test", "b.test")]), ["mller-kva.test"]);
         assert_eq!(telltales(&[path(old, old)]), [] as [&str; 0], "what stays gives nothing away");
         assert_eq!(telltales(&[]), [] as [&str; 0]);
     }

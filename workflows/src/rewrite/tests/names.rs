@@ -106,6 +106,40 @@ fn a_directory_below_uploads_that_is_named_like_a_host_stays() {
     );
 }
 
+/// WordPress writes `--` as escapes in a block's attributes, so that the comment of HTML that they are in does not end.
+#[test]
+fn a_host_in_punycode_is_found_within_a_block() {
+    let moved = rewrite([host("xn--mller-kva.test", "xn--mler-0qa.xn--p1ai")]);
+    assert_values(
+        &moved,
+        &[
+            ("http://XN--Mller-kva.test/", "http://xn--mler-0qa.xn--p1ai/"),
+            (
+                r#"<!-- wp:image {"url":"https://xn\u002d\u002dmller-kva.test/a"} -->"#,
+                r#"<!-- wp:image {"url":"https://xn\u002d\u002dmler-0qa.xn\u002d\u002dp1ai/a"} -->"#,
+            ),
+            (
+                r#"{"c":"{\"u\":\"//xn\\u002d\\u002dmller-kva.test\"}"}"#,
+                r#"{"c":"{\"u\":\"//xn\\u002d\\u002dmler-0qa.xn\\u002d\\u002dp1ai\"}"}"#,
+            ),
+        ],
+    );
+    let plain = rewrite([host("xn--mller-kva.test", "new.test"), host("a.xn--p1ai", "b.test")]);
+    assert_eq!(value(&plain, r"//xn\u002d\u002dmller-kva.test a.xn\u002D\u002Dp1ai"), "//new.test b.test");
+    assert_unchanged(
+        &moved,
+        &[
+            "mller-kva.test",
+            r"xn\u002d-mller-kva.test",
+            r"xn\u002d\\u002dmller-kva.test",
+            r"axn\u002d\u002dmller-kva.test",
+            r"xn\u002d\u002dmller-kva.test.au",
+            r"xnu002du002dmller-kva.test",
+            r"xn\u002d\u002dmller-kva.test\u002dx",
+        ],
+    );
+}
+
 #[test]
 fn mail_addresses_stay() {
     assert_unchanged(
