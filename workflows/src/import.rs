@@ -329,6 +329,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
     let bad = |error: serde_json::Error| PlanRefusal::Refused(format!("an output does not read: {error}"));
     let Reserved { schema, user } = Reserved::deserialize(&**output("find_database")?).map_err(bad)?;
     let saved = Option::<SavedFile>::deserialize(&**output("save_vhost")?).map_err(bad)?;
+    let looked = Found::deserialize(&**output("preflight")?).map_err(bad)?;
     let site = name(params, params.path.trim_end_matches('/'))?;
     let record = records::site_put_there_by(finished.task.as_str(), cx.facts, &site)?;
     if record.state == SiteState::Disabled {
@@ -374,7 +375,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
     let closed =
         plan.step("close", Close { place: place.clone(), saved: vhost, disabled: false }, &[&backed_up]);
     let fenced = plan.step("fence", Fence { store: now, found }, &[&closed]);
-    let unlocked = plan.step("unfence", Unfence { store: old }, &[&fenced]);
+    let unlocked = plan.step("unfence", Unfence { store: old, stay: looked.locked_at }, &[&fenced]);
     let commit = CommitGiveBack { record, trash, hold_ms: params.hold.0 };
     let committed = plan.step("commit", commit, &[&unlocked]);
     let back = plan.step("hand_back", HandBack { place: place.clone(), saved }, &[&committed]);

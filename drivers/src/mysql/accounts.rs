@@ -225,15 +225,21 @@ fn reach_of(grant: &str) -> Option<String> {
     Some(schema.replace("``", "`").replace("\\_", "_").replace("\\%", "%"))
 }
 
-/// Locks or unlocks every account of a user; locked, it has no session left when this returns.
-pub(super) async fn set_locked(client: &Client, user: &DatabaseName, locked: bool) -> PortResult<()> {
+/// Locks or unlocks every account of a user but those of these hosts; locked, it has no session left when this returns.
+pub(super) async fn set_locked(
+    client: &Client,
+    user: &DatabaseName,
+    locked: bool,
+    but: &[String],
+) -> PortResult<()> {
     let accounts = of_user(client, user).await?;
     if accounts.is_empty() {
         return Err(PortError::Refused(format!("user {user} does not exist")));
     }
     let word = if locked { "LOCK" } else { "UNLOCK" };
     let mut sql = String::new();
-    for account in accounts.iter().filter(|account| account.locked != locked) {
+    for account in accounts.iter().filter(|account| account.locked != locked && !but.contains(&account.host))
+    {
         sql += &format!("ALTER USER {} ACCOUNT {word};\n", quote::account(user.as_str(), &account.host)?);
     }
     if !sql.is_empty() {

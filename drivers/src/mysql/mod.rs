@@ -9,6 +9,7 @@ mod fingerprint_reader;
 mod late_keys;
 mod marks;
 mod only_here;
+mod own_name;
 mod quote;
 mod schema;
 mod sql_event;
@@ -161,8 +162,17 @@ impl Database for Mysql {
         Ok(!accounts.is_empty() && accounts.iter().all(|account| account.locked))
     }
 
+    async fn locked_at(&self, user: &DatabaseName) -> PortResult<Vec<String>> {
+        let accounts = accounts::of_user(&self.client, user).await?;
+        Ok(accounts.into_iter().filter(|account| account.locked).map(|account| account.host).collect())
+    }
+
+    async fn unlock_but(&self, user: &DatabaseName, stay: &[String]) -> PortResult<()> {
+        accounts::set_locked(&self.client, user, false, stay).await
+    }
+
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()> {
-        accounts::set_locked(&self.client, user, locked).await
+        accounts::set_locked(&self.client, user, locked, &[]).await
     }
 
     async fn plain_tables(

@@ -6,6 +6,7 @@ use kedge_workflows::ports::{Charset, DatabaseFacts, Existing, Mark, PortError, 
 use super::client::{Client, Row, Select};
 use super::marks::{self, MARK_TABLE};
 use super::only_here;
+use super::own_name;
 use super::quote;
 use super::within;
 
@@ -322,6 +323,7 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
         triggers: number(triggers.first().unwrap_or(&none), 0)?,
         events_on: number(events.first().unwrap_or(&none), 0)?,
         flavour: flavour.name().to_owned(),
+        names_itself: own_name::who_names(client, name).await?,
         only_here: only_here.iter().flatten().map(|row| field(row, 0).to_owned()).collect(),
         not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),
     })

@@ -131,7 +131,7 @@ impl Move<'_> {
         }
         let publish = Publish { to: self.to.clone(), from_dir: waits };
         let published = plan.step("publish", publish, &before);
-        let unlocked = plan.step("unfence", Unfence { store: old.clone() }, &[&published]);
+        let unlocked = plan.step("unfence", Unfence { store: old.clone(), stay: Vec::new() }, &[&published]);
         let redirect: Option<Ref<Option<SavedFile>>> =
             redirected.then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
         let checked = self.hidden_over(plan, redirect, &unlocked);

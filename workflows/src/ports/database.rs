@@ -51,6 +51,10 @@ pub trait Database: Send + Sync {
 
     /// Whether the user's accounts are locked (true when all are).
     async fn account_locked(&self, user: &DatabaseName) -> PortResult<bool>;
+    /// Where from the user's accounts that are locked may connect, sorted.
+    async fn locked_at(&self, user: &DatabaseName) -> PortResult<Vec<String>>;
+    /// Unlocks the accounts of a user but those that connect from these hosts, which stay as they are.
+    async fn unlock_but(&self, user: &DatabaseName, stay: &[String]) -> PortResult<()>;
     /// Locks or unlocks all accounts of a user. Locking also ends its open sessions and returns when none is left.
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()>;
 
@@ -212,6 +216,10 @@ pub struct SchemaFacts {
     /// What in it no server of the other flavour can hold, each in words (`table shop (sequence)`).
     #[serde(default)]
     pub only_here: Vec<String>,
+    /// Triggers, routines and events whose text names the schema, each in words (`trigger log_order`): in a copy under another name they
+    /// would go on using this one.
+    #[serde(default)]
+    pub names_itself: Vec<String>,
     /// Tables of engines without transactions: a dump of a live site has them as they are when it comes to them, not as of its snapshot.
     pub not_in_the_snapshot: Vec<String>,
 }

@@ -10,6 +10,7 @@ use kedge_engine::step::{Covered, CoveredBy, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::copy_ahead::{Ahead, standing, tell};
+use super::taken::demand_unnamed;
 use crate::names::{DatabaseName, SiteName};
 use crate::place::{Store, mark, scope};
 use crate::ports::{ByteStream, Database, ImportReport, PlainTable, PortError, World};
@@ -226,6 +227,7 @@ impl CopyDatabase {
         let source = cx.ports.database(&self.from.server, &scope(cx))?;
         let (from, _) = self.from.known(cx)?;
         let facts = source.schema_facts(&from).await?;
+        demand_unnamed(&from, &self.to.known(cx)?.0, &facts)?;
         let rewrite = self.rewrite()?;
         let (plain, without_rows) = self.plain(&*source, &from, (None, inside_but), &rewrite).await?;
         let left = facts.bytes.saturating_sub(plain.iter().map(|table| table.bytes).sum());

@@ -169,12 +169,15 @@ impl Compensate for Fence {
     }
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        if cx.maybe(&self.found)?.is_some_and(|found| found.account_locked) {
+        let found = cx.maybe(&self.found)?;
+        if found.as_ref().is_some_and(|found| found.account_locked) {
             return Ok(());
         }
+        // An account of the same user for another host may have been locked on purpose.
+        let stay = found.map(|found| found.locked_at).unwrap_or_default();
         let Some((_, user)) = self.store.names(cx)? else { return Ok(()) };
         let server = cx.ports.database(&self.store.server, &scope(cx))?;
-        Ok(server.set_account_locked(&user, false).await?)
+        Ok(server.unlock_but(&user, &stay).await?)
     }
 }
 
@@ -183,6 +186,9 @@ impl Compensate for Fence {
 pub(crate) struct Unfence {
     /// Whose account.
     pub(crate) store: Store,
+    /// Where its accounts connect from that were locked before the fence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stay: Vec<String>,
 }
 
 impl Step for Unfence {
@@ -198,7 +204,7 @@ impl Step for Unfence {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         let (_, user) = self.store.known(cx)?;
         let server = cx.ports.database(&self.store.server, &scope(cx))?;
-        Ok(server.set_account_locked(&user, false).await?)
+        Ok(server.unlock_but(&user, &self.stay).await?)
     }
 }
 

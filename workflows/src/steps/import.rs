@@ -190,6 +190,7 @@ impl Step for LookAtFound {
         let warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
         let mut found = Found {
             account_locked: server.account_locked(&user).await?,
+            locked_at: server.locked_at(&user).await?,
             charset: Some(holds.charset.clone()),
             file_bytes,
             file_entries,

@@ -50,6 +50,9 @@ pub(crate) struct Preflight {
 pub(crate) struct Found {
     /// Whether the old side's database account is locked already.
     pub(crate) account_locked: bool,
+    /// Where the old side's database accounts connect from that are locked already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) locked_at: Vec<String>,
     /// Character set and collation of the old schema, if the new server has them.
     pub(crate) charset: Option<Charset>,
     /// Bytes of the old side's files.
@@ -84,6 +87,7 @@ impl Step for Preflight {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Found, StepError> {
         let mut found = Found {
             account_locked: false,
+            locked_at: Vec::new(),
             charset: None,
             file_bytes: 0,
             file_entries: 0,
@@ -157,6 +161,7 @@ impl Preflight {
         found.database_bytes = holds.bytes;
         found.charset = Some(holds.charset.clone());
         found.account_locked = server.account_locked(&user).await?;
+        found.locked_at = server.locked_at(&user).await?;
         if place.app == AppKind::Plain || self.may_be_broken {
             return Ok((None, holds, Vec::new()));
         }

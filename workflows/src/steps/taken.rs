@@ -2,6 +2,7 @@
 
 use kedge_engine::step::StepError;
 
+use crate::names::DatabaseName;
 use crate::ports::{DatabaseFacts, SchemaFacts};
 
 /// Whether a server can take what a schema holds: found out before the site is closed, not by the import behind closed doors.
@@ -32,6 +33,23 @@ pub(super) fn demand_taken(name: &str, facts: &DatabaseFacts, schema: &SchemaFac
         )));
     }
     Ok(())
+}
+
+/// Whether a schema can be copied under another name: what names it in its own text would go on using the old one, which the new side's
+/// user may not, and fail when it first runs, which is too late.
+pub(super) fn demand_unnamed(
+    from: &DatabaseName,
+    to: &DatabaseName,
+    schema: &SchemaFacts,
+) -> Result<(), StepError> {
+    if from == to || schema.names_itself.is_empty() {
+        return Ok(());
+    }
+    Err(StepError::fatal(format!(
+        "in the site's database {from} these name the database itself, and would go on using it from the new one, {to}: {}; make them \
+         anew without `{from}`. in their text",
+        schema.names_itself.join(", ")
+    )))
 }
 
 fn word(flavour: &str) -> &str {
@@ -68,6 +86,7 @@ mod tests {
             collations: vec!["utf8mb4_bin".into()],
             triggers: 0,
             events_on: 0,
+            names_itself: Vec::new(),
             flavour: "mariadb".into(),
             only_here: vec!["table orders (sequence)".into()],
             not_in_the_snapshot: vec![],
@@ -103,5 +122,14 @@ mod tests {
             told.contains("the site has 2") && told.contains("log_bin_trust_function_creators=1"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn what_names_its_own_schema_cannot_be_copied_under_another_name() {
+        let [old, new] = ["shop", "shop_2"].map(|name| DatabaseName::parse(name).unwrap());
+        let facts = SchemaFacts { names_itself: vec!["trigger log_order".into()], ..schema() };
+        let told = demand_unnamed(&old, &new, &facts).unwrap_err().to_string();
+        assert!(told.contains("trigger log_order; make them anew without `shop`."), "{told}");
+        assert!(demand_unnamed(&old, &old, &facts).is_ok() && demand_unnamed(&old, &new, &schema()).is_ok());
     }
 }

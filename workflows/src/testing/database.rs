@@ -53,7 +53,12 @@ struct User {
     mark: Option<Mark>,
     schemas: Vec<String>,
     locked: bool,
+    /// Accounts that connect from elsewhere, and whether they are locked.
+    elsewhere: BTreeMap<String, bool>,
 }
+
+/// Where the account connects from that every user has.
+const HOME: &str = "localhost";
 
 impl FakeDatabase {
     /// An empty server.
@@ -96,6 +101,13 @@ impl FakeDatabase {
         }
     }
 
+    /// Gives a user another account, for who connects from this host.
+    pub fn add_account(&self, user: &DatabaseName, host: &str, locked: bool) {
+        if let Some(user) = self.lock().users.get_mut(user.as_str()) {
+            user.elsewhere.insert(host.to_owned(), locked);
+        }
+    }
+
     /// Does something with a schema's tables, as an administrator; `None` when it does not exist.
     pub fn with_tables<R>(&self, schema: &DatabaseName, act: impl FnOnce(&mut FakeTables) -> R) -> Option<R> {
         self.lock().schemas.get_mut(schema.as_str()).map(|schema| act(&mut schema.tables))
@@ -129,8 +141,13 @@ impl FakeDatabase {
             name.clone(),
             Schema { mark: None, charset: charset(), tables, events: FakeEvents::new(), triggers: 0 },
         );
-        let user =
-            User { password: Secret::new("foreign"), mark: None, schemas: vec![name.clone()], locked: false };
+        let user = User {
+            password: Secret::new("foreign"),
+            mark: None,
+            schemas: vec![name.clone()],
+            locked: false,
+            elsewhere: BTreeMap::new(),
+        };
         server.users.insert(name, user);
     }
 
@@ -154,6 +171,8 @@ impl FakeDatabase {
                 format!("user:{name}"),
                 format!("{:?} {:?} {} {password}", user.mark, user.schemas, user.locked),
             ));
+            let more = user.elsewhere.iter();
+            entries.extend(more.map(|(host, locked)| (format!("account:{name}@{host}"), locked.to_string())));
         }
         Fingerprint::of(entries)
     }
@@ -239,6 +258,12 @@ impl FakeDatabase {
     }
 }
 
+impl User {
+    fn is_locked(&self) -> bool {
+        self.locked && self.elsewhere.values().all(|locked| *locked)
+    }
+}
+
 impl Server {
     /// A schema with this mark; `None` when absent.
     fn owned(&mut self, name: &DatabaseName, mark: &Mark) -> PortResult<Option<&mut Schema>> {
@@ -248,6 +273,19 @@ impl Server {
             }
             found => Ok(found),
         }
+    }
+
+    fn set_locked(&mut self, user: &DatabaseName, locked: bool, but: &[String]) -> PortResult<()> {
+        let missing = || refused(format!("user {user} does not exist"));
+        let user = self.users.get_mut(user.as_str()).ok_or_else(missing)?;
+        let set = |host: &String, state: &mut bool| {
+            if !but.contains(host) {
+                *state = locked;
+            }
+        };
+        user.elsewhere.iter_mut().for_each(|(host, state)| set(host, state));
+        set(&HOME.to_owned(), &mut user.locked);
+        Ok(())
     }
 
     fn existing(&mut self, name: &DatabaseName, mark: &Mark) -> PortResult<&mut Schema> {
@@ -348,6 +386,7 @@ impl Database for FakeDatabase {
                 events_on: schema.events.values().filter(|event| **event == FakeEvent::On).count() as u64,
                 flavour: server.facts.flavour.clone(),
                 only_here: Vec::new(),
+                names_itself: Vec::new(),
                 not_in_the_snapshot: Vec::new(),
             })
         })
@@ -373,6 +412,7 @@ impl Database for FakeDatabase {
                 mark: Some(mark.clone()),
                 schemas: Vec::new(),
                 locked: false,
+                elsewhere: BTreeMap::new(),
             };
             let there = server.users.entry(user.to_string()).or_insert(new);
             if !user_is_ours(there, Some(&secret), mark) {
@@ -418,18 +458,29 @@ impl Database for FakeDatabase {
 
     async fn account_locked(&self, user: &DatabaseName) -> PortResult<bool> {
         self.query("database.account_locked", user.as_str(), |server| {
-            Ok(server.users.get(user.as_str()).is_some_and(|user| user.locked))
+            Ok(server.users.get(user.as_str()).is_some_and(User::is_locked))
         })
+    }
+
+    async fn locked_at(&self, user: &DatabaseName) -> PortResult<Vec<String>> {
+        self.query("database.locked_at", user.as_str(), |server| {
+            let Some(user) = server.users.get(user.as_str()) else { return Ok(Vec::new()) };
+            let home = HOME.to_owned();
+            let all = user.elsewhere.iter().chain([(&home, &user.locked)]);
+            let mut locked: Vec<String> =
+                all.filter(|(_, locked)| **locked).map(|(host, _)| host.clone()).collect();
+            locked.sort();
+            Ok(locked)
+        })
+    }
+
+    async fn unlock_but(&self, user: &DatabaseName, stay: &[String]) -> PortResult<()> {
+        self.effect("database.unlock_but", user.as_str(), |server| server.set_locked(user, false, stay))
     }
 
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()> {
         self.effect("database.set_account_locked", user.as_str(), |server| {
-            let user = server
-                .users
-                .get_mut(user.as_str())
-                .ok_or_else(|| refused(format!("user {user} does not exist")))?;
-            user.locked = locked;
-            Ok(())
+            server.set_locked(user, locked, &[])
         })
     }
 

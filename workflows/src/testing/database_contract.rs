@@ -220,6 +220,7 @@ async fn a_locked_account_is_a_write_fence(bench: &dyn DatabaseBench) {
     let place = Place::filled(bench, "kc_fence").await;
     let (database, user) = (bench.database(), &place.login.user);
     assert!(!database.account_locked(user).await.expect("asked"));
+    assert_eq!(database.locked_at(user).await, Ok(Vec::new()));
     let session = bench.open_session(user, &place.password).await;
     for _ in 0..2 {
         database.set_account_locked(user, true).await.expect("locked, also twice");
@@ -227,6 +228,17 @@ async fn a_locked_account_is_a_write_fence(bench: &dyn DatabaseBench) {
         assert!(!place.add(bench, "late", "write").await, "a write went through the fence");
     }
     session.await;
+    // What was locked before stays so: here everything, as it is locked now.
+    let hosts = database.locked_at(user).await.expect("asked");
+    assert!(hosts.is_sorted() && !hosts.is_empty(), "{hosts:?}");
+    database.unlock_but(user, &hosts).await.expect("nothing to do");
+    assert_eq!(database.locked_at(user).await.as_ref(), Ok(&hosts));
+    for (n, host) in hosts.iter().enumerate() {
+        let rest = &hosts[n + 1..];
+        database.unlock_but(user, rest).await.expect("all but the rest unlocked");
+        assert_eq!(database.locked_at(user).await.as_deref(), Ok(rest), "{host}");
+        assert_eq!(database.account_locked(user).await, Ok(false));
+    }
     for _ in 0..2 {
         database.set_account_locked(user, false).await.expect("unlocked, also twice");
         assert!(!database.account_locked(user).await.expect("asked"));

@@ -14,6 +14,7 @@
 
 mod batch;
 mod cases;
+mod fence;
 mod judge;
 mod overtaken;
 mod packages;

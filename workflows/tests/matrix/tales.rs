@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::DatabaseFacts;
-use kedge_workflows::testing::{FakeDatabase, FakeEvent, FakeEvents, FakeTable, FakeTables, FakeWorld};
+use kedge_workflows::testing::{FakeDatabase, FakeTable, FakeTables, FakeWorld};
 use serde_json::{Value, json};
 
 use crate::cases::rollback;
@@ -417,61 +417,4 @@ fn a_clone_is_of_one_moment() {
         written += usize::from(done.load(Ordering::Relaxed));
     }
     assert!(written >= ops.len(), "only {written} writes came in between");
-}
-
-/// No fence stops the events of a database: what one moves from a table to another while both are copied behind it is in the new side's
-/// copy once, ahead of whatever call it does so, whether the copy comes from one ahead or from the start.
-#[test]
-fn what_an_event_moves_behind_the_fence_is_not_lost() {
-    const TABLES: [&str; 2] = ["wp_a_archive", "wp_b_queue"];
-    let old = || kedge_workflows::names::DatabaseName::parse("shopexampletest").unwrap();
-    let base = usual();
-    base.world.database_server("db1").with_tables(&old(), |tables| {
-        for name in TABLES {
-            tables.insert(name.to_owned(), FakeTable::new(&["words"]));
-        }
-        tables.get_mut(TABLES[1]).unwrap().insert(&["moved"]);
-    });
-    let on = |events: &mut FakeEvents| events.insert("archive".to_owned(), FakeEvent::On);
-    base.world.database_server("db1").with_events(&old(), on).unwrap();
-    let tables = |world: &FakeWorld| world.database_server("db1").state().entries;
-    let known: BTreeSet<String> = tables(&base.world).into_iter().map(|(key, _)| key).collect();
-    let ops = ["table_times", "fingerprint", "plain_tables", "dump", "import", "import_rest", "copy_rows"];
-    let mut moved = 0;
-    for (op, nth) in ops.iter().flat_map(|op| (0..3).map(move |nth| (format!("database.{op}"), nth))) {
-        let ready = Cell::new(false);
-        let done = Arc::new(AtomicBool::new(false));
-        let watch = |world: &FakeWorld| {
-            if !ready.replace(true) {
-                let (server, faults) = (world.database_server("db1").clone(), world.faults().clone());
-                let (op, done) = (op.clone(), done.clone());
-                world.faults().meanwhile("database.set_account_locked", move || {
-                    // The site's last write: something is left to be copied behind the fence.
-                    let last = |tables: &mut FakeTables| tables.get_mut(TABLES[0]).unwrap().insert(&["last"]);
-                    server.with_tables(&old(), last).unwrap();
-                    (0..nth).for_each(|_| faults.meanwhile(&op, || ()));
-                    faults.meanwhile(&op, move || {
-                        let run = |tables: &mut FakeTables| {
-                            tables.get_mut(TABLES[1]).unwrap().rows.clear();
-                            tables.get_mut(TABLES[0]).unwrap().insert(&["moved"]);
-                        };
-                        server.with_tables(&old(), run).unwrap();
-                        done.store(true, Ordering::Relaxed);
-                    });
-                });
-            }
-            None
-        };
-        let end =
-            migrate(&base, json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), &watch);
-        assert_eq!(end.view.state, TaskState::Succeeded, "{op}: {:?}", end.view.error);
-        let new = tables(&end.rig.world).into_iter().filter(|(key, _)| {
-            TABLES.iter().any(|table| key.ends_with(&format!(".{table}"))) && !known.contains(key)
-        });
-        let content: String = new.map(|(_, content)| content).collect();
-        let there = (content.matches("moved").count(), content.matches("last").count());
-        assert_eq!(there, (1, 1), "ahead of {op} {nth}: {content}");
-        moved += usize::from(done.load(Ordering::Relaxed));
-    }
-    assert!(moved >= ops.len(), "the event ran only {moved} times in between");
 }
