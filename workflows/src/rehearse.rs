@@ -106,8 +106,6 @@ impl Workflow for Rehearse {
             to: place.clone(),
             store: store.clone(),
             contents: contents.clone(),
-            // Nothing is rewritten: it keeps its name.
-            taken: Vec::new(),
         };
         let imported = plan.step("import_backup", import, &[&user]);
         let check = CheckRehearsal { place, store: store.clone(), contents, imported };

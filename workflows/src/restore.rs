@@ -17,7 +17,6 @@ use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
 use crate::ports::{Compression, Contents};
 use crate::records::{self, BackupRecord, SiteRecord};
-use crate::renaming;
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
 use crate::steps::certificate;
 use crate::steps::copy_ahead::{Ahead, CopyAhead};
@@ -95,18 +94,12 @@ impl Workflow for Restore {
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
         let known: Option<BackupRecord> = records::find(cx.facts, records::BACKUP, &params.backup)?;
-        let other = known.map(|backup| backup.site).filter(|site| *site != params.site);
-        let mut taken = Vec::new();
-        if let Some(other) = &other {
+        if let Some(other) = known.map(|backup| backup.site).filter(|site| *site != params.site) {
             plan.note(format!("it is a backup of {other}: its names are rewritten"));
-            if let Some(twin) = renaming::twin(other) {
-                let owner = records::owner_of(cx.facts, &twin)?;
-                taken.extend(owner.filter(|owner| owner != other && *owner != params.site).map(|_| twin));
-            }
         }
         let moving =
             Move { cx, record: &record, from, to, hold_ms: params.hold.0, redirect: false, lineage: None };
-        Restoring { moving, params: &params, taken }.plan(&mut plan, prepared)?;
+        Restoring { moving, params: &params }.plan(&mut plan, prepared)?;
         Ok(plan.build()?)
     }
 
@@ -139,8 +132,6 @@ fn sides(params: &Params, record: &SiteRecord, cx: &PlanCx<'_>) -> Result<(Place
 struct Restoring<'a> {
     moving: Move<'a>,
     params: &'a Params,
-    /// Names beside the backup's that are another site's.
-    taken: Vec<SiteName>,
 }
 
 impl Restoring<'_> {
@@ -277,7 +268,6 @@ impl Restoring<'_> {
             to: self.moving.to.clone(),
             store: new.clone(),
             contents: contents.clone(),
-            taken: self.taken.clone(),
         };
         Box::new(plan.step("import_backup", import, &[user]))
     }

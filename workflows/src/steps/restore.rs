@@ -11,8 +11,8 @@ use super::copy_database::{Copied, import_rewritten, rewrite};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope, stage_access};
 use crate::ports::{Contents, World};
-use crate::records::{SITE, SiteRecord};
-use crate::renaming::{copied, twin};
+use crate::records::{SITE, SiteRecord, has_alias};
+use crate::renaming::copied;
 use crate::rewrite::Rewrite;
 
 /// Two hours: reading, unpacking or importing a large site.
@@ -120,27 +120,26 @@ pub(crate) struct ImportBackup {
     pub(crate) store: Store,
     /// What the archive tells of itself.
     pub(crate) contents: Ref<Contents>,
-    /// Names beside the archive's that are another site's: not ours to rewrite.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) taken: Vec<SiteName>,
 }
 
 impl ImportBackup {
     fn rewrite(&self, cx: &Cx<'_, dyn World>, contents: &Contents) -> Result<Arc<Rewrite>, StepError> {
         let Some(origin) = &contents.origin else { return rewrite([], &[]) };
         let old = self.name_of(&origin.site)?;
-        let had = match &origin.aliases {
+        let had: Vec<SiteName> = match &origin.aliases {
             Some(aliases) => aliases.iter().map(|alias| self.name_of(alias)).collect::<Result<_, _>>()?,
             // The site may be there still, and have them now.
             None => cx.record::<SiteRecord>(SITE, old.as_str())?.map(|site| site.aliases).unwrap_or_default(),
         };
-        let mut taken = self.taken.clone();
-        if let Some(twin) = twin(&old)
-            && cx.record::<SiteRecord>(SITE, twin.as_str())?.is_some()
-        {
-            taken.push(twin);
-        }
-        let names = copied(&old, &had, &self.to, |name| taken.contains(name));
+        let sites = cx.records(SITE)?;
+        // A name that is somebody else's is not ours to rewrite, unless it was this site's own.
+        let taken = |name: &SiteName| {
+            let others = sites
+                .iter()
+                .filter(|(owner, _)| ![old.as_str(), self.to.site.as_str()].contains(&owner.as_str()));
+            others.into_iter().any(|(owner, site)| owner == name.as_str() || has_alias(site, name))
+        };
+        let names = copied(&old, &had, &self.to, taken);
         let moves = [(&origin.dir, &self.to.dir), (&origin.root, &self.to.root)];
         let moves = moves.into_iter().filter(|(a, b)| a != b).map(|(a, b)| (a.clone(), b.clone()));
         of_dump(&names, &moves.collect::<Vec<_>>())
@@ -154,6 +153,7 @@ impl ImportBackup {
 
 /// The rewrite of a dump. Pages that were kept under several names which become one would get one and the same key: they stay as they
 /// are, and are cleared before anybody asks for them.
+#[expect(clippy::expect_used, reason = "the rewrite was made in the line before")]
 fn of_dump(names: &[(SiteName, SiteName)], moves: &[(String, String)]) -> Result<Arc<Rewrite>, StepError> {
     let rewrite = rewrite(names, moves)?;
     let meet =
@@ -161,7 +161,7 @@ fn of_dump(names: &[(SiteName, SiteName)], moves: &[(String, String)]) -> Result
     if !meet {
         return Ok(rewrite);
     }
-    let rewrite = Arc::into_inner(rewrite).expect("a rewrite that was made just now is nobody else's");
+    let rewrite = Arc::into_inner(rewrite).expect("a rewrite that was just made is nobody else's");
     Ok(Arc::new(rewrite.skip_tables(KEYED_BY_NAME.map(str::to_owned))))
 }
 

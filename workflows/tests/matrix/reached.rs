@@ -105,3 +105,37 @@ fn a_backup_from_before_a_rename_comes_back_under_the_new_names() {
         assert!(links.contains(name), "{name} is missing in {links}");
     }
 }
+
+/// A `www.` name that was never the site's, and is another one's.
+#[test]
+fn a_backup_under_another_name_leaves_the_names_of_others_alone() {
+    let base = usual();
+    let schema = DatabaseName::parse("lonelyexampletes").unwrap();
+    let filled = base.world.database_server("db1").with_tables(&schema, |tables| {
+        let mut links = FakeTable::new(&["link"]);
+        links.insert(&["http://lonely.example.test/ http://www.lonely.example.test/"]);
+        tables.insert("wp_links".to_owned(), links);
+    });
+    filled.expect("the schema");
+    let ask = |workflow, params| Ask::Task { workflow, params };
+    for (owner, expected) in [
+        (None, "http://shop.example.test/ http://www.shop.example.test/"),
+        (Some("www.lonely.example.test"), "http://shop.example.test/ http://www.lonely.example.test/"),
+    ] {
+        let mut base = match owner {
+            Some(alias) => {
+                let params = json!({ "site": "neighbour.example.test", "aliases": [alias] });
+                quietly(&base, &ask("configure", params)).0
+            }
+            None => base.clone(),
+        };
+        let made;
+        (base, made) = quietly(&base, &ask("backup", json!({ "site": "lonely.example.test" })));
+        base.now += 1000;
+        let params = json!({ "site": "shop.example.test", "backup": made.result["backup"] });
+        let end = task(&base, "restore", params);
+        assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+        let links = new_links(&base, &end);
+        assert!(links.contains(expected), "{links}");
+    }
+}
