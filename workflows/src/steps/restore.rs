@@ -11,7 +11,7 @@ use super::copy_database::{Copied, import_rewritten, rewrite};
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope, stage_access};
 use crate::ports::{Contents, World};
-use crate::records::{SITE, SiteRecord, has_alias};
+use crate::records::{BACKUP, BackupRecord, SITE, SiteRecord, has_alias};
 use crate::renaming::copied;
 use crate::rewrite::Rewrite;
 
@@ -54,6 +54,7 @@ impl Step for ReadBackup {
                 return Err(StepError::fatal(format!("the backup {} has no {what}", self.name)));
             }
         }
+        self.must_be_as_made(cx, &contents)?;
         let app = serde_json::json!(self.to.app);
         if let Some(origin) = contents.origin.as_ref().filter(|origin| app != origin.app.as_str()) {
             return Err(StepError::fatal(format!(
@@ -66,6 +67,23 @@ impl Step for ReadBackup {
 
     fn policy(&self) -> Policy {
         Policy::RUN.limit(LIMIT_MS)
+    }
+}
+
+impl ReadBackup {
+    /// An archive without compression has no checksum over its files, and another archive may be whole as well: the registry knows which
+    /// file it was.
+    fn must_be_as_made(&self, cx: &Cx<'_, dyn World>, contents: &Contents) -> Result<(), StepError> {
+        let Some(known) = cx.record::<BackupRecord>(BACKUP, &self.name)? else { return Ok(()) };
+        let (is, was) = (&contents.info.sha256, &known.sha256);
+        if is == was {
+            return Ok(());
+        }
+        Err(StepError::fatal(format!(
+            "the backup {} is not the file that was made: its SHA-256 is {is}, that in the registry {was}; bring the right file back from a \
+             copy, or take another backup (a copy of this one under another name is used as it is)",
+            self.name
+        )))
     }
 }
 

@@ -12,6 +12,7 @@
     reason = "tests: a failure is a failed test"
 )]
 
+mod archives;
 mod batch;
 mod cases;
 mod fence;

@@ -1,0 +1,39 @@
+//! Backups that are not what they were taken for, or not all of a site: what is said of them, and that nothing is made of the wrong one.
+
+use kedge_engine::task::TaskState;
+use serde_json::{Value, json};
+
+use crate::rig::{Ask, Base, Case, play, quietly};
+use crate::scene::usual;
+
+const SHOP: &str = "shop.example.test";
+
+/// A backup that is made now: its name.
+fn backup(base: &Base, params: Value) -> (Base, String) {
+    let (base, view) = quietly(base, &Ask::Task { workflow: "backup", params });
+    let name = view.result["backup"].as_str().unwrap().to_owned();
+    (base, name)
+}
+
+#[test]
+fn nothing_is_made_of_a_backup_that_is_another_file_by_now() {
+    let (base, other) = backup(&usual(), json!({ "site": "neighbour.example.test" }));
+    let (base, name) = backup(&base, json!({ "site": SHOP }));
+    let asks =
+        [("restore", json!({ "site": SHOP, "backup": name })), ("rehearse", json!({ "backup": name }))];
+    for replaced in [false, true] {
+        if replaced {
+            base.world.backup_dir().copy(&other, &name);
+        }
+        for (workflow, params) in asks.clone() {
+            let end = play(&base, &Ask::Task { workflow, params }, &Case::default(), &|_| None);
+            let told = end.view.error.map(|error| error.detail).unwrap_or_default();
+            if replaced {
+                assert_eq!(end.view.state, TaskState::RolledBack, "{workflow}: {told}");
+                assert!(told.contains("is not the file that was made"), "{workflow}: {told}");
+            } else {
+                assert_eq!(end.view.state, TaskState::Succeeded, "{workflow}: {told}");
+            }
+        }
+    }
+}
