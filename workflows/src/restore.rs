@@ -29,6 +29,9 @@ use crate::steps::preflight::{Found, Preflight};
 use crate::steps::restore::{ImportBackup, ReadBackup, UnpackFiles};
 use crate::steps::vhost::{Close, SaveVhost};
 
+/// Most paths named in a note on what a backup lacks.
+const MAX_TOLD: usize = 5;
+
 /// The workflow.
 pub(crate) struct Restore;
 
@@ -94,6 +97,9 @@ impl Workflow for Restore {
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
         let known: Option<BackupRecord> = records::find(cx.facts, records::BACKUP, &params.backup)?;
+        if let Some(without) = known.as_ref().filter(|_| params.parts != Parts::Database).and_then(lacks) {
+            plan.note(without);
+        }
         if let Some(other) = known.map(|backup| backup.site).filter(|site| *site != params.site) {
             plan.note(format!("it is a backup of {other}: its names are rewritten"));
         }
@@ -107,6 +113,16 @@ impl Workflow for Restore {
         let params: Params = parse(finished.params)?;
         take_back::plan(finished, cx, &params.site, params.hold.0, false)
     }
+}
+
+/// What a backup lacks, in words.
+fn lacks(backup: &BackupRecord) -> Option<String> {
+    let (first, more) = backup.exclude.split_at(backup.exclude.len().min(MAX_TOLD));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let what = first.join(", ");
+    (!first.is_empty()).then(|| {
+        format!("the backup was made without {what}{more}: the restored site will not have what is there now")
+    })
 }
 
 fn sides(params: &Params, record: &SiteRecord, cx: &PlanCx<'_>) -> Result<(Place, Place), PlanRefusal> {

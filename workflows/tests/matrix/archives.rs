@@ -1,9 +1,10 @@
 //! Backups that are not what they were taken for, or not all of a site: what is said of them, and that nothing is made of the wrong one.
 
+use kedge_engine::service::Tasks as _;
 use kedge_engine::task::TaskState;
 use serde_json::{Value, json};
 
-use crate::rig::{Ask, Base, Case, play, quietly};
+use crate::rig::{Ask, Base, Case, Rig, play, quietly};
 use crate::scene::usual;
 
 const SHOP: &str = "shop.example.test";
@@ -36,4 +37,24 @@ fn nothing_is_made_of_a_backup_that_is_another_file_by_now() {
             }
         }
     }
+}
+
+#[test]
+fn what_a_backup_was_made_without_is_known_and_told() {
+    let (base, part) = backup(&usual(), json!({ "site": SHOP, "exclude": ["./wp-content//uploads/"] }));
+    let (base, whole) = backup(&base, json!({ "site": SHOP }));
+    let rig = Rig::new(&base, &Case::default());
+    let records: std::collections::BTreeMap<_, _> = rig.records().into_iter().collect();
+    let notes = |backup: &str, parts: &str| {
+        let params = json!({ "site": SHOP, "backup": backup, "parts": parts });
+        rig.engine.preview("restore", &params).unwrap().notes.join("\n")
+    };
+    assert_eq!(records[&format!("backup/{part}")]["exclude"], json!(["wp-content/uploads"]));
+    assert_eq!(records[&format!("backup/{whole}")].get("exclude"), None);
+    let archive = base.world.backup_dir().archive(&part).unwrap();
+    assert_eq!(archive.manifest["exclude"], json!(["wp-content/uploads"]));
+    let files = archive.files.unwrap();
+    assert!(files.iter().all(|member| !member.path.contains("uploads")), "{files:?}");
+    assert!(notes(&part, "files").contains("without wp-content/uploads"), "{}", notes(&part, "files"));
+    assert_eq!([notes(&part, "database"), notes(&whole, "all")], ["", ""]);
 }
