@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::stream;
-use kedge_workflows::ports::{Files, Scope};
+use kedge_workflows::ports::{Files, OWN_MEMBERS, Scope};
 use kedge_workflows::testing::{TarMember, backups_contract, tar_archive};
 use serde_json::json;
 
@@ -199,6 +199,30 @@ line'; echo odd >$(printf 'caf\\351'); truncate -s 100M sparse; printf x | dd of
         files.fingerprint(&path, true, &["database.sql".to_owned()]).await.unwrap()
     };
     assert_eq!(print("x").await, print("site").await);
+}
+
+/// The second name of what an archive has no room for is a file in it, and no link to the dump.
+#[tokio::test]
+async fn an_archive_without_a_file_has_what_other_names_of_it_hold() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: an_archive_without_a_file_has_what_other_names_of_it_hold needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    shell(
+        "mkdir -p site/files to; echo theirs >site/database.sql; ln site/database.sql site/files/dump.sql",
+        dir.path(),
+    );
+    let host = Arc::new(LocalHost::new("here", Custody::new("backups-tests")));
+    let files = HostFiles::new(host, Scope { task: "t".into(), step: "s".into() });
+    let path = |name: &str| format!("{}/{name}", dir.path().display());
+    let backups = LocalBackups::new(dir.path().join("b"));
+    let packed = files.pack(&path("site"), &OWN_MEMBERS.map(str::to_owned)).await.unwrap();
+    backups.write(request("a.tar", Some(packed))).await.unwrap();
+    backups.verify("a.tar").await.unwrap();
+    files.unpack(&path("to"), backups.files("a.tar").await.unwrap()).await.unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("to/files/dump.sql")).unwrap(), "theirs\n");
+    assert!(!dir.path().join("to/database.sql").exists());
 }
 
 #[tokio::test]

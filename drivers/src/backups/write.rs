@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use kedge_workflows::ports::{BackupInfo, Compression, PortError, PortResult};
+use kedge_workflows::ports::{BackupInfo, Compression, OWN_MEMBERS, PortError, PortResult};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::Receiver;
 
@@ -181,7 +181,7 @@ impl Archive {
 pub(super) fn is_ours(member: &Member) -> bool {
     let plain: Vec<&[u8]> =
         member.path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
-    [DATABASE, MANIFEST].iter().any(|name| plain == [name.trim_start_matches("./").as_bytes()])
+    OWN_MEMBERS.iter().any(|name| plain == [name.as_bytes()])
 }
 
 fn now() -> u64 {

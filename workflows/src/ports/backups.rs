@@ -8,6 +8,9 @@ use super::{ByteStream, PortResult};
 /// Longest name of an archive: a file name has 255 bytes, and archives that are being written have a longer one.
 pub const MAX_BACKUP_NAME: usize = 230;
 
+/// Names that an archive has for itself: its dump and its manifest. What a site's directory has of these names is in no archive.
+pub const OWN_MEMBERS: [&str; 2] = ["database.sql", ".kedge-manifest.json"];
+
 /// The backup directory.
 #[async_trait]
 pub trait Backups: Send + Sync {

@@ -13,7 +13,9 @@ use serde_json::json;
 
 use super::copy_database::counted;
 use crate::place::{Place, Store, scope};
-use crate::ports::{BackupInfo, BackupRequest, ByteStream, Compression, PortError, World};
+use crate::ports::{
+    BackupInfo, BackupRequest, ByteStream, Compression, Files, OWN_MEMBERS, PortError, World,
+};
 use crate::records::{BACKUP, BackupRecord};
 
 /// Two hours: the longest that packing a site may take.
@@ -58,10 +60,15 @@ impl Step for WriteBackup {
         let facts = server.facts().await?;
         let schema_facts = server.schema_facts(&schema).await?;
         let usage = files.usage(&self.place.dir).await?;
+        let left_out = self.left_out(&*files).await?;
+        for name in &left_out {
+            cx.log(format!("{name} is left out: an archive has a file of its own of that name"));
+        }
         let manifest = json!({
             "task": cx.task, "site": self.place.site, "aliases": self.place.aliases, "platform": self.place.platform,
             "root": self.place.root, "dir": self.place.dir, "app": self.place.app, "web_server": self.place.web_server,
             "description": self.description, "exclude": self.exclude,
+            "left_out": left_out,
             "database": {
                 "server": self.store.server, "schema": schema, "user": user, "flavour": facts.flavour,
                 "version": facts.version, "charset": schema_facts.charset.charset,
@@ -71,7 +78,7 @@ impl Step for WriteBackup {
         });
         let dump = counted(cx, server.dump(&schema).await?, schema_facts.bytes + usage.bytes);
         let (dump, begun) = telling_its_begin(dump);
-        let (dir, exclude) = (self.place.dir.clone(), self.exclude.clone());
+        let (dir, exclude) = (self.place.dir.clone(), not_packed(&self.exclude));
         let files = stream::once(async move {
             // Told, or the dump has ended: it has begun, or nobody waits for the files.
             begun.await.ok();
@@ -93,6 +100,25 @@ impl Step for WriteBackup {
 
     fn slot(&self) -> Option<String> {
         Some(format!("{} dump", self.store.server))
+    }
+}
+
+/// What the packer passes over. The archive's own names are among it, instead of being taken out of the packed stream: where such a file
+/// has a second name, that one has its content then, and is no link to something that is not there.
+fn not_packed(exclude: &[String]) -> Vec<String> {
+    exclude.iter().cloned().chain(OWN_MEMBERS.map(str::to_owned)).collect()
+}
+
+impl WriteBackup {
+    /// What of the site has a name that is the archive's own.
+    async fn left_out(&self, files: &dyn Files) -> Result<Vec<&'static str>, StepError> {
+        let mut there = Vec::new();
+        for name in OWN_MEMBERS {
+            if files.stat(&format!("{}/{name}", self.place.dir)).await?.is_some() {
+                there.push(name);
+            }
+        }
+        Ok(there)
     }
 }
 
@@ -233,6 +259,12 @@ mod tests {
     fn dump(pieces: &[usize]) -> ByteStream {
         let pieces: Vec<_> = pieces.iter().map(|size| Ok(Bytes::from(vec![b'x'; *size]))).collect();
         Box::pin(stream::iter(pieces))
+    }
+
+    #[test]
+    fn the_packer_passes_over_what_an_archive_has_for_itself() {
+        let without = ["wp-content/cache".to_owned()];
+        assert_eq!(not_packed(&without), ["wp-content/cache", "database.sql", ".kedge-manifest.json"]);
     }
 
     #[test]

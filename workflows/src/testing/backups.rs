@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 use super::Faults;
 use super::tar::{TarMember, tar_archive, tar_members};
-use crate::ports::{BackupInfo, BackupRequest, Backups, ByteStream, Contents, Origin, PortError, PortResult};
+use crate::ports::{
+    BackupInfo, BackupRequest, Backups, ByteStream, Contents, OWN_MEMBERS, Origin, PortError, PortResult,
+};
 
-/// Members of archives that are the writer's own.
-const OUR_MEMBERS: [&str; 2] = ["./database.sql", "./.kedge-manifest.json"];
 /// How a complete dump ends.
 const TRAILER: &str = "-- Dump completed";
 
@@ -117,7 +117,7 @@ impl FakeBackups {
             Some(bytes) => {
                 let broken = || PortError::Refused(format!("{name}: the files are not a whole tar stream"));
                 let mut members = tar_members(&bytes).ok_or_else(broken)?;
-                members.retain(|member| !OUR_MEMBERS.contains(&member.path.as_str()));
+                members.retain(|member| !OWN_MEMBERS.contains(&member.path.trim_start_matches("./")));
                 Some(members)
             }
             None => None,

@@ -58,3 +58,24 @@ fn what_a_backup_was_made_without_is_known_and_told() {
     assert!(notes(&part, "files").contains("without wp-content/uploads"), "{}", notes(&part, "files"));
     assert_eq!([notes(&part, "database"), notes(&whole, "all")], ["", ""]);
 }
+
+#[test]
+fn what_has_a_name_of_the_archives_own_is_left_out_and_told() {
+    let base = usual();
+    let dir = format!("/srv/platforms/61/sites/{SHOP}");
+    for name in ["database.sql", "wp-content/database.sql"] {
+        base.world.disk("host1").write(&format!("{dir}/{name}"), "left over");
+    }
+    let end = play(
+        &base,
+        &Ask::Task { workflow: "backup", params: json!({ "site": SHOP }) },
+        &Case::default(),
+        &|_| None,
+    );
+    assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+    let archive = end.rig.world.backup_dir().archive(end.view.result["backup"].as_str().unwrap()).unwrap();
+    assert_eq!(archive.manifest["left_out"], json!(["database.sql"]));
+    let paths: Vec<String> = archive.files.unwrap().into_iter().map(|member| member.path).collect();
+    let of_that_name: Vec<&String> = paths.iter().filter(|path| path.ends_with("database.sql")).collect();
+    assert_eq!(of_that_name, ["./wp-content/database.sql"]);
+}
