@@ -4,6 +4,7 @@
 mod pack;
 mod read;
 mod spool;
+mod tables;
 mod unpack;
 mod write;
 

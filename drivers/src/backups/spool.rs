@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
 use super::pack::{Output, Packer};
+use super::tables::Tables;
 use super::write::Piece;
 use super::{failed, given_up, make_dir};
 
@@ -26,6 +27,8 @@ pub(super) struct Spooled {
     pub(super) bytes: u64,
     /// Their SHA-256 in hex.
     pub(super) sha256: String,
+    /// Tables that they make.
+    pub(super) tables: u64,
 }
 
 impl Spooled {
@@ -41,20 +44,21 @@ impl Spooled {
         let (file, owned) = Owned::create(path)?;
         let on_disk = |error: &io::Error| failed(owned.path(), error);
         let mut packer = Packer::new(Output::new(file), compression).map_err(|error| on_disk(&error))?;
-        let (mut hash, mut bytes) = (Sha256::new(), 0);
+        let (mut hash, mut bytes, mut tables) = (Sha256::new(), 0, Tables::default());
         loop {
             match pieces.blocking_recv() {
                 None => return Err(given_up()),
                 Some(Piece::Whole) => break,
                 Some(Piece::Bytes(piece)) => {
                     hash.update(&piece);
+                    tables.push(&piece);
                     bytes += piece.len() as u64;
                     packer.write_all(&piece).map_err(|error| on_disk(&error))?;
                 }
             }
         }
         let file = packer.end().and_then(Output::into_file).map_err(|error| on_disk(&error))?;
-        Ok(Self { file, owned, bytes, sha256: hex::encode(hash.finalize()) })
+        Ok(Self { file, owned, bytes, sha256: hex::encode(hash.finalize()), tables: tables.count() })
     }
 
     /// Copies the packed dump. Errors of reading carry the spool's path, those of writing are the writer's.

@@ -16,7 +16,7 @@ use crate::files::HostFiles;
 use crate::files::tests::Mounted;
 use crate::host::{Custody, LocalHost};
 
-const SQL: &str = "CREATE TABLE t (a int);\n-- Dump completed on 2026-11-22\n";
+const SQL: &str = "CREATE TABLE `t` (\n  `a` int\n);\n-- Dump completed on 2026-11-22\n";
 
 fn bytes_of(bytes: &[u8]) -> ByteStream {
     let pieces: Vec<_> = bytes.chunks(60_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
@@ -96,6 +96,7 @@ async fn archives_are_private_and_open_to_other_tools() {
         let manifest: serde_json::Value =
             serde_json::from_slice(&fs::read(root.join("x/.kedge-manifest.json")).unwrap()).unwrap();
         assert_eq!((&manifest["task"], &manifest["format_version"]), (&json!("t1"), &json!(1)));
+        assert_eq!(backups.contents(name).await.unwrap().tables, Some(1));
         let contents = &manifest["contents"];
         assert_eq!((&contents["members"], &contents["database_bytes"]), (&json!(4), &json!(SQL.len())));
         assert_eq!(contents["database_sha256"], json!(shell("sha256sum x/database.sql", &root)[..64]));

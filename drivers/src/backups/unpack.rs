@@ -29,7 +29,8 @@ pub(super) fn contents(dir: &Path, name: &str) -> PortResult<Contents> {
     }
     let (database, files) = seen.parts();
     let origin = seen.manifest.as_ref().and_then(Origin::of);
-    Ok(Contents { info: seen.info, database, files, origin })
+    let tables = seen.manifest.as_ref().and_then(|manifest| manifest["contents"]["tables"].as_u64());
+    Ok(Contents { info: seen.info, database, files, tables, origin })
 }
 
 /// Sends the dump, found by the archive's signpost where it has one.

@@ -54,6 +54,13 @@ struct Written {
     warnings: Vec<String>,
 }
 
+/// What there is to tell of a dump.
+struct Dumped {
+    bytes: u64,
+    sha256: String,
+    tables: u64,
+}
+
 impl Archive {
     /// Writes the members of the site, as far as there are any, to the end of their stream (`pieces`), or to where they are given up.
     pub(super) fn begin(&self, pieces: Option<Receiver<Piece>>) -> PortResult<Begun> {
@@ -97,7 +104,11 @@ impl Archive {
             packer.end()
         };
         let signpost = dump.as_ref().map(|_| Signpost { dump_at: output.bytes() });
-        let database = dump.as_ref().map(|dump| (dump.bytes, dump.sha256.clone()));
+        let database = dump.as_ref().map(|dump| Dumped {
+            bytes: dump.bytes,
+            sha256: dump.sha256.clone(),
+            tables: dump.tables,
+        });
         let mut members = 1 + files.as_ref().map_or(0, |files| files.members);
         let mut ending = Vec::new();
         if let Some(dump) = dump {
@@ -107,7 +118,7 @@ impl Archive {
                 put(output, &file_header(DATABASE, dump.bytes, now())).map_err(|error| on_disk(&error))?;
             dump.copy_to(&mut output)?.map_err(|error| on_disk(&error))?;
         }
-        let database_bytes = database.as_ref().map_or(0, |(bytes, _)| *bytes);
+        let database_bytes = database.as_ref().map_or(0, |dump| dump.bytes);
         let manifest = self.manifest(members, database, files)?;
         let length = manifest.len() as u64;
         for part in [file_header(MANIFEST, length, now()).as_slice(), &manifest, padding_of(length), &END] {
@@ -156,11 +167,11 @@ impl Archive {
     fn manifest(
         &self,
         members: u64,
-        database: Option<(u64, String)>,
+        database: Option<Dumped>,
         files: Option<Written>,
     ) -> PortResult<Vec<u8>> {
         let mut manifest = self.manifest.clone();
-        let (bytes, sha256) = database.unzip();
+        let dump = database.as_ref();
         let has_files = files.is_some();
         let Written { left_out, warnings, .. } = files.unwrap_or_default();
         manifest.insert("format_version".to_owned(), json!(FORMAT_VERSION));
@@ -168,7 +179,8 @@ impl Archive {
         manifest.insert(
             "contents".to_owned(),
             json!({
-                "members": members, "database_bytes": bytes, "database_sha256": sha256,
+                "members": members, "database_bytes": dump.map(|dump| dump.bytes),
+                "database_sha256": dump.map(|dump| &dump.sha256), "tables": dump.map(|dump| dump.tables),
                 "files": has_files, "left_out": left_out, "warnings": warnings,
             }),
         );

@@ -100,6 +100,9 @@ pub struct Contents {
     pub database: bool,
     /// Whether it has files of a site.
     pub files: bool,
+    /// Tables that its dump makes; `None` where the archive does not tell (older ones, Aegir's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<u64>,
     /// Where its site was; `None` where the archive does not tell (Aegir's do not).
     pub origin: Option<Origin>,
 }

@@ -203,8 +203,13 @@ impl Backups for FakeBackups {
     async fn contents(&self, name: &str) -> PortResult<Contents> {
         let info = self.verify(name).await?;
         let archive = self.there(name)?;
+        let made = |sql: &Vec<u8>| {
+            String::from_utf8_lossy(sql).lines().filter(|line| line.starts_with("CREATE TABLE `")).count()
+                as u64
+        };
         Ok(Contents {
             info,
+            tables: archive.database.as_ref().map(made),
             database: archive.database.is_some(),
             files: archive.files.is_some(),
             origin: Origin::of(&archive.manifest),

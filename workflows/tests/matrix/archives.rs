@@ -1,7 +1,12 @@
 //! Backups that are not what they were taken for, or not all of a site: what is said of them, and that nothing is made of the wrong one.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
 use kedge_engine::service::Tasks as _;
 use kedge_engine::task::TaskState;
+use kedge_workflows::names::DatabaseName;
+use kedge_workflows::testing::FakeWorld;
 use serde_json::{Value, json};
 
 use crate::rig::{Ask, Base, Case, Rig, play, quietly};
@@ -78,4 +83,32 @@ fn what_has_a_name_of_the_archives_own_is_left_out_and_told() {
     let paths: Vec<String> = archive.files.unwrap().into_iter().map(|member| member.path).collect();
     let of_that_name: Vec<&String> = paths.iter().filter(|path| path.ends_with("database.sql")).collect();
     assert_eq!(of_that_name, ["./wp-content/database.sql"]);
+}
+
+/// What the import and the look at it have in common may both be wrong: the archive itself tells how many tables there have to be.
+#[test]
+fn a_rehearsal_finds_a_table_that_did_not_come() {
+    let (base, name) = backup(&usual(), json!({ "site": SHOP }));
+    let schemas = |world: &FakeWorld| -> BTreeSet<String> {
+        let entries = world.database_server("db1").state().entries.into_iter();
+        entries.filter_map(|(key, _)| Some(key.strip_prefix("schema:")?.to_owned())).collect()
+    };
+    let known = schemas(&base.world);
+    let ready = Cell::new(false);
+    let watch = |world: &FakeWorld| {
+        if !ready.replace(true) {
+            let (server, known, whole) = (world.database_server("db1").clone(), known.clone(), world.clone());
+            world.faults().meanwhile("database.fingerprint", move || {
+                let tried = schemas(&whole).into_iter().find(|schema| !known.contains(schema)).unwrap();
+                let tried = DatabaseName::parse(&tried).unwrap();
+                server.with_tables(&tried, |tables| tables.remove("wp_orders")).flatten().unwrap();
+            });
+        }
+        None
+    };
+    let ask = Ask::Task { workflow: "rehearse", params: json!({ "backup": name }) };
+    let end = play(&base, &ask, &Case::default(), &watch);
+    let told = end.view.error.map(|error| error.detail).unwrap_or_default();
+    assert_eq!(end.view.state, TaskState::RolledBack, "{told}");
+    assert!(told.contains("does not restore: its dump makes"), "{told}");
 }
