@@ -145,10 +145,13 @@ impl Preflight {
         match files.stat(&place.dir).await? {
             Some(stat) if stat.kind == FileKind::Dir => {}
             Some(_) => return Err(StepError::fatal(format!("{} is not a directory", place.dir))),
-            None => return Err(StepError::fatal(format!("the site's directory {} is missing", place.dir))),
+            None => return Err(directory_missing(&place.dir)),
         }
         if cx.ports.web_server(&place.web_server, &scope)?.vhost(&place.site).await?.is_none() {
-            return Err(StepError::fatal(format!("{} has no vhost on {}", place.site, place.web_server)));
+            let (site, web) = (&place.site, &place.web_server);
+            return Err(StepError::fatal(format!(
+                "{site} has no vhost on {web}; a verify of the site writes it anew"
+            )));
         }
         let usage = files.usage(&place.dir).await?;
         (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
@@ -300,6 +303,13 @@ impl Preflight {
         found.to_prepared = Some(platform.prepared);
         Ok(())
     }
+}
+
+/// A restore needs the side that is there, since that is what an undo goes back to; but it need not have anything in it.
+pub(super) fn directory_missing(dir: &str) -> StepError {
+    StepError::fatal(format!(
+        "the site's directory {dir} is missing; make an empty one in its place (mkdir) and restore a backup, or put the site's own back"
+    ))
 }
 
 /// A platform that was made ready before a host joined its cluster: no plan makes it ready again.

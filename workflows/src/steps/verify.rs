@@ -6,6 +6,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::preflight::directory_missing;
 use super::registered::demand_unchanged;
 use super::vhost::{at_host, judge};
 use crate::names::SiteName;
@@ -118,10 +119,7 @@ impl Step for LookAtSite {
         demand_unchanged(cx, self.was.as_ref().unwrap_or(place), &self.store, Some(self.state))?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         if files.stat(&place.dir).await?.is_none() {
-            return Err(StepError::fatal(format!(
-                "the site's directory {} is missing; restore a backup, or delete the site with force",
-                place.dir
-            )));
+            return Err(directory_missing(&place.dir));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let server = cx.ports.database(&self.store.server, &scope)?;

@@ -120,6 +120,12 @@ impl FakeDisk {
         whole.filter_map(|at| Some((relative(path, &at).to_owned(), disk.nodes.get(&at)?.clone()))).collect()
     }
 
+    /// Removes what is at a path and everything below it, as somebody does who should not.
+    pub fn lose(&self, path: &str) {
+        let below = format!("{path}/");
+        self.lock().nodes.retain(|at, _| at != path && !at.starts_with(&below));
+    }
+
     /// Sets how much room there is.
     pub fn set_free(&self, bytes: u64) {
         self.lock().free = bytes;

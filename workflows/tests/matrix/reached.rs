@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::judge::whole;
 use crate::rig::{Ask, Base, Case, End, Rig, play, quietly};
-use crate::scene::{EDITED, usual};
+use crate::scene::{BENT, EDITED, usual};
+use crate::tales::status;
 
 fn task(base: &Base, workflow: &'static str, params: Value) -> End {
     play(base, &Ask::Task { workflow, params }, &Case::default(), &|_| None)
@@ -138,4 +139,23 @@ fn a_backup_under_another_name_leaves_the_names_of_others_alone() {
         let links = new_links(&base, &end);
         assert!(links.contains(expected), "{links}");
     }
+}
+
+/// What an error tells a person to do works.
+#[test]
+fn a_site_whose_directory_is_lost_gets_its_backup() {
+    let base = usual();
+    let (site, dir) = ("shop.example.test", "/srv/platforms/61/sites/shop.example.test");
+    base.world.disk("host1").lose(dir);
+    let backup = "shop.example.test-20261122.100000_abcdef.tar.zst";
+    let restore = json!({ "site": site, "backup": backup });
+    for (workflow, params) in [("verify", json!({ "site": site })), ("restore", restore.clone())] {
+        let told = task(&base, workflow, params).view.error.unwrap().detail;
+        assert!(told.contains("is missing; make an empty one") && told.contains(dir), "{told}");
+    }
+    base.world.disk("host1").make_dir(dir);
+    let (base, _) = quietly(&base, &Ask::Task { workflow: "restore", params: restore });
+    assert_eq!(status(&base.world, "web1", site), 200);
+    let told = task(&base, "backup", json!({ "site": BENT })).view.error.unwrap().detail;
+    assert!(told.contains("a verify of the site writes it anew"), "{told}");
 }
