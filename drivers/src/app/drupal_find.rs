@@ -57,5 +57,6 @@ pub(super) async fn find(php: &Php, dir: &str, name: &SiteName) -> PortResult<Fo
         tables: Some(found.tables),
         members: found.members,
         packages: found.packages,
+        notes: Vec::new(),
     })
 }

@@ -35,6 +35,8 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 const UPDATE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// What a site's own copy of `wp-content` begins with, where the platform has it.
 const SKELETON: [&str; 4] = ["themes", "plugins", "mu-plugins", "languages"];
+/// Most names told of what an import leaves behind: more are no text that somebody reads.
+const MAX_TOLD: usize = 30;
 /// Directories below `wp-content` that are there in any case.
 const DIRECTORIES: [&str; 3] = ["themes", "plugins", "uploads"];
 
@@ -68,6 +70,8 @@ struct Found {
     database: String,
     user: String,
     tables: u64,
+    /// What in its directory is neither WordPress's own nor comes along.
+    left: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -324,6 +328,7 @@ impl App for WordPress {
             tables: Some(found.tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
             packages: Vec::new(),
+            notes: left_behind(&found.left).into_iter().collect(),
         })
     }
 
@@ -486,10 +491,37 @@ impl App for WordPress {
     }
 }
 
+/// What an import says of files that it does not take along.
+fn left_behind(names: &[String]) -> Option<String> {
+    let told: Vec<&str> = names.iter().take(MAX_TOLD).map(String::as_str).collect();
+    let more = if names.len() > told.len() { " and more" } else { "" };
+    (!told.is_empty()).then(|| {
+        format!(
+            "beside wp-config.php and wp-content these are not WordPress's own and do not come along: {}{more}; what is served from \
+             them has to be served in another way",
+            told.join(", ")
+        )
+    })
+}
+
 /// A key of 384 random bits.
 fn salt() -> PortResult<String> {
     let mut bytes = [0; 48];
     getrandom::fill(&mut bytes)
         .map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
     Ok(hex::encode(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_behind_is_told() {
+        assert_eq!(left_behind(&[]), None);
+        let told = left_behind(&["robots.txt".to_owned(), "ads.txt".to_owned()]).unwrap();
+        assert!(told.contains(": robots.txt, ads.txt; "), "{told}");
+        let many = left_behind(&vec!["x".repeat(3); 100]).unwrap();
+        assert!(many.matches("xxx").count() == MAX_TOLD && many.contains("xxx and more;"), "{many}");
+    }
 }

@@ -187,7 +187,8 @@ impl Step for LookAtFound {
                 to.platform, platform.version
             )));
         }
-        let warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
+        let mut warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
+        warnings.extend(site.notes);
         let mut found = Found {
             account_locked: server.account_locked(&user).await?,
             locked_at: server.locked_at(&user).await?,

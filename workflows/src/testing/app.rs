@@ -439,6 +439,7 @@ impl App for FakeApp {
         let bad = |error: crate::names::BadName| refused(format!("{path}: {error}"));
         let home = home.ok_or_else(|| refused(format!("the site in {dir} is not installed")))?;
         let name = SiteName::parse(home.trim_start_matches("http://")).map_err(bad)?;
+        let robots = self.files.read(&format!("{dir}/robots.txt")).await?.is_some();
         Ok(FoundSite {
             name: Some(name),
             version: code.version,
@@ -449,6 +450,7 @@ impl App for FakeApp {
             tables: Some(tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
             packages: Vec::new(),
+            notes: if robots { vec!["robots.txt does not come along".to_owned()] } else { Vec::new() },
         })
     }
 

@@ -67,6 +67,19 @@ fn an_older_version_is_a_warning_that_can_be_acknowledged() {
 }
 
 #[test]
+fn an_import_says_what_it_leaves_behind() {
+    let base = usual();
+    base.world.disk("host1").write("/var/www/found.example.test/robots.txt", b"User-agent: *\n".to_vec());
+    let params = json!({
+        "platform": "wordpress-68", "path": "/var/www/found.example.test", "database_server": "db1",
+        "aliases": ["www.found.example.test"],
+    });
+    let end = play(&base, &Ask::Task { workflow: "import", params }, &Case::default(), &|_| None);
+    assert_eq!(end.view.state, TaskState::Succeeded);
+    assert_eq!(end.view.result["warnings"], json!(["robots.txt does not come along"]));
+}
+
+#[test]
 fn a_server_that_refuses_triggers_takes_a_site_without_any() {
     let base = usual();
     base.world.database_server("db2").change_facts(|facts| facts.refuses_triggers = true);
