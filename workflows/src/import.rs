@@ -14,10 +14,12 @@ use crate::install::{database_password, platform_lock, taken_names};
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::{AppKind, Compression, FoundSite, SavedFile, SecretRef};
+use crate::ports::{AppKind, Compression, FoundSite, Reach, SavedFile, SecretRef};
 use crate::reach;
+use crate::reach::{Asked, TlsFrom};
 use crate::records::{self, SiteState};
 use crate::steps::app::{ClearCaches, PreparePlatform, UpdateDatabase, WriteSettings};
+use crate::steps::certificate;
 use crate::steps::copy_ahead::{Ahead, CopyAhead};
 use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents, Unfence};
@@ -56,6 +58,23 @@ struct Params {
     /// The server that its database is on; the only one by default.
     #[serde(default)]
     database_server: Option<String>,
+    /// The one of its names that visitors of all others are sent to.
+    #[serde(default)]
+    redirect_to: Option<SiteName>,
+    /// Where its certificate comes from; without: plain HTTP only, which a site that calls itself HTTPS is not taken to unasked.
+    #[serde(default)]
+    tls: Option<TlsFrom>,
+    /// Its certificate and chain on the web server's host: a PEM file.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    certificate: Option<String>,
+    /// Its private key there: a PEM file, which Kedge never reads.
+    #[serde(default)]
+    #[schemars(length(max = 1024))]
+    key: Option<String>,
+    /// Whether visitors by plain HTTP are sent to HTTPS.
+    #[serde(default)]
+    https_only: Option<bool>,
     /// Whose it is.
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -97,7 +116,16 @@ impl Workflow for Import {
         names_are_free(cx, &site, &params.aliases)?;
         let server = database_server(&params, cx)?;
         let place = Place::on(&site, &params.platform, &platform, host);
-        let import = Take { cx, path, to: Place { aliases: params.aliases, ..place }, server };
+        let asked = Asked {
+            tls: params.tls,
+            certificate: params.certificate.as_deref(),
+            key: params.key.as_deref(),
+            https_only: params.https_only,
+            redirect_to: params.redirect_to.as_ref(),
+        };
+        let reach = asked.reach(&site, &params.aliases, &Reach::default())?;
+        let to = Place { aliases: params.aliases, reach, ..place };
+        let import = Take { cx, path, to, server, demands_tls: params.tls.is_none() };
         let mut plan = PlanBuilder::new(Some(site.as_str()));
         plan.lock(format!("site {site}"), params.check_only);
         let looks = import.look(&mut plan);
@@ -192,6 +220,7 @@ struct Take<'a> {
     path: String,
     to: Place,
     server: String,
+    demands_tls: bool,
 }
 
 /// The steps that only look.
@@ -211,7 +240,8 @@ struct New {
 impl Take<'_> {
     fn look(&self, plan: &mut PlanBuilder) -> Looks {
         let (path, to, server) = (&self.path, &self.to, &self.server);
-        let site = plan.step("find_site", FindSite { path: path.clone(), to: to.clone() }, &[]);
+        let find = FindSite { path: path.clone(), to: to.clone(), demands_tls: self.demands_tls };
+        let site = plan.step("find_site", find, &[]);
         let database: Ref<Reserved> =
             plan.step("find_database", FindDatabase { site: site.clone(), server: server.clone() }, &[]);
         // Kedge never knows the password of an account that it did not make: nothing is kept under this name.
@@ -260,7 +290,11 @@ impl Take<'_> {
         let copied = plan.step("copy_files", copy.clone(), &[&staged]);
         let ahead = plan.step("copy_ahead", CopyAhead { copy: self.copy(looks, new, None) }, &[&new.user]);
         let take = TakeName { to: to.clone(), saved: looks.saved.clone() };
-        let taken = plan.step("take_name", take, &[&ahead, &copied]);
+        // Already the closed vhost names it.
+        let certificate = certificate::ensured(plan, to, &copied);
+        let mut before: Vec<&dyn Named> = vec![&ahead, &copied];
+        before.extend(certificate.as_ref().map(|certificate| certificate as &dyn Named));
+        let taken = plan.step("take_name", take, &before);
         let fence = Fence { store: looks.old.clone(), found: looks.found.clone() };
         let fenced = plan.step("fence", fence, &[&taken]);
         let synced = plan.step("sync_files", copy, &[&fenced]);

@@ -57,6 +57,7 @@ pub(super) async fn find(php: &Php, dir: &str, name: &SiteName) -> PortResult<Fo
         tables: Some(found.tables),
         members: found.members,
         packages: found.packages,
+        https: false,
         notes: Vec::new(),
     })
 }

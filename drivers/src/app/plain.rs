@@ -254,6 +254,7 @@ impl App for Plain {
             tables: None,
             members: self.files.list(dir).await?,
             packages: Vec::new(),
+            https: false,
             notes: Vec::new(),
         })
     }

@@ -70,6 +70,7 @@ struct Found {
     database: String,
     user: String,
     tables: u64,
+    https: bool,
     /// What in its directory is neither WordPress's own nor comes along.
     left: Vec<String>,
 }
@@ -328,6 +329,7 @@ impl App for WordPress {
             tables: Some(found.tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
             packages: Vec::new(),
+            https: found.https,
             notes: left_behind(&found.left).into_iter().collect(),
         })
     }

@@ -211,6 +211,9 @@ pub struct FoundSite {
     /// kept. Empty where the application's sites bring all of it along.
     #[serde(skip)]
     pub packages: Vec<Package>,
+    /// Whether its own address is HTTPS, where the application knows such a thing.
+    #[serde(default)]
+    pub https: bool,
     /// What whoever imports it should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -37,6 +37,9 @@ pub(crate) struct FindSite {
     pub(crate) path: String,
     /// Where the site will be.
     pub(crate) to: Place,
+    /// Whether nobody has said yet that plain HTTP will do. Absent in old journals.
+    #[serde(default)]
+    pub(crate) demands_tls: bool,
 }
 
 async fn find(cx: &Cx<'_, dyn World>, path: &str, to: &Place) -> Result<FoundSite, StepError> {
@@ -62,6 +65,13 @@ impl Step for FindSite {
                 "the site in {} calls itself {name}; import it under that name (site), and rename it afterwards with migrate",
                 self.path
             ))),
+            _ if found.https && self.demands_tls && self.to.reach.tls.is_none() => {
+                Err(StepError::fatal(format!(
+                    "the site in {} is served by HTTPS, and nothing says where its certificate comes from: give certificate and key, \
+                     or tls (none: it will be on plain HTTP, and its visitors' HTTPS addresses lead nowhere)",
+                    self.path
+                )))
+            }
             _ => Ok(found),
         }
     }

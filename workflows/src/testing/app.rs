@@ -438,7 +438,8 @@ impl App for FakeApp {
             .as_site(&settings, |tables| (option(tables, "home"), schema_of(tables), tables.len() as u64))?;
         let bad = |error: crate::names::BadName| refused(format!("{path}: {error}"));
         let home = home.ok_or_else(|| refused(format!("the site in {dir} is not installed")))?;
-        let name = SiteName::parse(home.trim_start_matches("http://")).map_err(bad)?;
+        let name =
+            SiteName::parse(home.split_once("://").map_or(home.as_str(), |(_, host)| host)).map_err(bad)?;
         let robots = self.files.read(&format!("{dir}/robots.txt")).await?.is_some();
         Ok(FoundSite {
             name: Some(name),
@@ -450,6 +451,7 @@ impl App for FakeApp {
             tables: Some(tables),
             members: vec![SETTINGS.to_owned(), "wp-content".to_owned()],
             packages: Vec::new(),
+            https: home.starts_with("https://"),
             notes: if robots { vec!["robots.txt does not come along".to_owned()] } else { Vec::new() },
         })
     }

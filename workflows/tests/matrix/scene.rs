@@ -195,6 +195,12 @@ fn imports() -> Vec<(&'static str, &'static str, Value)> {
         ),
         (
             "import",
+            "with a certificate",
+            json!({ "platform": "wordpress-68", "path": "/var/www/found.example.test", "database_server": "db1",
+                    "aliases": ["www.found.example.test"], "redirect_to": "www.found.example.test", "tls": "self_signed" }),
+        ),
+        (
+            "import",
             "to a platform that no site was on",
             json!({ "platform": "wordpress-68", "path": "/var/www/found.example.test/", "database_server": "db1",
                     "aliases": ["www.found.example.test"] }),

@@ -79,6 +79,35 @@ fn an_import_says_what_it_leaves_behind() {
     assert_eq!(end.view.result["warnings"], json!(["robots.txt does not come along"]));
 }
 
+/// Its visitors' addresses would lead nowhere, and HSTS keeps browsers from asking in plain HTTP.
+#[test]
+fn a_site_of_https_is_not_taken_to_plain_http_unasked() {
+    let base = usual();
+    let schema = kedge_workflows::names::DatabaseName::parse("found").unwrap();
+    let moved = base.world.database_server("db1").with_tables(&schema, |tables| {
+        for table in tables.values_mut() {
+            for cell in table.rows.values_mut().flatten() {
+                *cell = cell.take().map(|text| text.replace("http://", "https://"));
+            }
+        }
+    });
+    moved.expect("the found site's schema");
+    for (tls, state) in [
+        (json!(null), TaskState::RolledBack),
+        (json!("none"), TaskState::Succeeded),
+        (json!("self_signed"), TaskState::Succeeded),
+    ] {
+        let params = json!({
+            "platform": "wordpress-68", "path": "/var/www/found.example.test", "database_server": "db1",
+            "aliases": ["www.found.example.test"], "tls": tls,
+        });
+        let end = play(&base, &Ask::Task { workflow: "import", params }, &Case::default(), &|_| None);
+        assert_eq!(end.view.state, state, "{tls}: {:?}", end.view.error);
+        let told = end.view.error.map(|error| error.detail).unwrap_or_default();
+        assert_eq!(told.contains("give certificate and key"), tls.is_null(), "{told}");
+    }
+}
+
 #[test]
 fn a_server_that_refuses_triggers_takes_a_site_without_any() {
     let base = usual();

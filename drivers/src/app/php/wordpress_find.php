@@ -36,6 +36,7 @@ $kedge_core = '~^(?:\.\.?|index\.php|license\.txt|readme\.html|xmlrpc\.php|wp-(?
 Kedge::answer([
     'left' => array_values(preg_grep($kedge_core, @scandir($kedge_dir) ?: [], PREG_GREP_INVERT)),
     'host' => $kedge_url['host'],
+    'https' => strtolower($kedge_url['scheme'] ?? '') === 'https',
     'version' => $wp_version,
     'schema_version' => kedge_db_version(),
     'database_host' => DB_HOST,
