@@ -12,6 +12,7 @@ use kedge_engine::step::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::left_names;
 use super::names::Reserved;
 use super::packages::judge;
 use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
@@ -199,6 +200,8 @@ impl Step for LookAtFound {
         }
         let mut warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
         warnings.extend(site.notes);
+        let old = [self.path.clone()];
+        warnings.extend(left_names::look(&*files, &*app, to.app, &self.path, &old).await?);
         let mut found = Found {
             account_locked: server.account_locked(&user).await?,
             locked_at: server.locked_at(&user).await?,

@@ -10,6 +10,7 @@ pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
 pub(crate) mod import;
+mod left_names;
 pub(crate) mod login;
 pub(crate) mod names;
 pub(crate) mod packages;

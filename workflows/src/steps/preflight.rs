@@ -4,6 +4,7 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::left_names;
 use super::packages::judge;
 use super::registered::{demand_free, demand_unchanged};
 use super::taken::demand_taken;
@@ -105,6 +106,9 @@ impl Step for Preflight {
         if let Some(place) = &self.to {
             self.look_at_new(cx, place, schema_version, &mut found).await?;
             self.compare(cx, place, &packages, &mut found).await?;
+            if let Some((from, _)) = &self.from {
+                found.warnings.extend(left_names(cx, from, place).await?);
+            }
         }
         if let Some(server) = &self.to_server {
             look_at_server(cx, server, schema.as_ref(), &mut found).await?;
@@ -127,6 +131,14 @@ impl Step for Preflight {
     fn reports(&self) -> bool {
         true
     }
+}
+
+/// What the owner's own settings say of the side that is there, and would say of the new one too.
+async fn left_names(cx: &Cx<'_, dyn World>, from: &Place, to: &Place) -> Result<Vec<String>, StepError> {
+    let old = left_names::old_names(from, to);
+    let files = cx.ports.files(&from.web_server, &scope(cx))?;
+    let app = cx.ports.app(&from.web_server, &from.platform, from.app, &scope(cx))?;
+    Ok(left_names::look(&*files, &*app, from.app, &from.dir, &old).await?)
 }
 
 impl Preflight {

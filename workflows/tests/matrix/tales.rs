@@ -66,6 +66,26 @@ fn an_older_version_is_a_warning_that_can_be_acknowledged() {
     assert_eq!(migrate(&base, params, &|_| None).view.state, TaskState::Succeeded);
 }
 
+/// Nothing rewrites what an owner wrote into the settings, and a domain of cookies that is another one logs nobody in.
+#[test]
+fn a_rename_tells_of_old_names_in_the_owners_settings() {
+    let base = usual();
+    let path = "/srv/platforms/61/sites/shop.example.test/wp-config.php";
+    let disk = base.world.disk("host1");
+    let mut bytes = disk.bytes(path).expect("the shop's settings");
+    let line = bytes.split(|byte| *byte == b'\n').count();
+    bytes.extend_from_slice(b"cookie_domain=.shop.example.test\n");
+    disk.write(path, bytes);
+    let params = json!({ "site": "shop.example.test", "new_site": "store.example.test" });
+    let end = migrate(&base, params, &|_| None);
+    assert_eq!(end.view.state, TaskState::Succeeded);
+    let told = end.view.result["warnings"][0].as_str().unwrap_or_default();
+    // The line before has the salt that the fake makes of the name.
+    assert!(told.starts_with(&format!("wp-config.php, lines {}, {line}:", line - 1)), "{told}");
+    let params = json!({ "site": "shop.example.test", "target_platform": "wordpress-68" });
+    assert_eq!(migrate(&base, params, &|_| None).view.result.get("warnings"), None);
+}
+
 #[test]
 fn an_import_says_what_it_leaves_behind() {
     let base = usual();
