@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
-use crate::records::{self, BackupRecord, TrashRecord};
+use crate::records::{self, BackupRecord, SiteRecord, TrashRecord};
 use crate::steps::registry::{CommitPurge, GivenUp};
 use crate::steps::removal::{DropDatabase, RemoveBackup, RemoveDir};
+use crate::steps::staying::Staying;
 
 /// Most old sides and most backups of one task: its plan stays one that a person can read.
 const MAX_ITEMS: usize = 50;
@@ -60,19 +61,28 @@ impl Workflow for Purge {
         let of_site = |site: &SiteName| params.site.as_ref().is_none_or(|only| only == site);
         let mut trash: Vec<(String, TrashRecord)> = all(cx.facts, records::TRASH)?;
         trash.retain(|(_, trash)| trash.until <= cx.now && of_site(&trash.site.name));
+        // One platform that is not configured any more must not keep everything else.
+        let (trash, left): (Vec<_>, Vec<_>) = trash
+            .into_iter()
+            .partition(|(_, trash)| records::platform(cx.facts, &trash.site.platform, "").is_ok());
+        let mut trash = trash;
         let before = params.older_than.map(|age| cx.now.saturating_sub(age.0));
-        let mut backups = if before.is_some() || params.keep.is_some() {
+        let Backups { going: mut backups, staying } = if before.is_some() || params.keep.is_some() {
             // Nobody can ask for none: the newest always stays.
             let keep = params.keep.unwrap_or(1).max(1);
-            old_backups(all(cx.facts, records::BACKUP)?, before.unwrap_or(u64::MAX), keep)
+            let all = all::<BackupRecord>(cx.facts, records::BACKUP)?.into_iter().map(|(_, backup)| backup);
+            old_backups(all.filter(|backup| of_site(&backup.site)), before.unwrap_or(u64::MAX), keep)
         } else {
-            Vec::new()
+            Backups::default()
         };
-        backups.retain(|backup| of_site(&backup.site));
         if trash.is_empty() && backups.is_empty() {
             return Err(PlanRefusal::Refused("there is nothing to purge: every hold still runs".to_owned()));
         }
         let mut plan = PlanBuilder::new(params.site.as_ref().map(SiteName::as_str));
+        for (_, trash) in left {
+            let SiteRecord { name, dir, platform, .. } = trash.site;
+            plan.note(format!("{dir} of {name} stays: its platform {platform} is not configured any more"));
+        }
         for (what, more) in [("old sides", trash.len()), ("backups", backups.len())] {
             if more > MAX_ITEMS {
                 plan.note(format!("{} of {more} {what}: purge again for the others", MAX_ITEMS));
@@ -80,7 +90,7 @@ impl Workflow for Purge {
         }
         trash.truncate(MAX_ITEMS);
         backups.truncate(MAX_ITEMS);
-        purge(&mut plan, cx.facts, &trash, &backups)?;
+        purge(&mut plan, cx.facts, &trash, &backups, &staying)?;
         Ok(plan.build()?)
     }
 }
@@ -95,17 +105,37 @@ fn all<T: DeserializeOwned>(facts: &dyn Facts, family: &str) -> Result<Vec<(Stri
     facts.records(family)?.into_iter().map(read).collect()
 }
 
-/// Backups made before a time, but for pinned ones and the newest of each site, so many of them.
-fn old_backups(all: Vec<(String, BackupRecord)>, before: u64, keep: usize) -> Vec<BackupRecord> {
+/// Backups that go, and those by which each of their sites comes back.
+#[derive(Default)]
+struct Backups {
+    going: Vec<BackupRecord>,
+    staying: Vec<Staying>,
+}
+
+/// Those made before a time go, but for pinned ones and the newest of each site, so many of them; and as many of those that hold the whole
+/// site, since one without its uploads brings no site back.
+fn old_backups(all: impl Iterator<Item = BackupRecord>, before: u64, keep: usize) -> Backups {
     let mut of_site: BTreeMap<SiteName, Vec<BackupRecord>> = BTreeMap::new();
-    for (_, backup) in all {
+    for backup in all {
         of_site.entry(backup.site.clone()).or_default().push(backup);
     }
-    let old = |mut backups: Vec<BackupRecord>| {
+    let mut found = Backups::default();
+    for mut backups in of_site.into_values() {
         backups.sort_by_key(|backup| std::cmp::Reverse(backup.created_at));
-        backups.into_iter().skip(keep).filter(|backup| backup.created_at < before && !backup.pinned)
-    };
-    of_site.into_values().flat_map(old).collect()
+        let (mut seen, mut whole) = (0, 0);
+        let (newest, others): (Vec<_>, Vec<_>) = backups.into_iter().partition(|backup| {
+            seen += 1;
+            whole += usize::from(backup.exclude.is_empty());
+            seen <= keep || (whole <= keep && backup.exclude.is_empty())
+        });
+        let going = others.into_iter().filter(|backup| backup.created_at < before && !backup.pinned);
+        let count = found.going.len();
+        found.going.extend(going);
+        if found.going.len() > count {
+            found.staying.extend(newest.iter().map(Staying::of));
+        }
+    }
+    found
 }
 
 fn purge(
@@ -113,11 +143,13 @@ fn purge(
     facts: &dyn Facts,
     trash: &[(String, TrashRecord)],
     backups: &[BackupRecord],
+    staying: &[Staying],
 ) -> Result<(), PlanRefusal> {
     let commit = CommitPurge {
         tasks: trash.iter().map(|(task, _)| task.clone()).collect(),
         backups: backups.iter().map(|backup| backup.name.clone()).collect(),
         sides: trash.iter().map(|(_, trash)| trash.clone()).collect(),
+        staying: staying.to_vec(),
     };
     let committed = plan.step("commit", commit, &[]);
     let after: [&dyn Named; 1] = [&committed];

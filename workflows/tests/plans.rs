@@ -479,7 +479,14 @@ fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
     );
     assert_eq!(kept(json!({ "keep": 1, "older_than": "1d" }), &more), [true, false, false, true]);
     assert_eq!(kept(json!({ "keep": 3, "older_than": "1d" }), &more), [true, true, true, true]);
-    let known = more;
+    let mut partial = backup(1_795_363_199_999);
+    partial["exclude"] = json!(["files"]);
+    let known = more.with("backup", "b4", partial);
+    assert_eq!(
+        kept(json!({ "keep": 1, "older_than": "1d" }), &known),
+        [true, false, true, true],
+        "the newest that holds the whole site stays as well"
+    );
     let later = plan("purge", json!({ "site": "deleted.example.test" }), &known).unwrap_err();
     assert!(later.to_string().contains("nothing to purge"), "{later}");
 }

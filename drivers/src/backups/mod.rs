@@ -141,6 +141,19 @@ impl Backups for LocalBackups {
         self.on_disk(move |dir| Ok(read::read(dir, &name)?.map(|seen| seen.info))).await
     }
 
+    async fn size(&self, name: &str) -> PortResult<Option<u64>> {
+        let name = checked(name)?.to_owned();
+        self.on_disk(move |dir| {
+            let file = dir.join(&name);
+            match std::fs::symlink_metadata(&file) {
+                Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(failed(&file, &error)),
+            }
+        })
+        .await
+    }
+
     async fn contents(&self, name: &str) -> PortResult<Contents> {
         let name = checked(name)?.to_owned();
         self.on_disk(move |dir| unpack::contents(dir, &name)).await

@@ -26,6 +26,8 @@ pub trait Backups: Send + Sync {
     async fn remove(&self, name: &str, task: &str) -> PortResult<()>;
     /// The archive, if it is complete.
     async fn stat(&self, name: &str) -> PortResult<Option<BackupInfo>>;
+    /// Bytes of an archive's file, which is not read; `None` where there is none.
+    async fn size(&self, name: &str) -> PortResult<Option<u64>>;
     /// Reads an archive of ours or of Aegir through, as `verify` does, and tells what is in it. Refuses what is damaged, cut off or no
     /// backup of a site.
     async fn contents(&self, name: &str) -> PortResult<Contents>;

@@ -21,6 +21,7 @@ pub(crate) mod rehearsal;
 pub(crate) mod removal;
 pub(crate) mod restore;
 pub(crate) mod servers;
+pub(crate) mod staying;
 mod taken;
 pub(crate) mod verify;
 pub(crate) mod vhost;

@@ -5,6 +5,7 @@ use kedge_engine::step::{Pivot, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::registered::{demand_free, still};
+use super::staying::{Staying, may_go};
 use crate::names::SiteName;
 use crate::place::{Place, Store};
 use crate::ports::World;
@@ -214,6 +215,9 @@ pub(crate) struct CommitPurge {
     /// What each of these tasks had put there; empty in plans of before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) sides: Vec<TrashRecord>,
+    /// The backups of the same sites that stay; empty in plans of before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) staying: Vec<Staying>,
 }
 
 /// What a task reports of a purge.
@@ -271,15 +275,14 @@ impl Step for CommitPurge {
                 cx.log(format!("what {task} had put into the trash is not there any more, and stays"));
             }
         }
-        let mut backups = 0;
+        let mut backups = Vec::new();
         for backup in &self.backups {
             // Pinned while this task waited for its lock.
-            if cx.record::<BackupRecord>(BACKUP, backup)?.is_some_and(|backup| !backup.pinned) {
-                cx.delete_record(BACKUP, backup);
-                backups += 1;
-            }
+            backups.extend(cx.record::<BackupRecord>(BACKUP, backup)?.filter(|backup| !backup.pinned));
         }
-        Ok(Purged { sides: tasks.len(), backups, tasks: Some(tasks) })
+        let backups = may_go(cx, &self.staying, backups).await?;
+        backups.iter().for_each(|backup| cx.delete_record(BACKUP, &backup.name));
+        Ok(Purged { sides: tasks.len(), backups: backups.len(), tasks: Some(tasks) })
     }
 
     fn reports(&self) -> bool {

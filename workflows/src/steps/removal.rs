@@ -237,7 +237,7 @@ impl Step for RemoveBackup {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
         if cx.record::<BackupRecord>(BACKUP, &self.name)?.is_some() {
-            cx.log(format!("{} was pinned meanwhile, and stays", self.name));
+            cx.log(format!("{} stays", self.name));
             return Ok(());
         }
         Ok(cx.ports.backups(&scope(cx)).remove(&self.name, &self.made_by).await?)

@@ -87,6 +87,11 @@ impl FakeBackups {
         }
     }
 
+    /// Takes an archive away, as a person does who makes room.
+    pub fn lose(&self, name: &str) {
+        self.lock().archives.remove(name);
+    }
+
     /// Damages an archive, as a disk does.
     pub fn damage(&self, name: &str) {
         if let Some(archive) = self.lock().archives.get_mut(name) {
@@ -198,6 +203,12 @@ impl Backups for FakeBackups {
         checked(name)?;
         self.faults.before("backups.stat", name)?;
         Ok(self.archive(name).map(|archive| archive.info))
+    }
+
+    async fn size(&self, name: &str) -> PortResult<Option<u64>> {
+        checked(name)?;
+        self.faults.before("backups.size", name)?;
+        Ok(self.archive(name).map(|archive| archive.info.bytes))
     }
 
     async fn contents(&self, name: &str) -> PortResult<Contents> {

@@ -19,6 +19,7 @@ mod fence;
 mod judge;
 mod overtaken;
 mod packages;
+mod purged;
 mod reached;
 mod rig;
 mod scene;
