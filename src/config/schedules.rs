@@ -66,6 +66,15 @@ impl Check<'_> {
         if matches!(when, When::Every(ms) if jitter >= ms) {
             self.problem(line, what, "jitter has to be shorter than every");
         }
+        if let When::At { times, days, .. } = &when
+            && jitter >= shortest_gap(times, days.is_empty())
+        {
+            self.problem(
+                line,
+                what,
+                "jitter is longer than the time between two of at: sites would be left out",
+            );
+        }
         let params: Map<String, Value> = match serde_json::to_value(&raw.params) {
             Ok(Value::Object(params)) => params,
             Ok(_) | Err(_) => {
@@ -119,6 +128,20 @@ impl Check<'_> {
         };
         when.map_err(|why| self.problem(line, what, why)).ok()
     }
+}
+
+/// The shortest time between two times of the day, of every day also over midnight: a site that begins later than that is overtaken by its
+/// next slot.
+fn shortest_gap(times: &[Time], every_day: bool) -> Millis {
+    let ms = |time: &Time| {
+        let seconds =
+            i32::from(time.hour()) * 3600 + i32::from(time.minute()) * 60 + i32::from(time.second());
+        Millis::from(seconds.unsigned_abs()) * 1000
+    };
+    let over_midnight =
+        times.first().zip(times.last()).map(|(first, last)| ms(first) + 24 * 60 * MINUTE - ms(last));
+    let gaps = times.windows(2).map(|pair| ms(&pair[1]) - ms(&pair[0]));
+    gaps.chain(over_midnight.filter(|_| every_day)).min().unwrap_or(Millis::MAX)
 }
 
 fn at(raw: &raw::Schedule) -> Result<When, String> {
@@ -238,6 +261,10 @@ mod tests {
             ("name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\"]\ndays = [\"Monday\"]", "none of mon"),
             ("name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\"]\ntime_zone = \"Nowhere\"", "not known here"),
             ("name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\"]\njitter = \"2h\"", "longer than window"),
+            (
+                "name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\", \"02:30\"]\njitter = \"30m\"",
+                "sites would be left out",
+            ),
             ("name = \"a\"\nworkflow = \"burn\"\nevery = \"1h\"", "there is no workflow"),
             (
                 "name = \"a\"\nworkflow = \"migrate_platform\"\nsites = [\"*\"]\nevery = \"1h\"",

@@ -49,12 +49,14 @@ impl When {
                     if !days.is_empty() && !days.contains(&date.weekday()) {
                         return None;
                     }
-                    times.iter().rev().find_map(|time| {
+                    let slot = |time: &Time| {
                         // A time that spring leaves out is an hour later; one that autumn has twice is the first of the two.
                         let begins = zone.to_ambiguous_zoned(date.to_datetime(*time)).compatible().ok()?;
                         let at = u64::try_from(begins.timestamp().as_millisecond()).ok()?;
                         (at <= now).then(|| Slot { name: format!("{date}T{time}"), at })
-                    })
+                    };
+                    // By when they begin: the time that spring leaves out may come after the next one.
+                    times.iter().filter_map(slot).max_by_key(|slot| slot.at)
                 })
             }
         }
@@ -117,5 +119,8 @@ mod tests {
         let slot = when.last(ms("2026-03-29T02:00:00Z")).unwrap();
         assert_eq!((slot.name.as_str(), slot.at), ("2026-03-29T02:30:00", ms("2026-03-29T01:30:00Z")));
         assert_eq!(name(&when, "2026-03-29T01:29:00Z"), "2026-03-28T02:30:00");
+        let both = daily(&["02:30", "03:00"], &[], "Europe/Berlin");
+        assert_eq!(name(&both, "2026-03-29T01:15:00Z"), "2026-03-29T03:00:00");
+        assert_eq!(name(&both, "2026-03-29T01:45:00Z"), "2026-03-29T02:30:00", "it is not lost");
     }
 }
