@@ -255,7 +255,35 @@ pub(super) async fn objects(client: &Client, name: &DatabaseName) -> PortResult<
 pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortResult<SchemaFacts> {
     let schema = quote::text(name.as_str())?;
     let flavour = client.tools().await?.server.flavour;
-    let mut queries = vec![
+    let mut queries = measures(&schema);
+    queries.extend(only_here::queries(flavour, &schema));
+    let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
+    let [defaults, sizes, collations, triggers, other_engines, events, only_here @ ..] = answers.as_slice()
+    else {
+        return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
+    };
+    let Some(defaults) = defaults.first() else {
+        return Err(PortError::Refused(format!("schema {name} does not exist")));
+    };
+    let none = Row::new();
+    let sizes = sizes.first().unwrap_or(&none);
+    Ok(SchemaFacts {
+        charset: Charset { charset: field(defaults, 0).to_owned(), collation: field(defaults, 1).to_owned() },
+        bytes: number(sizes, 0)?,
+        tables: number(sizes, 1)?,
+        collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
+        triggers: number(triggers.first().unwrap_or(&none), 0)?,
+        events_on: number(events.first().unwrap_or(&none), 0)?,
+        flavour: flavour.name().to_owned(),
+        names_itself: own_name::who_names(client, name).await?,
+        only_here: only_here.iter().flatten().map(|row| field(row, 0).to_owned()).collect(),
+        not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),
+    })
+}
+
+/// What is asked of every schema, in the order in which [`schema_facts`] reads the answers. `schema`: its name as text.
+fn measures(schema: &str) -> Vec<Select> {
+    vec![
         Select::new(
             ["DEFAULT_CHARACTER_SET_NAME", "DEFAULT_COLLATION_NAME"],
             format!("FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {schema}"),
@@ -303,30 +331,7 @@ pub(super) async fn schema_facts(client: &Client, name: &DatabaseName) -> PortRe
                  AND @@GLOBAL.event_scheduler NOT IN ('OFF', 'DISABLED')"
             ),
         ),
-    ];
-    queries.extend(only_here::queries(flavour, &schema));
-    let answers = client.select(&format!("measuring schema {name}"), &queries).await?;
-    let [defaults, sizes, collations, triggers, other_engines, events, only_here @ ..] = answers.as_slice()
-    else {
-        return Err(PortError::Refused(format!("measuring schema {name}: the server's answer is not whole")));
-    };
-    let Some(defaults) = defaults.first() else {
-        return Err(PortError::Refused(format!("schema {name} does not exist")));
-    };
-    let none = Row::new();
-    let sizes = sizes.first().unwrap_or(&none);
-    Ok(SchemaFacts {
-        charset: Charset { charset: field(defaults, 0).to_owned(), collation: field(defaults, 1).to_owned() },
-        bytes: number(sizes, 0)?,
-        tables: number(sizes, 1)?,
-        collations: collations.iter().map(|row| field(row, 0).to_owned()).collect(),
-        triggers: number(triggers.first().unwrap_or(&none), 0)?,
-        events_on: number(events.first().unwrap_or(&none), 0)?,
-        flavour: flavour.name().to_owned(),
-        names_itself: own_name::who_names(client, name).await?,
-        only_here: only_here.iter().flatten().map(|row| field(row, 0).to_owned()).collect(),
-        not_in_the_snapshot: other_engines.iter().map(|row| field(row, 0).to_owned()).collect(),
-    })
+    ]
 }
 
 /// `false`: absent. Not ours is an error.
