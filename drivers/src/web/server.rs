@@ -9,7 +9,7 @@ use futures::StreamExt;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{
     Access, Answer, ConfigTest, Files, Get, PortError, PortResult, RenderedVhost, SavedFile, Scope, Tls,
-    Vhost, VhostOrigin, WebServer,
+    Vhost, VhostMode, VhostOrigin, WebServer,
 };
 use tokio::sync::{OnceCell, RwLock};
 
@@ -138,7 +138,10 @@ impl WebServer for VhostServer {
             self.may_replace(&path, current.as_ref(), vhost).await?;
             self.names_are_free(&path, current.as_ref(), vhost).await?;
         }
-        let access = Access { mode: 0o644, user: Some("root".into()), group: Some("root".into()) };
+        // Who reads the token may look at, and write to, a side that nobody has decided for.
+        let mode =
+            if matches!(vhost.mode, VhostMode::Maintenance { bypass: Some(_) }) { 0o600 } else { 0o644 };
+        let access = Access { mode, user: Some("root".into()), group: Some("root".into()) };
         // Written and tested in one, alone: nobody else's test may meet a vhost that the server does not take.
         let _alone = self.shared.writing.write().await;
         self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;

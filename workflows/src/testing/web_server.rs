@@ -243,7 +243,9 @@ impl State {
                 "the server does not take {path}: cannot load {missing}"
             )));
         }
-        let file = self.file(path, rendered.text.as_bytes());
+        let mode =
+            if matches!(vhost.mode, VhostMode::Maintenance { bypass: Some(_) }) { 0o600 } else { 0o644 };
+        let file = SavedFile { mode, ..self.file(path, rendered.text.as_bytes()) };
         self.files.insert(path.to_owned(), file);
         self.version += 1;
         Ok(())

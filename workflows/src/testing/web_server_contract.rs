@@ -185,6 +185,7 @@ async fn every_mode_answers_its_way(bench: &dyn WebServerBench) {
             VhostMode::Live => assert_eq!(statuses, (200, 200, 200)),
             VhostMode::Maintenance { bypass: Some(_) } => {
                 assert_eq!(statuses, (503, 200, 503));
+                assert_eq!(saved(bench, &site).await.mode, 0o600, "the token is in it");
                 assert!(
                     text(&bypassed).contains("the page of modes")
                         && !text(&plain).contains("the page of modes")
