@@ -68,7 +68,7 @@ async fn life(server: Service, transport: Transport) -> Result<()> {
 async fn it_is_its_own(scene: &Scene) -> Result<()> {
     let keys = |version: &str, site: &str| {
         format!(
-            "grep -hoE \"(KEY|SALT)', '[^']+'\" /srv/platforms/wordpress-{version}/sites/{site}/wp-config.php | sort"
+            "grep -hoE \"(AUTH|LOGGED_IN|NONCE)_(KEY|SALT)', '[^']+'\" /srv/platforms/wordpress-{version}/sites/{site}/wp-config.php | sort"
         )
     };
     let (original, copy) = (keys("6.1", SITE), keys("6.8", CLONE));
