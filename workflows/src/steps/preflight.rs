@@ -167,7 +167,7 @@ impl Preflight {
         }
         let usage = files.usage(&place.dir).await?;
         (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
-        if self.to.is_some() {
+        if self.to.is_some() || self.backup {
             self.look_for_strays(&*files, place, found).await?;
         }
         let server = cx.ports.database(&store.server, &scope)?;
@@ -198,7 +198,7 @@ impl Preflight {
         Ok((facts.schema_version, holds, packages))
     }
 
-    /// The new side is made of what the first host of a cluster has: what only another one has would stay behind.
+    /// The new side, and a backup, are made of what the first host of a cluster has: what only another one has would stay behind.
     async fn look_for_strays(
         &self,
         files: &dyn Files,
@@ -212,8 +212,9 @@ impl Preflight {
         let more =
             if count > names.len() { format!(" and {} more", count - names.len()) } else { String::new() };
         let told = format!(
-            "{} would stay behind, as {} has them not, or not the same: {}{more}",
+            "{} {}, as {} has them not, or not the same: {}{more}",
             if count == 1 { "a file".to_owned() } else { format!("{count} files") },
+            if self.to.is_some() { "would stay behind" } else { "would be in no backup" },
             place.host,
             names.join(", ")
         );

@@ -174,6 +174,9 @@ fn what_only_another_host_has_is_told_before_anything_is_done() {
     let uploads = format!("/srv/platforms/pair/sites/{PAIR}/wp-content/uploads");
     base.world.disk("host4").write(&format!("{uploads}/theirs.png"), b"png".to_vec());
     base.world.disk("host3").write(&format!("{uploads}/ours.png"), b"png".to_vec());
+    let (_, made) = quietly(&base, &Ask::Task { workflow: "backup", params: json!({ "site": PAIR }) });
+    let told = made.result["warnings"].to_string();
+    assert!(told.contains("a file would be in no backup") && told.contains("theirs.png"), "{}", made.result);
     let mut params = json!({ "site": PAIR, "target_platform": "wordpress-pair-68" });
     let end = migrate(&base, params.clone(), &|_| None);
     let told = end.view.error.unwrap().detail;
