@@ -16,7 +16,7 @@ use crate::migrate::take_back;
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::SecretRef;
+use crate::ports::{Reach, SecretRef};
 use crate::reach::{aliases_are_free, can_be_quiet, can_be_sanitized, lock_names};
 use crate::records::{self, SiteRecord};
 use crate::renaming;
@@ -144,7 +144,9 @@ fn sides(
     if quiet {
         can_be_quiet(new.app)?;
     }
-    let to = Place { aliases, quiet, ..Place::on(&params.new_site, platform, &new, host) };
+    // It has the same plugins, which answer in the same way.
+    let reach = Reach { pages: record.reach.pages.clone(), ..Reach::default() };
+    let to = Place { aliases, reach, quiet, ..Place::on(&params.new_site, platform, &new, host) };
     Ok((from, to, server.clone()))
 }
 

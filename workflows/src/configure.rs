@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
+use crate::ports::UsualPage;
 use crate::reach::{Asked, TlsFrom, aliases_are_free, can_be_quiet, with_www};
 use crate::records::{self, SiteRecord};
 use crate::steps::verify::{Change, Reached};
@@ -53,6 +54,11 @@ struct Params {
     /// Whether it is kept from reaching anybody: no mail, no cron, no requests to others (WordPress, Drupal).
     #[serde(default)]
     quiet: Option<bool>,
+    /// Pages that it answers in its own way, where what its application usually answers would not do: every check of the site goes by them.
+    /// Those of before are forgotten.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pages: Option<Vec<UsualPage>>,
     /// How long the task can be undone.
     #[serde(default)]
     hold: Hold,
@@ -98,6 +104,7 @@ impl Workflow for Configure {
             key: params.key.as_deref(),
             https_only: params.https_only,
             redirect_to: params.redirect_to.as_ref(),
+            pages: params.pages.as_deref(),
         };
         let reach = asked.reach(&was.name, &aliases, &now)?;
         let quiet = params.quiet.unwrap_or(was.quiet);

@@ -14,7 +14,7 @@ use crate::install::{database_password, platform_lock, taken_names};
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::{AppKind, Compression, FoundSite, Reach, SavedFile, SecretRef};
+use crate::ports::{AppKind, Compression, FoundSite, Reach, SavedFile, SecretRef, UsualPage};
 use crate::reach;
 use crate::reach::{Asked, TlsFrom};
 use crate::records::{self, SiteState};
@@ -75,6 +75,10 @@ struct Params {
     /// Whether visitors by plain HTTP are sent to HTTPS.
     #[serde(default)]
     https_only: Option<bool>,
+    /// Pages that it answers in its own way, where what its application usually answers would not do.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pages: Option<Vec<UsualPage>>,
     /// Whose it is.
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -122,6 +126,7 @@ impl Workflow for Import {
             key: params.key.as_deref(),
             https_only: params.https_only,
             redirect_to: params.redirect_to.as_ref(),
+            pages: params.pages.as_deref(),
         };
         let reach = asked.reach(&site, &params.aliases, &Reach::default())?;
         let to = Place { aliases: params.aliases, reach, ..place };

@@ -131,6 +131,7 @@ impl Workflow for Install {
             key: params.key.as_deref(),
             https_only: params.https_only,
             redirect_to: params.redirect_to.as_ref(),
+            pages: None,
         };
         let to = Place {
             aliases: params.aliases.clone(),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::{DatabaseName, SiteName};
 use crate::ports::{
-    Access, AppDatabase, AppKind, AppSite, Database, Login, Mark, Reach, Scope, SecretRef, Vhost, VhostMode,
-    VhostTarget, World,
+    Access, App, AppDatabase, AppKind, AppSite, Database, Get, Login, Mark, Reach, Scope, SecretRef,
+    SmokeCheck, Vhost, VhostMode, VhostTarget, World,
 };
 use crate::records::{PlatformRecord, SiteRecord};
 use crate::steps::names::Reserved;
@@ -129,6 +129,19 @@ impl Place {
     }
 
     /// Its vhost in a mode.
+    /// What the site is asked for to see whether it is well: what its application usually answers, but for the pages that this one answers in
+    /// its own way.
+    pub(crate) fn smoke_checks(&self, app: &dyn App) -> Vec<SmokeCheck> {
+        let mut checks = app.smoke_checks(self.front());
+        for page in &self.reach.pages {
+            let usual = checks.iter().position(|check| check.get.path == page.path);
+            let lacks = usual.map(|place| checks.remove(place).lacks).unwrap_or_default();
+            let get = Get { host: self.front().clone(), path: page.path.clone(), bypass: None };
+            checks.push(SmokeCheck { get, statuses: vec![page.status], contains: Vec::new(), lacks });
+        }
+        checks
+    }
+
     pub(crate) fn vhost(&self, mode: VhostMode) -> Vhost {
         let target = match mode {
             VhostMode::Redirect { .. } => None,
@@ -138,7 +151,8 @@ impl Place {
                 app: self.app,
             }),
         };
-        let (site, aliases, reach) = (self.site.clone(), self.aliases.clone(), self.reach.clone());
+        let reach = Reach { pages: Vec::new(), ..self.reach.clone() };
+        let (site, aliases) = (self.site.clone(), self.aliases.clone());
         Vhost { site, aliases, mode, target, reach }
     }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::names::SiteName;
-use crate::ports::{AppKind, Reach, Tls};
+use crate::ports::{AppKind, Reach, Tls, UsualPage};
 use crate::records;
 use crate::renaming::twin;
 
@@ -32,6 +32,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) key: Option<&'a str>,
     pub(crate) https_only: Option<bool>,
     pub(crate) redirect_to: Option<&'a SiteName>,
+    pub(crate) pages: Option<&'a [UsualPage]>,
 }
 
 impl Asked<'_> {
@@ -47,7 +48,13 @@ impl Asked<'_> {
             let why = format!("{name} is none of the site's names; add it to aliases");
             return Err(PlanRefusal::param("/redirect_to", why));
         }
-        Ok(Reach { tls: self.certificate(site, now.tls.as_ref())?, canonical })
+        let pages = self.pages.map_or_else(|| now.pages.clone(), <[UsualPage]>::to_vec);
+        if let Some(index) =
+            (1..pages.len()).find(|index| pages[..*index].iter().any(|page| page.path == pages[*index].path))
+        {
+            return Err(PlanRefusal::param(format!("/pages/{index}/path"), "the page is given twice"));
+        }
+        Ok(Reach { tls: self.certificate(site, now.tls.as_ref())?, canonical, pages })
     }
 
     fn certificate(&self, site: &SiteName, now: Option<&Tls>) -> Result<Option<Tls>, PlanRefusal> {
@@ -108,7 +115,7 @@ pub(crate) fn renamed(now: &Reach, old: &SiteName, new: &SiteName, aliases: &[Si
         };
         became.filter(|name| name == new || aliases.contains(name))
     });
-    Reach { tls, canonical }
+    Reach { tls, canonical, pages: now.pages.clone() }
 }
 
 /// With `www`: the name with (or without) `www.` is one of the aliases.
@@ -174,7 +181,7 @@ mod tests {
     }
 
     const NOTHING: Asked<'_> =
-        Asked { tls: None, certificate: None, key: None, https_only: None, redirect_to: None };
+        Asked { tls: None, certificate: None, key: None, https_only: None, redirect_to: None, pages: None };
 
     fn asked(asked: &Asked<'_>, now: &Reach) -> Result<Reach, String> {
         asked.reach(&name("a.test"), &[name("www.a.test")], now).map_err(|refusal| format!("{refusal:?}"))
@@ -221,7 +228,11 @@ mod tests {
     fn a_rename_takes_names_along() {
         let (old, new) = (name("a.test"), name("b.test"));
         let to = |canonical: &str, aliases: &[&str]| {
-            let now = Reach { tls: Some(self_signed(&old, true)), canonical: Some(name(canonical)) };
+            let now = Reach {
+                tls: Some(self_signed(&old, true)),
+                canonical: Some(name(canonical)),
+                ..Reach::default()
+            };
             let aliases: Vec<SiteName> = aliases.iter().map(|alias| name(alias)).collect();
             let reach = renamed(&now, &old, &new, &aliases);
             assert_eq!(reach.tls, Some(self_signed(&new, true)));

@@ -134,7 +134,10 @@ mod tests {
             let new = SiteName::parse("b.test").unwrap();
             let place = Place {
                 aliases: names(&["www.b.test", "kept.test"]),
-                reach: Reach { canonical: canonical.map(|name| SiteName::parse(name).unwrap()), tls: None },
+                reach: Reach {
+                    canonical: canonical.map(|name| SiteName::parse(name).unwrap()),
+                    ..Reach::default()
+                },
                 ..Place::on(&new, "p", &platform, "h".into())
             };
             let pairs = copied(&SiteName::parse(old).unwrap(), &names(had), &place, |_| true);

@@ -11,7 +11,7 @@ use crate::backup;
 use crate::install::platform_lock;
 use crate::migrate::Move;
 use crate::place::{Place, Store};
-use crate::ports::Compression;
+use crate::ports::{Compression, Reach};
 use crate::reach::can_be_quiet;
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::certificate;
@@ -83,7 +83,9 @@ fn sides(
     let of = Place::of(original, &of, records::host_of(cx.facts, &of.web_server)?);
     let from = Place::of(there, &old, records::host_of(cx.facts, &old.web_server)?);
     let host = records::host_of(cx.facts, &new.web_server)?;
-    let (aliases, reach) = (there.aliases.clone(), there.reach.clone());
+    // By its own names, and with the pages of what it becomes.
+    let reach = Reach { pages: original.reach.pages.clone(), ..there.reach.clone() };
+    let aliases = there.aliases.clone();
     let to = Place { aliases, reach, quiet, ..Place::on(&there.name, platform, &new, host) };
     Ok((of, from, to, server.clone()))
 }

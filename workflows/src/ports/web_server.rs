@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::PortResult;
@@ -134,6 +135,22 @@ pub struct Reach {
     /// The one of its names that visitors of all others are sent to while the site is live (301, path kept).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canonical: Option<SiteName>,
+    /// Pages that it answers in its own way, by which it is known to be well. No vhost tells of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<UsualPage>,
+}
+
+/// How a site answers for a page, where its application usually answers otherwise: a login page that is hidden, a front page that leads on
+/// to a language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsualPage {
+    /// The path, and a query.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^/[!-~]*$"))]
+    pub path: String,
+    /// The status of its answer.
+    #[schemars(range(min = 200, max = 599))]
+    pub status: u16,
 }
 
 impl Reach {

@@ -454,7 +454,7 @@ impl Step for CheckPages {
             return Ok(());
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
-        for check in app.smoke_checks(place.front()) {
+        for check in place.smoke_checks(&*app) {
             for (host, answer) in web.get_everywhere(&check.get).await? {
                 let judged = judge(&check, answer.status, &answer.body);
                 judged.map_err(|why| StepError::retryable(at_host(&host, why)))?;

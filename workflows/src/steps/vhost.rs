@@ -314,7 +314,7 @@ impl Step for CheckHidden {
         let app = cx.ports.app(&self.to.web_server, &self.to.platform, self.to.app, &scope)?;
         let token = cx.ports.secrets().get(&self.bypass).await?;
         let token = token.ok_or_else(|| StepError::fatal("the token of the hidden vhost is missing"))?;
-        for check in app.smoke_checks(self.to.front()) {
+        for check in self.to.smoke_checks(&*app) {
             let get = Get { bypass: Some(token.expose().to_owned()), ..check.get.clone() };
             for (host, answer) in web.get_everywhere(&get).await? {
                 let judged = judge(&check, answer.status, &answer.body);
@@ -342,12 +342,20 @@ pub(super) fn at_host(host: &str, words: String) -> String {
 /// Whether an answer passes a check; the error says what is wrong with it.
 pub(super) fn judge(check: &SmokeCheck, status: u16, body: &[u8]) -> Result<(), String> {
     let path = &check.get.path;
+    // What a site may answer on purpose; anything else is a fault of whoever serves it.
+    let meant = if status < 500 || status == 503 {
+        format!(
+            r#"; if it always does, tell it to `configure`: pages=[{{"path":{path:?},"status":{status}}}]"#
+        )
+    } else {
+        String::new()
+    };
     if !check.statuses.contains(&status) {
-        return Err(format!("{path} answers {status}, expected {:?}", check.statuses));
+        return Err(format!("{path} answers {status}, expected {:?}{meant}", check.statuses));
     }
     let has = |text: &str| memchr::memmem::find(body, text.as_bytes()).is_some();
     if let Some(missing) = check.contains.iter().find(|text| !has(text)) {
-        return Err(format!("{path} answers {status}, but without {missing:?}"));
+        return Err(format!("{path} answers {status}, but without {missing:?}{meant}"));
     }
     match check.lacks.iter().find(|text| has(text)) {
         Some(bad) => Err(format!("{path} answers {status} with {bad:?}")),

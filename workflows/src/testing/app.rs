@@ -104,6 +104,10 @@ impl FakeApp {
                 body: body.into_bytes(),
             };
             let Some(target) = &vhost.target else { return answer(404, "no site".to_owned()) };
+            let hidden = || app.disk.bytes(&format!("{}/{HIDES_LOGIN}", target.site_dir)).is_some();
+            if request.path == "/wp-login.php" && hidden() {
+                return answer(404, "<html>nothing here</html>".to_owned());
+            }
             match app.render(&target.platform_root, &target.site_dir, request) {
                 Ok(body) => answer(200, body),
                 Err(error) => answer(500, format!("Error establishing a database connection: {error}")),
@@ -642,6 +646,9 @@ impl App for FakeApp {
         vec![check("/", "</html>"), check("/wp-login.php", "loginform")]
     }
 }
+
+/// A plugin of a site that answers for the login page in its own way: 404.
+pub const HIDES_LOGIN: &str = "wp-content/plugins/hide-login.php";
 
 #[cfg(test)]
 mod tests {

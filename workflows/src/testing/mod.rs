@@ -20,7 +20,7 @@ mod web_server;
 mod web_server_contract;
 mod world;
 
-pub use app::FakeApp;
+pub use app::{FakeApp, HIDES_LOGIN};
 pub use app_contract::{AppBench, app_contract};
 pub use backups::{FakeArchive, FakeBackups};
 pub use backups_contract::backups_contract;

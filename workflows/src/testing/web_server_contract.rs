@@ -421,7 +421,7 @@ async fn a_vhost_that_the_server_does_not_take_is_not_left(bench: &dyn WebServer
     let faults = server.certificate_faults(&names, &tls).await.expect("looked at");
     assert!(faults.iter().any(|line| line.contains(&tls.certificate)), "{faults:?}");
     // Also where nobody asked first: the server says no, and nobody else's test ever sees it.
-    let reach = Reach { tls: Some(tls), canonical: None };
+    let reach = Reach { tls: Some(tls), ..Reach::default() };
     refused(server.put_vhost(&site, &Vhost { reach, ..plain }, Some(&before.sha256)).await, "does not take");
     assert_eq!(server.test().await, Ok(ConfigTest::Valid));
     let there = saved(bench, &site).await;
@@ -450,7 +450,7 @@ async fn names_and_ports_send_on(bench: &dyn WebServerBench) {
         (true, Some(&site), Some(format!("https://{site}")), Some(format!("https://{site}"))),
     ] {
         let tls = Some(Tls { only, ..tls.clone() });
-        let reach = Reach { tls, canonical: canonical.cloned() };
+        let reach = Reach { tls, canonical: canonical.cloned(), ..Reach::default() };
         publish(bench, &Vhost { reach: reach.clone(), ..live.clone() }).await;
         for (name, to) in [(&site, &at_site), (&www, &at_www)] {
             let visit = bench.visit(name, "/a/page?q=1").await;

@@ -24,6 +24,7 @@ mod reached;
 mod rig;
 mod scene;
 mod tales;
+mod usual_pages;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -32,7 +32,7 @@ fn vhost(mode: VhostMode, app: Option<AppKind>) -> Vhost {
 fn reached(vhost: Vhost, only: bool, canonical: Option<&str>) -> Vhost {
     let (certificate, key) = ("/etc/ssl/shop/chain.pem".to_owned(), "/etc/ssl/shop/key.pem".to_owned());
     let tls = Some(Tls { certificate, key, self_signed: false, only });
-    Vhost { reach: Reach { tls, canonical: canonical.map(name) }, ..vhost }
+    Vhost { reach: Reach { tls, canonical: canonical.map(name), ..Reach::default() }, ..vhost }
 }
 
 fn cases() -> Vec<(&'static str, Vhost)> {
