@@ -50,7 +50,7 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Loaded {
-    Ours { vhost: Vhost, revision: String },
+    Ours { vhost: Box<Vhost>, revision: String },
     Foreign { names: Vec<String>, body: String },
 }
 
@@ -134,7 +134,7 @@ impl FakeWebServer {
     #[must_use]
     pub fn running(&self, site: &SiteName) -> Option<Vhost> {
         match self.state().running.get(&self.file_of(site)) {
-            Some(Loaded::Ours { vhost, .. }) => Some(vhost.clone()),
+            Some(Loaded::Ours { vhost, .. }) => Some((**vhost).clone()),
             Some(Loaded::Foreign { .. }) | None => None,
         }
     }
@@ -300,7 +300,7 @@ fn may_replace(path: &str, current: &SavedFile, vhost: &Vhost) -> PortResult<()>
 
 fn render(vhost: &Vhost) -> RenderedVhost {
     let text = |revision: &str| {
-        let loaded = Loaded::Ours { vhost: vhost.clone(), revision: revision.to_owned() };
+        let loaded = Loaded::Ours { vhost: Box::new(vhost.clone()), revision: revision.to_owned() };
         // Every field of a vhost has a JSON form; an empty text would not load.
         format!("{MARK}{revision}\n{}\n", serde_json::to_string_pretty(&loaded).unwrap_or_default())
     };
