@@ -8,6 +8,7 @@ use schemars::generate::SchemaSettings;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_path_to_error::Segment;
 
 const HOUR: Millis = 3_600_000;
 /// How long an old side is kept when nobody says otherwise.
@@ -22,8 +23,14 @@ pub(crate) fn schema<T: JsonSchema>() -> Value {
 
 /// Reads parameters.
 pub(crate) fn parse<T: DeserializeOwned>(params: &Value) -> Result<T, PlanRefusal> {
-    T::deserialize(params).map_err(|error| {
-        PlanRefusal::BadParams(vec![ParamError { pointer: String::new(), detail: error.to_string() }])
+    serde_path_to_error::deserialize(params).map_err(|error| {
+        let pointer = error.path().iter().filter_map(|segment| match segment {
+            Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Seq { index } => Some(format!("/{index}")),
+            Segment::Enum { .. } | Segment::Unknown => None,
+        });
+        let pointer = pointer.collect();
+        PlanRefusal::BadParams(vec![ParamError { pointer, detail: error.into_inner().to_string() }])
     })
 }
 
@@ -89,6 +96,23 @@ pub(crate) fn stamp(now: Millis) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_is_pointed_at() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only read")]
+        struct Of {
+            site: crate::names::SiteName,
+            aliases: Vec<crate::names::SiteName>,
+        }
+        for (params, at) in [
+            (serde_json::json!({ "site": "a..b", "aliases": [] }), "/site"),
+            (serde_json::json!({ "site": "a.test", "aliases": ["b.test", "*.test"] }), "/aliases/1"),
+        ] {
+            let refused = parse::<Of>(&params).unwrap_err();
+            assert!(matches!(&refused, PlanRefusal::BadParams(all) if all[0].pointer == at), "{refused:?}");
+        }
+    }
 
     #[test]
     fn holds_are_durations() {
