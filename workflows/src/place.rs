@@ -128,7 +128,6 @@ impl Place {
         std::iter::once(&self.site).chain(&self.aliases).cloned().collect()
     }
 
-    /// Its vhost in a mode.
     /// What the site is asked for to see whether it is well: what its application usually answers, but for the pages that this one answers in
     /// its own way.
     pub(crate) fn smoke_checks(&self, app: &dyn App) -> Vec<SmokeCheck> {
@@ -142,6 +141,7 @@ impl Place {
         checks
     }
 
+    /// Its vhost in a mode.
     pub(crate) fn vhost(&self, mode: VhostMode) -> Vhost {
         let target = match mode {
             VhostMode::Redirect { .. } => None,

@@ -152,10 +152,10 @@ impl ImportBackup {
         let sites = cx.records(SITE)?;
         // A name that is somebody else's is not ours to rewrite, unless it was this site's own.
         let taken = |name: &SiteName| {
-            let others = sites
+            let mut others = sites
                 .iter()
                 .filter(|(owner, _)| ![old.as_str(), self.to.site.as_str()].contains(&owner.as_str()));
-            others.into_iter().any(|(owner, site)| owner == name.as_str() || has_alias(site, name))
+            others.any(|(owner, site)| owner == name.as_str() || has_alias(site, name))
         };
         let names = copied(&old, &had, &self.to, taken);
         let moves = [(&origin.dir, &self.to.dir), (&origin.root, &self.to.root)];
