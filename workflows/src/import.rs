@@ -25,9 +25,8 @@ use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents, Unfence};
 use crate::steps::files::{FixAccess, MakeStage, Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
-use crate::steps::import::{
-    CommitGiveBack, CopyFound, FindDatabase, FindSite, FingerprintFound, HandBack, LookAtFound, TakeName,
-};
+use crate::steps::found::{FindDatabase, FindSite, LookAtFound};
+use crate::steps::import::{CommitGiveBack, CopyFound, FingerprintFound, HandBack, TakeName};
 use crate::steps::names::{ReserveNames, Reserved};
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitInstall;

@@ -9,6 +9,7 @@ pub(crate) mod copy_database;
 pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
+pub(crate) mod found;
 pub(crate) mod import;
 mod left_names;
 pub(crate) mod login;
@@ -109,9 +110,9 @@ fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
         .with::<login::DecideRevoke>()
         .with::<login::RevokeLogin>()
         .with::<certificate::EnsureCertificate>()
-        .with::<import::FindSite>()
-        .with::<import::FindDatabase>()
-        .with::<import::LookAtFound>()
+        .with::<found::FindSite>()
+        .with::<found::FindDatabase>()
+        .with::<found::LookAtFound>()
         .with::<import::FingerprintFound>()
         .with::<import::CopyFound>()
         .with::<import::TakeName>()

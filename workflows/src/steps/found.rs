@@ -1,0 +1,255 @@
+//! The looks at a site that Kedge did not make: what it is by its own settings, where its database is, and whether everything that an
+//! import needs is there. Touches nothing.
+
+use kedge_engine::context::Cx;
+use kedge_engine::retry::Policy;
+use kedge_engine::step::{Query, Ref, Step, StepError};
+use serde::{Deserialize, Serialize};
+
+use super::left_names;
+use super::names::Reserved;
+use super::packages::judge;
+use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
+use super::registered::demand_free;
+use crate::names::SiteName;
+use crate::place::{Place, Store, scope};
+use crate::ports::{Existing, FileKind, FoundSite, VhostOrigin, World};
+
+/// Half an hour: looking at every inode and counting every row of a large site.
+pub(super) const LOOK_LIMIT_MS: u64 = 1_800_000;
+
+/// Looks at what is in a directory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FindSite {
+    /// The directory.
+    pub(crate) path: String,
+    /// Where the site will be.
+    pub(crate) to: Place,
+    /// Whether nobody has said yet that plain HTTP will do. Absent in old journals.
+    #[serde(default)]
+    pub(crate) demands_tls: bool,
+}
+
+pub(super) async fn find(cx: &Cx<'_, dyn World>, path: &str, to: &Place) -> Result<FoundSite, StepError> {
+    let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope(cx))?;
+    Ok(app.find_site(path, &to.site).await?)
+}
+
+impl Step for FindSite {
+    type Ports = dyn World;
+    type Output = FoundSite;
+    type Mode = Query;
+    const KIND: &'static str = "find_site";
+
+    fn title(&self) -> String {
+        format!("look at the site in {}", self.path)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<FoundSite, StepError> {
+        let found = find(cx, &self.path, &self.to).await?;
+        let asked = |name: &SiteName| self.to.site == *name || self.to.aliases.contains(name);
+        match &found.name {
+            Some(name) if !asked(name) => Err(StepError::fatal(format!(
+                "the site in {} calls itself {name}; import it under that name (site), and rename it afterwards with migrate",
+                self.path
+            ))),
+            _ if found.https && self.demands_tls && self.to.reach.tls.is_none() => {
+                Err(StepError::fatal(format!(
+                    "the site in {} is served by HTTPS, and nothing says where its certificate comes from: give certificate and key, \
+                     or tls (none: it will be on plain HTTP, and its visitors' HTTPS addresses lead nowhere)",
+                    self.path
+                )))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+/// Looks whether the found site's database is on the server that was named, and its own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FindDatabase {
+    /// What its settings say.
+    pub(crate) site: Ref<FoundSite>,
+    /// The server.
+    pub(crate) server: String,
+}
+
+impl Step for FindDatabase {
+    type Ports = dyn World;
+    type Output = Reserved;
+    type Mode = Query;
+    const KIND: &'static str = "find_database";
+
+    fn title(&self) -> String {
+        format!("look for its database on {}", self.server)
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Reserved, StepError> {
+        let FoundSite { database, user, database_host, tables, .. } = cx.output(&self.site)?;
+        let server = cx.ports.database(&self.server, &scope(cx))?;
+        let other = |why: String| {
+            Err(StepError::fatal(format!(
+                "the database {database} that the site uses (at {database_host}) is not the one on {}: {why}; name its \
+                 database_server",
+                self.server
+            )))
+        };
+        if server.schema(&database).await? == Existing::Absent {
+            return other("there is none of that name".to_owned());
+        }
+        let there = server.schema_facts(&database).await?.tables;
+        if let Some(tables) = tables.filter(|tables| *tables != there) {
+            return other(format!("it has {there} tables, and the site sees {tables}"));
+        }
+        if !server.user_exists(&user).await? {
+            return other(format!("it has no user {user}"));
+        }
+        // The account is locked while the database is copied, and stays so: nobody else may depend on it.
+        let mut reach = server.reach(&user).await?;
+        reach.retain(|schema| schema != database.as_str());
+        if !reach.is_empty() {
+            return Err(StepError::fatal(format!(
+                "the database user {user} of the site has rights on more than {database} ({}), and Kedge would lock it; give the \
+                 site a user of its own first",
+                reach.join(", ")
+            )));
+        }
+        Ok(Reserved { schema: database, user })
+    }
+}
+
+/// Looks at everything that the import will need.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LookAtFound {
+    /// The directory.
+    pub(crate) path: String,
+    /// What was found.
+    pub(crate) site: Ref<FoundSite>,
+    /// Its database.
+    pub(crate) old: Store,
+    /// Where it will be.
+    pub(crate) to: Place,
+    /// On which database server.
+    pub(crate) server: String,
+}
+
+impl Step for LookAtFound {
+    type Ports = dyn World;
+    type Output = Found;
+    type Mode = Query;
+    const KIND: &'static str = "look_at_found";
+
+    fn title(&self) -> String {
+        "look at everything that will be needed".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Found, StepError> {
+        let (scope, to) = (scope(cx), &self.to);
+        demand_free(cx, &to.all_names(), &[])?;
+        demand_valid(cx, &to.web_server).await?;
+        self.look_at_names(cx).await?;
+        let files = cx.ports.files(&to.web_server, &scope)?;
+        if files.stat(&to.dir).await?.is_some() {
+            return Err(StepError::fatal(format!("{} is there already", to.dir)));
+        }
+        let site = cx.output(&self.site)?;
+        let (mut file_bytes, mut file_entries) = (0, 0);
+        for member in &site.members {
+            let member = format!("{}/{member}", self.path);
+            if files.stat(&member).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
+                let usage = files.usage(&member).await?;
+                (file_bytes, file_entries) = (file_bytes + usage.bytes, file_entries + usage.entries);
+            }
+        }
+        let sites = to.sites_dir();
+        let free = files.free(&sites).await?;
+        demand_room(&format!("the file system of {sites}"), free.bytes, file_bytes)?;
+        if free.inodes.is_some_and(|inodes| inodes < with_margin(file_entries)) {
+            return Err(StepError::fatal(format!("the file system of {sites} has too few inodes free")));
+        }
+        let server = cx.ports.database(&self.server, &scope)?;
+        let (schema, user) = self.old.known(cx)?;
+        let holds = server.schema_facts(&schema).await?;
+        let app = cx.ports.app(&to.web_server, &to.platform, to.app, &scope)?;
+        let platform = app.platform_facts(&to.root).await?;
+        demand_on_all_hosts(cx, &to.platform, &platform)?;
+        if let (Some(has), Some(wants)) = (site.schema_version, platform.schema_version)
+            && has > wants
+        {
+            return Err(StepError::fatal(format!(
+                "the database of the site has version {has}, newer than version {wants} of {} ({}): choose a newer platform",
+                to.platform, platform.version
+            )));
+        }
+        let mut warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
+        warnings.extend(site.notes);
+        let old = [self.path.clone()];
+        warnings.extend(left_names::look(&*files, &*app, to.app, &self.path, &old).await?);
+        let mut found = Found {
+            account_locked: server.account_locked(&user).await?,
+            locked_at: server.locked_at(&user).await?,
+            charset: Some(holds.charset.clone()),
+            file_bytes,
+            file_entries,
+            database_bytes: holds.bytes,
+            from_version: Some(site.version),
+            to_version: Some(platform.version),
+            to_prepared: Some(platform.prepared),
+            warnings,
+        };
+        look_at_server(cx, &self.server, Some(&holds), &mut found).await?;
+        Ok(found)
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(LOOK_LIMIT_MS)
+    }
+
+    fn reports(&self) -> bool {
+        true
+    }
+}
+
+impl LookAtFound {
+    /// Whether the name is served by nobody, or by a file that serves nothing but this site: that file makes way.
+    async fn look_at_names(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let to = &self.to;
+        let web = cx.ports.web_server(&to.web_server, &scope(cx))?;
+        let vhost = web.vhost(&to.site).await?;
+        if let Some(file) = &vhost {
+            if web.origin(&file.bytes) != VhostOrigin::Foreign {
+                return Err(StepError::fatal(format!(
+                    "{} is a vhost of Kedge's own for {}, which is not in the registry; remove it first",
+                    file.path, to.site
+                )));
+            }
+            let own = |name: &String| {
+                *name == to.site.as_str() || to.aliases.iter().any(|alias| name == alias.as_str())
+            };
+            let others: Vec<String> =
+                web.names_in(&file.path).await?.into_iter().filter(|name| !own(name)).collect();
+            if !others.is_empty() {
+                return Err(StepError::fatal(format!(
+                    "{} serves more than {}: {}; name those that are the site's own in aliases, and move the rest to another file",
+                    file.path,
+                    to.site,
+                    others.join(", ")
+                )));
+            }
+        }
+        for name in std::iter::once(&to.site).chain(&to.aliases) {
+            let server = web.server_of(name).await?;
+            if let Some(file) = server.filter(|file| vhost.as_ref().is_none_or(|vhost| vhost.path != *file)) {
+                return Err(StepError::fatal(format!(
+                    "{name} is served on {} already, by {file}",
+                    to.web_server
+                )));
+            }
+        }
+        Ok(())
+    }
+}
