@@ -51,7 +51,7 @@ impl VhostServer {
         !served.is_empty() && served.iter().all(just)
     }
 
-    /// Refuses names that another file serves. Those that the file at the path has already are its own: mostly all of them.
+    /// Refuses names that another file serves: by plain HTTP, and by HTTPS where the vhost has a certificate. Those that the file at the path has already are its own: mostly all of them.
     pub(super) async fn names_are_free(
         &self,
         path: &str,
@@ -62,18 +62,22 @@ impl VhostServer {
         let own = current
             .map(|file| dialect.served(path, &String::from_utf8_lossy(&file.bytes)))
             .unwrap_or_default();
-        let port = self.shared.config.listen_port;
-        let new: Vec<&SiteName> =
-            names(vhost).into_iter().filter(|name| by_name(&own, name, port).is_none()).collect();
+        let config = &self.shared.config;
+        let tls_port = vhost.reach.tls.as_ref().map(|_| config.tls_port);
+        let new: Vec<(u16, &SiteName)> = std::iter::once(config.listen_port)
+            .chain(tls_port)
+            .flat_map(|port| names(vhost).into_iter().map(move |name| (port, name)))
+            .filter(|(port, name)| by_name(&own, name, *port).is_none())
+            .collect();
         if new.is_empty() {
             return Ok(());
         }
         let mut others = self.survey().await?.served;
         others.retain(|served| served.file != path);
-        for name in new {
+        for (port, name) in new {
             if let Some(file) = by_name(&others, name, port) {
                 return Err(PortError::Refused(format!(
-                    "{name} is served by {file} already; remove it there first"
+                    "{name} is served by {file} already, on port {port}; remove it there first"
                 )));
             }
         }

@@ -103,6 +103,15 @@ impl WebServer for VhostServer {
         Ok(by_any(&survey.served, host_name, self.shared.config.listen_port).map(str::to_owned))
     }
 
+    async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        let survey = self.survey().await?;
+        Ok(by_any(&survey.served, host_name, self.tls_port()).map(str::to_owned))
+    }
+
+    fn tls_port(&self) -> u16 {
+        self.shared.config.tls_port
+    }
+
     fn render(&self, vhost: &Vhost) -> RenderedVhost {
         let WebServerShared { config, dialect, .. } = &*self.shared;
         rendered(&vhost.site, |revision| dialect.render(config, vhost, revision))

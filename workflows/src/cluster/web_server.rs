@@ -78,6 +78,22 @@ impl WebServer for ClusterWebServer {
         Ok(None)
     }
 
+    async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        if let Some(file) = self.first.port.tls_server_of(host_name).await? {
+            return Ok(Some(file));
+        }
+        for other in &self.others {
+            if let Some(file) = other.port.tls_server_of(host_name).await? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    fn tls_port(&self) -> u16 {
+        self.first.port.tls_port()
+    }
+
     fn render(&self, vhost: &Vhost) -> RenderedVhost {
         self.first.port.render(vhost)
     }

@@ -21,6 +21,10 @@ pub trait WebServer: Send + Sync {
     /// The vhost file that serves a host name now (by `server_name`/`ServerName`/aliases of all enabled vhosts), if any:
     /// answers "is this name taken, and by which file".
     async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>>;
+    /// The same for visitors with HTTPS, which may well be another file.
+    async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>>;
+    /// The port that visitors with HTTPS come in by. Pure: does not touch the host.
+    fn tls_port(&self) -> u16;
 
     /// The bytes this server would write for a vhost, and their revision. Pure: does not touch the host.
     fn render(&self, vhost: &Vhost) -> RenderedVhost;
@@ -60,8 +64,8 @@ pub trait WebServer: Send + Sync {
     /// Who wrote a vhost file. Pure: does not touch the host.
     fn origin(&self, file: &[u8]) -> VhostOrigin;
 
-    /// The names that a vhost file serves, in the server's words; where it serves one on a port that is not ours, with that port
-    /// (`shop.example.org:443`). Sorted. Absent: none.
+    /// The names that a vhost file serves, in the server's words; where it serves one on another port than that of plain HTTP, with
+    /// that port (`shop.example.org:443`). Sorted. Absent: none.
     async fn names_in(&self, path: &str) -> PortResult<Vec<String>>;
     /// Takes away a vhost file of another name than the site's own, so that the site's own can take its names: what is there must be as
     /// saved, or nothing. `false`, and nothing done, where the saved one is the site's own. Does not reload.

@@ -151,12 +151,12 @@ impl Step for LookAtFound {
         let (scope, to) = (scope(cx), &self.to);
         demand_free(cx, &to.all_names(), &[])?;
         demand_valid(cx, &to.web_server).await?;
-        self.look_at_names(cx).await?;
+        let site = cx.output(&self.site)?;
+        self.look_at_names(cx, &site).await?;
         let files = cx.ports.files(&to.web_server, &scope)?;
         if files.stat(&to.dir).await?.is_some() {
             return Err(StepError::fatal(format!("{} is there already", to.dir)));
         }
-        let site = cx.output(&self.site)?;
         let (mut file_bytes, mut file_entries) = (0, 0);
         for member in &site.members {
             let member = format!("{}/{member}", self.path);
@@ -215,11 +215,12 @@ impl Step for LookAtFound {
 }
 
 impl LookAtFound {
-    /// Whether the name is served by nobody, or by a file that serves nothing but this site: that file makes way.
-    async fn look_at_names(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+    /// Whether the names are served by nobody, or by a file that serves nothing but this site: that file makes way, and no other.
+    async fn look_at_names(&self, cx: &Cx<'_, dyn World>, site: &FoundSite) -> Result<(), StepError> {
         let to = &self.to;
         let web = cx.ports.web_server(&to.web_server, &scope(cx))?;
         let vhost = web.vhost(&to.site).await?;
+        let tls = to.reach.tls.is_some();
         if let Some(file) = &vhost {
             if web.origin(&file.bytes) != VhostOrigin::Foreign {
                 return Err(StepError::fatal(format!(
@@ -227,11 +228,20 @@ impl LookAtFound {
                     file.path, to.site
                 )));
             }
-            let own = |name: &String| {
-                *name == to.site.as_str() || to.aliases.iter().any(|alias| name == alias.as_str())
-            };
-            let others: Vec<String> =
-                web.names_in(&file.path).await?.into_iter().filter(|name| !own(name)).collect();
+            let names = to.all_names();
+            let own = |name: &str| names.iter().any(|own| own.as_str() == name);
+            let port = format!(":{}", web.tls_port());
+            let own_tls = |name: &str| name.strip_suffix(&port).is_some_and(own);
+            let (secure, mut others): (Vec<String>, Vec<String>) =
+                web.names_in(&file.path).await?.into_iter().partition(|name| own_tls(name));
+            others.retain(|name| !own(name));
+            if !secure.is_empty() && !tls {
+                return Err(StepError::fatal(format!(
+                    "{} serves {} by HTTPS as well: say where its certificate comes from (certificate and key, or tls), or take that \
+                     block out of it",
+                    file.path, to.site
+                )));
+            }
             if !others.is_empty() {
                 return Err(StepError::fatal(format!(
                     "{} serves more than {}: {}; name those that are the site's own in aliases, and move the rest to another file",
@@ -242,11 +252,25 @@ impl LookAtFound {
             }
         }
         for name in std::iter::once(&to.site).chain(&to.aliases) {
-            let server = web.server_of(name).await?;
-            if let Some(file) = server.filter(|file| vhost.as_ref().is_none_or(|vhost| vhost.path != *file)) {
+            let other = |file: &String| vhost.as_ref().is_none_or(|vhost| vhost.path != *file);
+            if let Some(file) = web.server_of(name).await?.filter(other) {
                 return Err(StepError::fatal(format!(
                     "{name} is served on {} already, by {file}",
                     to.web_server
+                )));
+            }
+            // Left where it is, it would go on showing the old site to visitors with HTTPS, and that has no database any more.
+            if (tls || site.https)
+                && let Some(file) = web.tls_server_of(name).await?.filter(other)
+            {
+                let into = vhost.as_ref().filter(|_| tls);
+                let into =
+                    into.map(|vhost| format!(", or move it into {}, which goes as a whole", vhost.path));
+                return Err(StepError::fatal(format!(
+                    "{name} is served by HTTPS on {} already, by {file}, which an import would leave in front of the site: disable that \
+                     block first{}",
+                    to.web_server,
+                    into.unwrap_or_default()
                 )));
             }
         }

@@ -17,6 +17,8 @@ use crate::ports::{
 
 /// Where every vhost of ours answers its revision.
 pub(super) const REVISION_PATH: &str = "/.well-known/kedge-revision";
+/// What visitors with HTTPS come in by.
+const TLS_PORT: u16 = 443;
 const MARK: &str = "# Managed by Kedge\n# kedge-revision: ";
 
 /// What the test world answers for a site that is served: by its vhost, the request, and whether it came past a maintenance page.
@@ -70,6 +72,18 @@ impl Loaded {
             Self::Foreign { names, .. } => names.iter().any(|served| served == name),
         }
     }
+
+    /// The same for visitors with HTTPS.
+    fn serves_tls(&self, name: &str) -> bool {
+        match self {
+            Self::Ours { vhost, .. } => vhost.reach.tls.is_some() && self.serves(name),
+            Self::Foreign { names, .. } => names.contains(&with_tls_port(name)),
+        }
+    }
+}
+
+fn with_tls_port(name: &str) -> String {
+    format!("{name}:{TLS_PORT}")
 }
 
 impl FakeWebServer {
@@ -84,7 +98,7 @@ impl FakeWebServer {
         Self { dir: self.dir.clone(), state: Arc::new(Mutex::new(self.state().clone())), faults, page }
     }
 
-    /// The bytes of a vhost that somebody else wrote: it answers everything with `body`.
+    /// The bytes of a vhost that somebody else wrote: it answers everything with `body`. `a.test:443` is that name for visitors with HTTPS.
     #[must_use]
     pub fn foreign_vhost(names: &[&str], body: &str) -> Vec<u8> {
         let names = names.iter().map(|&name| name.to_owned()).collect();
@@ -209,7 +223,15 @@ impl State {
     }
 
     fn server_of(&self, name: &str) -> Option<&SavedFile> {
-        self.files.values().find(|file| Loaded::parse(&file.bytes).is_some_and(|loaded| loaded.serves(name)))
+        self.file_that(|loaded| loaded.serves(name))
+    }
+
+    fn tls_server_of(&self, name: &str) -> Option<&SavedFile> {
+        self.file_that(|loaded| loaded.serves_tls(name))
+    }
+
+    fn file_that(&self, does: impl Fn(&Loaded) -> bool) -> Option<&SavedFile> {
+        self.files.values().find(|file| Loaded::parse(&file.bytes).is_some_and(|loaded| does(&loaded)))
     }
 
     fn put(
@@ -230,7 +252,10 @@ impl State {
             may_replace(path, current, vhost)?;
         }
         for name in std::iter::once(&vhost.site).chain(&vhost.aliases) {
-            if let Some(other) = self.server_of(name.as_str()).filter(|other| other.path != path) {
+            let others = |file: &&SavedFile| file.path != path;
+            let tls = || self.tls_server_of(name.as_str()).filter(|_| vhost.reach.tls.is_some());
+            let other = self.server_of(name.as_str()).filter(others).or_else(|| tls().filter(others));
+            if let Some(other) = other {
                 return Err(PortError::Refused(format!("{name} is served by {} already", other.path)));
             }
         }
@@ -291,11 +316,17 @@ fn may_replace(path: &str, current: &SavedFile, vhost: &Vhost) -> PortResult<()>
     match Loaded::parse(&current.bytes) {
         Some(Loaded::Ours { vhost, .. }) if render(&vhost).sha256 == current.sha256 => Ok(()),
         Some(Loaded::Ours { .. }) => Err(PortError::NotOurs(format!("{path} was changed by hand"))),
-        Some(Loaded::Foreign { names, .. }) if names.iter().all(|name| name == vhost.site.as_str()) => Ok(()),
+        Some(Loaded::Foreign { names, .. }) if names.iter().all(|name| holds(vhost, name)) => Ok(()),
         Some(Loaded::Foreign { .. }) | None => {
             Err(PortError::NotOurs(format!("{path} holds more than {}", vhost.site)))
         }
     }
+}
+
+/// Whether a name in somebody's file is just the site's, on a port that the vhost has as well.
+fn holds(vhost: &Vhost, name: &str) -> bool {
+    let site = vhost.site.as_str();
+    name == site || (vhost.reach.tls.is_some() && name == with_tls_port(site))
 }
 
 fn render(vhost: &Vhost) -> RenderedVhost {
@@ -333,6 +364,16 @@ impl WebServer for FakeWebServer {
         self.act("server_of", host_name.as_str(), |state| {
             Ok(state.server_of(host_name.as_str()).map(|file| file.path.clone()))
         })
+    }
+
+    async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        self.act("tls_server_of", host_name.as_str(), |state| {
+            Ok(state.tls_server_of(host_name.as_str()).map(|file| file.path.clone()))
+        })
+    }
+
+    fn tls_port(&self) -> u16 {
+        TLS_PORT
     }
 
     fn render(&self, vhost: &Vhost) -> RenderedVhost {
@@ -415,7 +456,12 @@ impl WebServer for FakeWebServer {
             let mut names = match loaded {
                 Some(Loaded::Foreign { names, .. }) => names,
                 Some(Loaded::Ours { vhost, .. }) => {
-                    std::iter::once(&vhost.site).chain(&vhost.aliases).map(ToString::to_string).collect()
+                    let plain = std::iter::once(&vhost.site).chain(&vhost.aliases).map(ToString::to_string);
+                    let ports = |name: String| {
+                        let tls = vhost.reach.tls.is_some().then(|| with_tls_port(&name));
+                        std::iter::once(name).chain(tls)
+                    };
+                    plain.flat_map(ports).collect()
                 }
                 None => Vec::new(),
             };

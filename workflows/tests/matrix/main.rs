@@ -16,6 +16,7 @@ mod archives;
 mod batch;
 mod cases;
 mod fence;
+mod imports;
 mod judge;
 mod overtaken;
 mod packages;

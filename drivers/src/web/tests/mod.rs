@@ -3,5 +3,6 @@
 mod pages;
 mod real;
 mod scripted;
+mod secure;
 mod snapshots;
 mod visitor;

@@ -21,14 +21,14 @@ use crate::web::{PhpFpm, VhostServer, WebServerConfig, WebServerKind, WebServerS
 type Answer = Box<dyn Fn(&str, &str) -> (i32, String) + Send + Sync>;
 
 /// A machine that answers by a function and remembers every command and every input.
-struct Scripted {
+pub(super) struct Scripted {
     answer: Answer,
     commands: Mutex<Vec<String>>,
     inputs: Mutex<Vec<String>>,
 }
 
 impl Scripted {
-    fn new(answer: impl Fn(&str, &str) -> (i32, String) + Send + Sync + 'static) -> Arc<Self> {
+    pub(super) fn new(answer: impl Fn(&str, &str) -> (i32, String) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { answer: Box::new(answer), commands: Mutex::default(), inputs: Mutex::default() })
     }
 
@@ -73,15 +73,15 @@ impl Host for Scripted {
     }
 }
 
-fn site() -> SiteName {
+pub(super) fn site() -> SiteName {
     SiteName::parse("a.test").unwrap()
 }
 
-fn scope() -> Scope {
+pub(super) fn scope() -> Scope {
     Scope { task: "task".into(), step: "step".into() }
 }
 
-fn shared(kind: WebServerKind, change: impl FnOnce(&mut WebServerConfig)) -> Arc<WebServerShared> {
+pub(super) fn shared(kind: WebServerKind, change: impl FnOnce(&mut WebServerConfig)) -> Arc<WebServerShared> {
     let mut config =
         WebServerConfig::new("web1", kind, "/etc/vhosts", PhpFpm::parse("unix:/run/fpm.sock").unwrap());
     change(&mut config);
