@@ -71,7 +71,7 @@ struct Params {
     #[serde(default)]
     #[schemars(length(max = 1024))]
     key: Option<String>,
-    /// Whether visitors by plain HTTP are sent to HTTPS.
+    /// Whether visitors by plain HTTP are sent to HTTPS, and the site's own address is one of HTTPS: to be said where it is one now.
     #[serde(default)]
     https_only: Option<bool>,
     /// Pages that it answers in its own way, where what its application usually answers would not do.
@@ -129,7 +129,8 @@ impl Workflow for Import {
         };
         let reach = asked.reach(&site, &params.aliases, &Reach::default())?;
         let to = Place { aliases: params.aliases, reach, ..place };
-        let import = Take { cx, path, to, server, demands_tls: params.tls.is_none() };
+        let demands_scheme = params.https_only.is_none();
+        let import = Take { cx, path, to, server, demands_tls: params.tls.is_none(), demands_scheme };
         let mut plan = PlanBuilder::new(Some(site.as_str()));
         plan.lock(format!("site {site}"), params.check_only);
         let looks = import.look(&mut plan);
@@ -225,6 +226,7 @@ struct Take<'a> {
     to: Place,
     server: String,
     demands_tls: bool,
+    demands_scheme: bool,
 }
 
 /// The steps that only look.
@@ -244,7 +246,12 @@ struct New {
 impl Take<'_> {
     fn look(&self, plan: &mut PlanBuilder) -> Looks {
         let (path, to, server) = (&self.path, &self.to, &self.server);
-        let find = FindSite { path: path.clone(), to: to.clone(), demands_tls: self.demands_tls };
+        let find = FindSite {
+            path: path.clone(),
+            to: to.clone(),
+            demands_tls: self.demands_tls,
+            demands_scheme: self.demands_scheme,
+        };
         let site = plan.step("find_site", find, &[]);
         let database: Ref<Reserved> =
             plan.step("find_database", FindDatabase { site: site.clone(), server: server.clone() }, &[]);

@@ -28,6 +28,28 @@ pub(crate) struct FindSite {
     /// Whether nobody has said yet that plain HTTP will do. Absent in old journals.
     #[serde(default)]
     pub(crate) demands_tls: bool,
+    /// Whether nobody has said yet whether visitors are sent to HTTPS. Absent in old journals.
+    #[serde(default)]
+    pub(crate) demands_scheme: bool,
+}
+
+impl FindSite {
+    /// What has to be said before a site can come with the address that it has.
+    fn unsaid(&self, found: &FoundSite) -> Option<String> {
+        let path = &self.path;
+        match &self.to.reach.tls {
+            None if found.https && self.demands_tls => Some(format!(
+                "the site in {path} is served by HTTPS, and nothing says where its certificate comes from: give certificate and key, \
+                 or tls (none: it will be on plain HTTP, and its visitors' HTTPS addresses lead nowhere)"
+            )),
+            // Its address is of HTTPS when all visitors are sent there, and of plain HTTP otherwise.
+            Some(tls) if found.https && self.demands_scheme && !tls.only => Some(format!(
+                "the address of the site in {path} is an HTTPS one, and nothing says whether it stays so: give https_only (true: it stays, \
+                 and visitors by plain HTTP are sent there; false: it becomes one of plain HTTP)"
+            )),
+            _ => None,
+        }
+    }
 }
 
 pub(super) async fn find(cx: &Cx<'_, dyn World>, path: &str, to: &Place) -> Result<FoundSite, StepError> {
@@ -53,14 +75,7 @@ impl Step for FindSite {
                 "the site in {} calls itself {name}; import it under that name (site), and rename it afterwards with migrate",
                 self.path
             ))),
-            _ if found.https && self.demands_tls && self.to.reach.tls.is_none() => {
-                Err(StepError::fatal(format!(
-                    "the site in {} is served by HTTPS, and nothing says where its certificate comes from: give certificate and key, \
-                     or tls (none: it will be on plain HTTP, and its visitors' HTTPS addresses lead nowhere)",
-                    self.path
-                )))
-            }
-            _ => Ok(found),
+            _ => self.unsaid(&found).map_or(Ok(found), |why| Err(StepError::fatal(why))),
         }
     }
 

@@ -112,19 +112,32 @@ fn a_site_of_https_is_not_taken_to_plain_http_unasked() {
         }
     });
     moved.expect("the found site's schema");
-    for (tls, state) in [
-        (json!(null), TaskState::RolledBack),
-        (json!("none"), TaskState::Succeeded),
-        (json!("self_signed"), TaskState::Succeeded),
+    for (tls, only, expected) in [
+        (json!(null), json!(null), Err("give certificate and key")),
+        (json!("none"), json!(null), Ok("http")),
+        (json!("self_signed"), json!(null), Err("give https_only")),
+        (json!("self_signed"), json!(true), Ok("https")),
+        (json!("self_signed"), json!(false), Ok("http")),
     ] {
         let params = json!({
             "platform": "wordpress-68", "path": "/var/www/found.example.test", "database_server": "db1",
-            "aliases": ["www.found.example.test"], "tls": tls,
+            "aliases": ["www.found.example.test"], "tls": tls, "https_only": only,
         });
         let end = play(&base, &Ask::Task { workflow: "import", params }, &Case::default(), &|_| None);
-        assert_eq!(end.view.state, state, "{tls}: {:?}", end.view.error);
-        let told = end.view.error.map(|error| error.detail).unwrap_or_default();
-        assert_eq!(told.contains("give certificate and key"), tls.is_null(), "{told}");
+        match expected {
+            Ok(scheme) => {
+                assert_eq!(end.view.state, TaskState::Succeeded, "{tls} {only}: {:?}", end.view.error);
+                let settings = "/srv/platforms/68/sites/found.example.test/wp-config.php";
+                let settings = end.rig.world.disk("host1").bytes(settings).expect("settings");
+                let url = format!("url={scheme}://found.example.test\n");
+                assert!(String::from_utf8(settings).unwrap().contains(&url), "{tls} {only}");
+            }
+            Err(words) => {
+                assert_eq!(end.view.state, TaskState::RolledBack, "{tls} {only}");
+                let told = end.view.error.expect("an error").detail;
+                assert!(told.contains(words), "{told}");
+            }
+        }
     }
 }
 
