@@ -7,7 +7,7 @@ use kedge_engine::step::{Compensable, Compensate, Pivot, Query, Ref, Retriable, 
 use serde::{Deserialize, Serialize};
 
 use super::preflight::directory_missing;
-use super::registered::demand_unchanged;
+use super::registered::{demand_free, demand_unchanged};
 use super::vhost::{at_host, judge};
 use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
@@ -117,6 +117,9 @@ impl Step for LookAtSite {
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<SiteDrift, StepError> {
         let (scope, place) = (scope(cx), &self.place);
         demand_unchanged(cx, self.was.as_ref().unwrap_or(place), &self.store, Some(self.state))?;
+        if let Some(was) = &self.was {
+            demand_new_names_free(cx, &place.site, &place.aliases, &was.aliases)?;
+        }
         let files = cx.ports.files(&place.web_server, &scope)?;
         if files.stat(&place.dir).await?.is_none() {
             return Err(directory_missing(&place.dir));
@@ -149,6 +152,17 @@ impl Step for LookAtSite {
     fn policy(&self) -> Policy {
         Policy::RUN.limit(WALK_LIMIT_MS)
     }
+}
+
+/// Whether the names that a site gets are nobody's: another site may have got one while this task waited for it.
+fn demand_new_names_free(
+    cx: &Cx<'_, dyn World>,
+    site: &SiteName,
+    names: &[SiteName],
+    had: &[SiteName],
+) -> Result<(), StepError> {
+    let new: Vec<SiteName> = names.iter().filter(|name| !had.contains(name)).cloned().collect();
+    demand_free(cx, &new, &[site])
 }
 
 /// What is asked of a vhost has to be written into it: left as somebody else wrote it, the site would not be reached as the registry says.
@@ -501,6 +515,9 @@ impl Step for CommitVerify {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<Option<Change>, StepError> {
+        if let Some(reached) = &self.reached {
+            demand_new_names_free(cx, &self.record.name, &self.record.aliases, &reached.aliases)?;
+        }
         let record = SiteRecord { verified_at: Some(cx.now), ..self.record.clone() };
         cx.put_record(SITE, self.record.name.as_str(), &record)?;
         let change = |from: &Reached| Change { from: from.clone(), to: Reached::of(&record) };

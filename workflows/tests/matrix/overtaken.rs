@@ -75,6 +75,28 @@ fn a_name_that_another_site_has_got_is_not_taken_from_it() {
     assert!(told.contains("alias.example.test is a name of the site new.example.test by now"), "{told}");
 }
 
+/// A configure gets a name as others do.
+#[test]
+fn a_name_that_was_given_up_is_another_ones_when_that_is_taken_back() {
+    let alias = "alias.example.test";
+    let (base, configured) =
+        quietly(&usual(), &ask("configure", json!({ "site": SHOP, "aliases": ["www.shop.example.test"] })));
+    // On another web server nothing but the registry knows of it.
+    let takes =
+        ask("install", json!({ "site": alias, "platform": "wordpress-far", "database_server": "db1" }));
+    let (rig, [taken, undone]) = both(&base, [&takes, &Ask::Undo(configured.id.clone())]);
+    assert_eq!(taken.state, TaskState::Succeeded, "{:?}", taken.error);
+    assert!(gave_up(&undone).contains("alias.example.test is a name of the site alias.example.test by now"));
+    assert_eq!(record(&rig, "site/shop.example.test").unwrap()["aliases"], json!(["www.shop.example.test"]));
+    assert_eq!(status(&rig.world, "web1", "www.shop.example.test"), 200);
+    let free = ask(
+        "install",
+        json!({ "site": "new.example.test", "platform": "wordpress-far", "database_server": "db1" }),
+    );
+    let (_, [_, undone]) = both(&base, [&free, &Ask::Undo(configured.id)]);
+    assert_eq!(undone.state, TaskState::Succeeded, "nobody has taken it: {:?}", undone.error);
+}
+
 #[test]
 fn who_closes_or_opens_a_site_meanwhile_has_the_last_word() {
     let (base, moved) =
