@@ -67,7 +67,7 @@ impl Workflow for Purge {
             .partition(|(_, trash)| records::platform(cx.facts, &trash.site.platform, "").is_ok());
         let mut trash = trash;
         let before = params.older_than.map(|age| cx.now.saturating_sub(age.0));
-        let Backups { going: mut backups, staying } = if before.is_some() || params.keep.is_some() {
+        let Backups { going: mut backups, mut staying } = if before.is_some() || params.keep.is_some() {
             // Nobody can ask for none: the newest always stays.
             let keep = params.keep.unwrap_or(1).max(1);
             let all = all::<BackupRecord>(cx.facts, records::BACKUP)?.into_iter().map(|(_, backup)| backup);
@@ -90,6 +90,8 @@ impl Workflow for Purge {
         }
         trash.truncate(MAX_ITEMS);
         backups.truncate(MAX_ITEMS);
+        // Nothing is asked of a site of which nothing goes this time.
+        staying.retain(|stays| backups.iter().any(|goes| goes.site == stays.site));
         purge(&mut plan, cx.facts, &trash, &backups, &staying)?;
         Ok(plan.build()?)
     }

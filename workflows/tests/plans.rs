@@ -491,6 +491,26 @@ fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
     assert!(later.to_string().contains("nothing to purge"), "{later}");
 }
 
+/// Fifty backups are of the first sites: what stays of others is nothing that their purge is about.
+#[test]
+fn a_purge_asks_after_what_stays_of_its_own_sites_only() {
+    let mut known = Known::default();
+    for (site, count) in [("a.example.test", 30), ("b.example.test", 30), ("c.example.test", 2)] {
+        for at in 0..count {
+            let name = format!("{site}-{at:02}");
+            let backup = json!({ "name": name, "site": site, "platform": "wordpress-61", "database_server": "db1",
+                                 "description": "", "bytes": 1, "sha256": "", "task": "task_1", "created_at": at });
+            known = known.with("backup", &name, backup);
+        }
+    }
+    let purge = plan("purge", json!({ "keep": 1 }), &known).unwrap();
+    let commit = &purge.step(purge.find("commit").unwrap()).params;
+    let stay: Vec<&str> =
+        commit["staying"].as_array().unwrap().iter().filter_map(|stays| stays["name"].as_str()).collect();
+    assert_eq!(commit["backups"].as_array().unwrap().len(), 50);
+    assert_eq!(stay, ["a.example.test-29", "b.example.test-29"]);
+}
+
 /// A value for a parameter: what the example has, what others have, and what nobody means.
 fn value() -> impl Strategy<Value = Value> {
     let texts = prop::sample::select(vec![
