@@ -129,8 +129,15 @@ impl Workflow for Import {
         };
         let reach = asked.reach(&site, &params.aliases, &Reach::default())?;
         let to = Place { aliases: params.aliases, reach, ..place };
-        let demands_scheme = params.https_only.is_none();
-        let import = Take { cx, path, to, server, demands_tls: params.tls.is_none(), demands_scheme };
+        let import = Take {
+            cx,
+            path,
+            to,
+            server,
+            demands_tls: params.tls.is_none(),
+            demands_scheme: params.https_only.is_none(),
+            check_only: params.check_only,
+        };
         let mut plan = PlanBuilder::new(Some(site.as_str()));
         plan.lock(format!("site {site}"), params.check_only);
         let looks = import.look(&mut plan);
@@ -227,6 +234,7 @@ struct Take<'a> {
     server: String,
     demands_tls: bool,
     demands_scheme: bool,
+    check_only: bool,
 }
 
 /// The steps that only look.
@@ -251,6 +259,7 @@ impl Take<'_> {
             to: to.clone(),
             demands_tls: self.demands_tls,
             demands_scheme: self.demands_scheme,
+            check_only: self.check_only,
         };
         let site = plan.step("find_site", find, &[]);
         let database: Ref<Reserved> =
@@ -264,6 +273,7 @@ impl Take<'_> {
             old: old.clone(),
             to: to.clone(),
             server: server.clone(),
+            undecided: self.check_only && self.demands_tls,
         };
         let found = plan.step("preflight", look, &[]);
         let saved = plan.step("save_vhost", SaveVhost { place: to.clone() }, &[&found]);

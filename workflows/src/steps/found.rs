@@ -31,6 +31,9 @@ pub(crate) struct FindSite {
     /// Whether nobody has said yet whether visitors are sent to HTTPS. Absent in old journals.
     #[serde(default)]
     pub(crate) demands_scheme: bool,
+    /// Whether nothing will come of it but what is told. Absent in old journals.
+    #[serde(default)]
+    pub(crate) check_only: bool,
 }
 
 impl FindSite {
@@ -68,14 +71,20 @@ impl Step for FindSite {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<FoundSite, StepError> {
-        let found = find(cx, &self.path, &self.to).await?;
+        let mut found = find(cx, &self.path, &self.to).await?;
         let asked = |name: &SiteName| self.to.site == *name || self.to.aliases.contains(name);
         match &found.name {
             Some(name) if !asked(name) => Err(StepError::fatal(format!(
                 "the site in {} calls itself {name}; import it under that name (site), and rename it afterwards with migrate",
                 self.path
             ))),
-            _ => self.unsaid(&found).map_or(Ok(found), |why| Err(StepError::fatal(why))),
+            _ => match self.unsaid(&found) {
+                Some(why) if !self.check_only => Err(StepError::fatal(why)),
+                unsaid => {
+                    found.notes.extend(unsaid);
+                    Ok(found)
+                }
+            },
         }
     }
 
@@ -150,6 +159,9 @@ pub(crate) struct LookAtFound {
     pub(crate) to: Place,
     /// On which database server.
     pub(crate) server: String,
+    /// Whether it may still be said where its certificate comes from: nothing but a look comes of it. Absent in old journals.
+    #[serde(default)]
+    pub(crate) undecided: bool,
 }
 
 impl Step for LookAtFound {
@@ -235,7 +247,7 @@ impl LookAtFound {
         let to = &self.to;
         let web = cx.ports.web_server(&to.web_server, &scope(cx))?;
         let vhost = web.vhost(&to.site).await?;
-        let tls = to.reach.tls.is_some();
+        let tls = to.reach.tls.is_some() || (self.undecided && site.https);
         if let Some(file) = &vhost {
             if web.origin(&file.bytes) != VhostOrigin::Foreign {
                 return Err(StepError::fatal(format!(

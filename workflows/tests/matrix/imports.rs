@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::rig::{Ask, Base, Case, End, StepTrouble, play, quietly};
 use crate::scene::usual;
+use crate::tales::of_https;
 
 const FOUND: &str = "found.example.test";
 const WWW: &str = "www.found.example.test";
@@ -78,6 +79,31 @@ fn a_file_with_both_ports_makes_way_and_comes_back() {
     let base = served(&[(FILE, &[FOUND, WWW, "other.example.test:443"])]);
     let other = told(&base, import(&base, certificate, &Case::default()));
     assert!(other.contains("serves more than found.example.test: other.example.test:443"), "{other}");
+}
+
+/// Nobody knows what a site needs before it is looked at.
+#[test]
+fn a_look_at_a_site_of_https_tells_what_is_to_be_said() {
+    let both = [FOUND, WWW, "found.example.test:443", "www.found.example.test:443"];
+    let base = served(&[(FILE, &both)]);
+    of_https(&base.world);
+    let look = |more: Value| {
+        let mut params = more;
+        params["check_only"] = json!(true);
+        let end = import(&base, params, &Case::default());
+        assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+        assert_eq!(end.rig.world.state(), base.world.state());
+        assert_eq!(end.view.result["to_version"], "6.8", "it is looked at everything: {}", end.view.result);
+        end.view.result["warnings"].clone()
+    };
+    let warned = |warnings: &Value, words: &str| {
+        warnings.as_array().is_some_and(|all| all.len() == 1 && all[0].as_str().unwrap().contains(words))
+    };
+    let warnings = look(json!({}));
+    assert!(warned(&warnings, "nothing says where its certificate comes from"), "{warnings}");
+    let warnings = look(json!({ "tls": "self_signed" }));
+    assert!(warned(&warnings, "give https_only"), "{warnings}");
+    assert_eq!(look(json!({ "tls": "self_signed", "https_only": true })), Value::Null);
 }
 
 #[test]

@@ -99,12 +99,10 @@ fn an_import_says_what_it_leaves_behind() {
     assert_eq!(end.view.result["warnings"], json!(["robots.txt does not come along"]));
 }
 
-/// Its visitors' addresses would lead nowhere, and HSTS keeps browsers from asking in plain HTTP.
-#[test]
-fn a_site_of_https_is_not_taken_to_plain_http_unasked() {
-    let base = usual();
+/// The found site calls itself by HTTPS.
+pub(crate) fn of_https(world: &FakeWorld) {
     let schema = kedge_workflows::names::DatabaseName::parse("found").unwrap();
-    let moved = base.world.database_server("db1").with_tables(&schema, |tables| {
+    let moved = world.database_server("db1").with_tables(&schema, |tables| {
         for table in tables.values_mut() {
             for cell in table.rows.values_mut().flatten() {
                 *cell = cell.take().map(|text| text.replace("http://", "https://"));
@@ -112,6 +110,13 @@ fn a_site_of_https_is_not_taken_to_plain_http_unasked() {
         }
     });
     moved.expect("the found site's schema");
+}
+
+/// Its visitors' addresses would lead nowhere, and HSTS keeps browsers from asking in plain HTTP.
+#[test]
+fn a_site_of_https_is_not_taken_to_plain_http_unasked() {
+    let base = usual();
+    of_https(&base.world);
     for (tls, only, expected) in [
         (json!(null), json!(null), Err("give certificate and key")),
         (json!("none"), json!(null), Ok("http")),
