@@ -14,21 +14,22 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Longest common name of a certificate (X.520); the names that count are the alternative ones.
 const MAX_COMMON_NAME: usize = 64;
 /// Whether a certificate is for its key; says why not. Apache ends at its next reload when it is not, and its test does not look. Nobody
-/// is asked for a passphrase.
+/// is asked for a passphrase: 2 means that it cannot be told.
 const FITS: &str = r#"fits() {
     theirs=$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null </dev/null) ||
         { echo "$1 is no certificate that openssl can read"; return 1; }
     own=$(openssl pkey -in "$2" -pubout -passin pass: 2>/dev/null </dev/null) ||
-        { echo "$2 is no key that openssl can read without a passphrase; put the key there without one"; return 1; }
+        { echo "$2 is no key that openssl can read without a passphrase, so whether it belongs to $1 is not known"; return 2; }
     [ "$theirs" = "$own" ] || { echo "$1 is not for the key $2; put the two there that belong together"; return 1; }
 }
 "#;
-/// Looks at a certificate and key of somebody else before a vhost names them. Arguments: certificate, key.
+/// Looks at a certificate and key of somebody else before a vhost names them. Arguments: certificate, key. What only the server itself can
+/// read, with a passphrase (`ssl_password_file`, `SSLPassPhraseDialog`) or where openssl is not installed, has to be there and no more.
 const BELONG: &str = r#"for path; do
     [ -s "$path" ] || { echo "$path is not there: put the site's certificate and key there first" >&2; exit 1; }
 done
-command -v openssl >/dev/null || { echo "openssl is not there; install it" >&2; exit 1; }
-fits "$1" "$2" >&2
+command -v openssl >/dev/null || exit 0
+why=$(fits "$1" "$2") || [ $? -eq 2 ] || { echo "$why" >&2; exit 1; }
 "#;
 /// Makes a certificate and its key unless they are there, for each other, for the same names, for 30 days more. Arguments: certificate,
 /// key, common name, alternative names. The key comes first: a certificate without its key, or beside a newer one, is made anew.
@@ -52,6 +53,7 @@ const LOOK: &str = r#"certificate=$1 key=$2
 shift 2
 for path in "$certificate" "$key"; do [ -s "$path" ] || echo "$path is not there"; done
 [ -s "$certificate" ] || exit 0
+command -v openssl >/dev/null || { echo "openssl is not there, so nothing is known of $certificate; install it"; exit 0; }
 end=$(openssl x509 -in "$certificate" -noout -enddate 2>/dev/null) ||
     { echo "$certificate is no certificate that openssl can read"; exit 0; }
 [ ! -s "$key" ] || fits "$certificate" "$key"
@@ -144,8 +146,14 @@ mod tests {
     }
 
     fn ran(script: &str, arguments: &[&str], dir: &Path) -> (bool, String) {
+        let path = std::env::var("PATH").expect("a path");
+        ran_with(&path, script, arguments, dir)
+    }
+
+    fn ran_with(path: &str, script: &str, arguments: &[&str], dir: &Path) -> (bool, String) {
         let argv = with_fits(script, arguments);
-        let output = Command::new(&argv[0]).args(&argv[1..]).current_dir(dir).output().expect("sh");
+        let mut command = Command::new("/bin/sh");
+        let output = command.args(&argv[1..]).env("PATH", path).current_dir(dir).output().expect("sh");
         let told = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8(told).expect("text"))
     }
@@ -155,21 +163,38 @@ mod tests {
         let Some(dir) = made(&["a", "b"]) else { return };
         let locked = "openssl pkey -in a.key -aes256 -passout pass:secret -out locked.key; echo x >no.key; cp no.key no.certificate";
         assert!(shell(locked, dir.path()).status.success());
-        for (certificate, key, why) in [
-            ("a", "a", ""),
-            ("a", "b", "a.certificate is not for the key b.key"),
-            ("a", "locked", "locked.key is no key that openssl can read without a passphrase"),
-            ("a", "no", "no.key is no key that"),
-            ("no", "a", "no.certificate is no certificate that"),
-            ("a", "none", "none.key is not there"),
-            ("none", "a", "none.certificate is not there"),
+        for (certificate, key, takes, why) in [
+            ("a", "a", true, ""),
+            ("a", "b", false, "a.certificate is not for the key b.key"),
+            // The server may have the passphrase.
+            ("a", "locked", true, "locked.key is no key that openssl can read without a passphrase"),
+            ("b", "locked", true, "so whether it belongs to b.certificate is not known"),
+            ("a", "no", true, "no.key is no key that"),
+            ("no", "a", false, "no.certificate is no certificate that"),
+            ("a", "none", false, "none.key is not there"),
+            ("none", "a", false, "none.certificate is not there"),
         ] {
             let files = [format!("{certificate}.certificate"), format!("{key}.key")];
             let (taken, told) = ran(BELONG, &[&files[0], &files[1]], dir.path());
-            assert_eq!((taken, told.contains(why)), (why.is_empty(), true), "{files:?}: {told}");
+            assert_eq!(taken, takes, "{files:?}: {told}");
+            assert!(if takes { told.is_empty() } else { told.contains(why) }, "{files:?}: {told}");
             let (looked, told) = ran(LOOK, &[&files[0], &files[1], "a.test"], dir.path());
             assert!(looked && told.contains(why) && told.is_empty() == why.is_empty(), "{files:?}: {told}");
         }
+    }
+
+    #[test]
+    fn without_openssl_the_files_have_to_be_there() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        for name in ["a.certificate", "a.key"] {
+            std::fs::write(dir.path().join(name), "x").expect("written");
+        }
+        let run = |script: &str, key: &str| ran_with("/nowhere", script, &["a.certificate", key], dir.path());
+        assert_eq!(run(BELONG, "a.key"), (true, String::new()));
+        let (taken, told) = run(BELONG, "b.key");
+        assert!(!taken && told.contains("b.key is not there"), "{told}");
+        let (looked, told) = run(LOOK, "a.key");
+        assert!(looked && told.contains("openssl is not there"), "{told}");
     }
 
     #[test]
