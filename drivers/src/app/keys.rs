@@ -7,37 +7,48 @@ use super::wordpress_settings::literal;
 
 /// The file without its lines `define( 'NAME', 'literal' );` of these names, where they are statements of their own.
 pub(super) fn without_constants(file: &[u8], names: &[&str]) -> Vec<u8> {
-    let (mut kept, mut begins) = (Vec::with_capacity(file.len()), true);
+    let (mut kept, mut begins, mut inside) = (Vec::with_capacity(file.len()), true, false);
     for line in file.split_inclusive(|byte| *byte == b'\n') {
-        let goes = begins && defined(line).is_some_and(|name| names.iter().any(|one| one.as_bytes() == name));
-        if !goes {
+        let named = |name: &[u8]| names.iter().any(|one| one.as_bytes() == name);
+        if inside || !begins || !defined(line).is_some_and(named) {
             kept.extend_from_slice(line);
         }
-        begins = next_begins(line).unwrap_or(begins);
+        let code;
+        (code, inside) = code_of(line, inside);
+        begins = next_begins(&code).unwrap_or(begins);
     }
     kept
 }
 
-/// Whether the code behind a line surely begins a statement: not the one of an `if` without braces. `None`: a line without code.
-fn next_begins(line: &[u8]) -> Option<bool> {
-    let line = line.trim_ascii();
-    if line.is_empty() || [&b"//"[..], b"#", b"/*", b"*"].iter().any(|comment| line.starts_with(comment)) {
-        return None;
-    }
-    let mut at = 0;
-    while at < line.len() {
-        match line[at] {
-            b'\'' | b'"' => match string(&line[at..]) {
-                Some((_, rest)) => at = line.len() - rest.len(),
-                None => return Some(false),
-            },
-            b'#' => break,
-            b'/' if line[at..].starts_with(b"//") => break,
-            _ => at += 1,
+/// A line without its comments, and whether the next line is inside a block comment, as this one is from its start with `inside`. Of a string
+/// that does not end on the line its quote is the last that is told.
+fn code_of(line: &[u8], mut inside: bool) -> (Vec<u8>, bool) {
+    let (mut code, mut rest) = (Vec::with_capacity(line.len()), line);
+    while let Some(&first) = rest.first() {
+        if inside {
+            let Some(end) = rest.windows(2).position(|two| two == b"*/") else { return (code, true) };
+            (inside, rest) = (false, &rest[end + 2..]);
+        } else if first == b'#' || rest.starts_with(b"//") {
+            break;
+        } else if rest.starts_with(b"/*") {
+            (inside, rest) = (true, &rest[2..]);
+        } else if let b'\'' | b'"' = first {
+            code.push(first);
+            let Some((_, behind)) = string(rest) else { break };
+            rest = behind;
+        } else {
+            code.push(first);
+            rest = &rest[1..];
         }
     }
-    let code = line[..at].trim_ascii_end();
-    Some(code == b"<?php" || matches!(code.last(), Some(b';' | b'{' | b'}')))
+    (code, inside)
+}
+
+/// Whether what comes behind a line's code surely begins a statement: not the one of an `if` without braces. `None`: a line without code.
+fn next_begins(code: &[u8]) -> Option<bool> {
+    let code = code.trim_ascii();
+    let last = code.last()?;
+    Some(code == b"<?php" || matches!(last, b';' | b'{' | b'}'))
 }
 
 /// The constant that a line defines by a literal or one word (`false`), and does nothing else.
@@ -141,11 +152,31 @@ mod tests {
             "<?php\nif ( $x ) // so it is;\n\n    /** A */\n    define( 'A', 'a' );\n",
             "<?php\n$x = $y ? 1 : # no\ndefine( 'A', 'a' );\n",
             "<?php\n$x = 'a\ndefine( 'A', 'a' );\n",
+            "<?php\n$x = 'a;\ndefine( 'A', 'a' );\n",
+            "<?php\n/* staging */ if ( $x )\n    define( 'A', 'a' );\nrest();\n",
+            "<?php\n/* staging\nonly */ if ( $x )\n    define( 'A', 'a' );\nrest();\n",
+            "<?php\n$x = 2\n* 3 +\ndefine( 'A', 'a' );\n",
+            "<?php\n/*\ndefine( 'A', 'a' );\n*/\n",
+            "<?php\n/*\n */ define( 'A', 'a' );\n",
         ] {
             assert_eq!(without(file), file);
         }
         let file = "<?php\n$x = 'http://y'; // z\n/** A\n */\ndefine( 'A', false );\nif ( $x ) {\ndefine('B', 5);\n}\n";
         assert_eq!(without(file), "<?php\n$x = 'http://y'; // z\n/** A\n */\nif ( $x ) {\n}\n");
+    }
+
+    #[test]
+    fn comments_say_nothing_of_what_comes_behind() {
+        for above in [
+            "/*\n Authentication keys: it's yours\n*/\n",
+            "/* Keys,\n\n   if you want ( them )\n and salts */ // so\n",
+            "$x = 1; /* begun\n here */ $y = '/*'; // it's /* nothing\n",
+            "$x = 1; # /* nothing\n/**/ /*/ if ( $x ) */\n",
+        ] {
+            let file = format!("<?php\n{above}define( 'A', 'a' );\nrest();\n");
+            let new = without_constants(file.as_bytes(), &["A"]);
+            assert_eq!(String::from_utf8(new).unwrap(), format!("<?php\n{above}rest();\n"));
+        }
     }
 
     #[test]
