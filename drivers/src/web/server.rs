@@ -160,16 +160,23 @@ impl WebServer for VhostServer {
             return Ok(rendered); // an earlier attempt wrote it: there is nothing to compare with, and the reload refuses it
         }
         self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
-        // The server names nobody, or the one that ours does not go with: valid without ours, it is ours.
-        if named || self.tested().await? == ConfigTest::Valid {
-            return Err(PortError::Refused(format!(
-                "{} does not take the vhost of {site}, {path} is as it was: {message}",
-                self.what()
-            )));
+        let refused = |message: String| {
+            let what = self.what();
+            let told = format!("{what} does not take the vhost of {site}, {path} is as it was: {message}");
+            Err(PortError::Refused(told))
+        };
+        if named {
+            return refused(message);
         }
-        // A mistake of somebody else: the reload is who refuses it.
+        let valid_without = self.tested().await? == ConfigTest::Valid;
         self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
-        Ok(rendered)
+        if !valid_without {
+            return Ok(rendered); // a mistake of somebody else: the reload is who refuses it
+        }
+        // The server names nobody, or the one that ours does not go with: it is ours, unless somebody mended a file of theirs meanwhile.
+        let ConfigTest::Invalid { message, .. } = self.tested().await? else { return Ok(rendered) };
+        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
+        refused(message)
     }
 
     async fn restore_vhost(

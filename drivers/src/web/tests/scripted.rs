@@ -248,6 +248,35 @@ async fn a_vhost_that_breaks_the_server_is_found_without_its_name() {
     }
 }
 
+/// An administrator saves another file in two halves: the first test meets one half of it.
+#[tokio::test]
+async fn a_file_of_others_that_is_mended_meanwhile_is_no_fault_of_ours() {
+    let tests = Arc::new(AtomicUsize::new(0));
+    let count = tests.clone();
+    let host = Scripted::new(move |words, input| match words {
+        "nginx -t" if count.fetch_add(1, Ordering::SeqCst) == 0 => {
+            (1, "nginx: [emerg] unexpected end of file, expecting \"}\" in /etc/vhosts/other.conf:2\n".into())
+        }
+        words => nginx(words, input),
+    });
+    let files = files();
+    let root = Access { mode: 0o755, user: None, group: None };
+    for dir in ["/etc", "/etc/vhosts"] {
+        files.make_dir(dir, &root, false).await.unwrap();
+    }
+    let server = shared(WebServerKind::Nginx, |_| ()).handle(host.clone(), files, &scope());
+    let vhost = Vhost {
+        site: site(),
+        aliases: vec![],
+        mode: VhostMode::Disabled,
+        target: None,
+        reach: Reach::default(),
+    };
+    let put = server.put_vhost(&site(), &vhost, None).await.unwrap();
+    assert_eq!(server.vhost(&site()).await.unwrap().unwrap().sha256, put.sha256);
+    assert_eq!(tests.load(Ordering::SeqCst), 3, "with ours, without it, and with it again");
+}
+
 #[tokio::test]
 async fn a_test_does_not_meet_what_another_task_is_writing() {
     let host = Scripted::new(nginx);
