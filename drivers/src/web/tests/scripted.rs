@@ -490,6 +490,7 @@ async fn problems_are_told_before_a_task_meets_them() {
             (0, "/usr/bin/curl\n/usr/sbin/nginx\n/usr/sbin/apache2ctl\n".into())
         }
         words if words.starts_with("test -") => (0, String::new()),
+        words if words.contains("kedge-masters ") => (0, "0\n".into()),
         "apache2ctl -M" => {
             (0, modules(&["alias", "authz_core", "dir", "env", "headers", "proxy_fcgi", "rewrite"]))
         }
@@ -506,6 +507,7 @@ async fn problems_are_told_before_a_task_meets_them() {
     let host = Scripted::new(move |words, input| match words {
         "test -d /etc/vhosts" | "test -S /run/fpm.sock" => (1, String::new()),
         "apache2ctl -M" => (0, modules(&["alias", "authz_core", "dir", "env", "rewrite"])),
+        words if words.ends_with("kedge-masters apache2 httpd") => (0, "33\n".into()),
         words if words.starts_with("apache2ctl -t") => {
             (0, "VirtualHost configuration:\n192.0.2.7:80  b.test (/etc/vhosts/b.conf:1)\n".into())
         }
@@ -517,6 +519,7 @@ async fn problems_are_told_before_a_task_meets_them() {
         "vhost_dir /etc/vhosts is no",
         "php_fpm /run/fpm.sock",
         "a2enmod headers proxy_fcgi",
+        "runs as user 33",
         "listen on 192.0.2.7",
         "start it",
     ];
