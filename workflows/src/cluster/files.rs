@@ -151,11 +151,11 @@ impl Files for ClusterFiles {
         Ok(())
     }
 
-    async fn strays(&self, dir: &str, limit: usize) -> PortResult<(Vec<String>, usize)> {
-        let ours = spread::told(&*self.first, dir).await?;
+    async fn strays(&self, dir: &str, limit: usize, contents: bool) -> PortResult<(Vec<String>, usize)> {
+        let ours = spread::told(&*self.first, dir, contents).await?;
         let (mut names, mut count) = (Vec::new(), 0);
         for other in &self.others {
-            for path in spread::strays(&ours, &spread::told(&*other.port, dir).await?) {
+            for path in spread::strays(&ours, &spread::told(&*other.port, dir, contents).await?) {
                 count += 1;
                 if names.len() < limit {
                     names.push([&other.host, OF, path].concat());

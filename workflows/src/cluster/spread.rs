@@ -24,8 +24,8 @@ pub(super) async fn spread(
     dir: &str,
     within: &str,
 ) -> PortResult<()> {
-    let ours = told(first, dir).await?;
-    let theirs = told(&*to.port, dir).await?;
+    let ours = told(first, dir, true).await?;
+    let theirs = told(&*to.port, dir, true).await?;
     if ours == theirs {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(super) async fn spread(
     }
     let exclude: Vec<String> = kept.into_iter().collect();
     to.port.unpack(dir, first.pack(dir, &exclude).await?).await?;
-    if told(&*to.port, dir).await? == ours {
+    if told(&*to.port, dir, true).await? == ours {
         return Ok(());
     }
     let host = &to.host;
@@ -48,16 +48,24 @@ pub(super) async fn spread(
 
 /// Files and links of theirs that we have not, or with other contents.
 pub(super) fn strays<'a>(ours: &Told, theirs: &'a Told) -> Vec<&'a str> {
-    // Behind the last blank: a file's hash, a link's target.
-    let holds = |told: &String| told.rsplit_once(' ').map(|(_, holds)| holds.to_owned());
     let stray = |(path, told): &(&String, &String)| {
-        !told.starts_with("dir ") && ours.get(*path).and_then(holds) != holds(told)
+        !told.starts_with("dir ") && ours.get(*path).map(|ours| holds(ours)) != Some(holds(told))
     };
     theirs.iter().filter(stray).map(|(path, _)| path.as_str()).collect()
 }
 
-pub(super) async fn told(files: &dyn Files, dir: &str) -> PortResult<Told> {
-    Ok(files.fingerprint(dir, true, &[]).await?.entries.into_iter().collect())
+/// What two hosts have to have the same of an entry: a link's target, a file's hash, or its size where it was not read.
+fn holds(told: &str) -> Option<&str> {
+    if told.starts_with("link ") {
+        return told.split_once(" -> ").map(|(_, target)| target);
+    }
+    let hash = told.split_once(" sha256 ").map(|(_, hash)| hash);
+    hash.or_else(|| told.split_once(" bytes")?.0.rsplit(' ').next())
+}
+
+/// With `contents` every file is read.
+pub(super) async fn told(files: &dyn Files, dir: &str, contents: bool) -> PortResult<Told> {
+    Ok(files.fingerprint(dir, contents, &[]).await?.entries.into_iter().collect())
 }
 
 /// The highest directories that are the same on both, with everything below.
@@ -126,6 +134,27 @@ mod tests {
             [] as [&str; 0],
             "what a host lacks comes with the next move"
         );
+    }
+
+    #[test]
+    fn without_contents_sizes_and_targets_are_compared() {
+        let ours = tree(&[
+            ("l", "link 0:0 mtime 1 inode 1 -> a x"),
+            ("s", "other s 0755 0:0 mtime 1 inode 2"),
+            ("x", "file 0644 0:0 5 bytes mtime 1 inode 3"),
+            ("y", "file 0644 0:0 mtime 1 inode 4 5 bytes"),
+        ]);
+        let mut theirs = tree(&[
+            ("l", "link 0:0 mtime 2 inode 5 -> a x"),
+            ("s", "other s 0755 0:0 mtime 2 inode 6"),
+            ("x", "file 0644 0:0 5 bytes mtime 2 inode 7"),
+            ("y", "file 0644 0:0 mtime 2 inode 8 5 bytes"),
+        ]);
+        assert_eq!(strays(&ours, &theirs), [] as [&str; 0]);
+        theirs.insert("l".into(), "link 0:0 mtime 1 inode 1 -> b x".into());
+        theirs.insert("x".into(), "file 0644 0:0 6 bytes mtime 1 inode 3".into());
+        theirs.insert("z".into(), "other s 0755 0:0 mtime 2 inode 6".into());
+        assert_eq!(strays(&ours, &theirs), ["l", "x", "z"]);
     }
 
     #[test]

@@ -47,8 +47,9 @@ pub trait Files: Send + Sync {
     }
 
     /// What other hosts of a cluster have below a directory and the first one has not, or not the same, as `web2: uploads/a.png`: the first
-    /// `limit` of it, and how much in all. On one host there is none.
-    async fn strays(&self, _dir: &str, _limit: usize) -> PortResult<(Vec<String>, usize)> {
+    /// `limit` of it, and how much in all. Without `contents` no file is read, and those of one size count as the same. On one host there
+    /// is none.
+    async fn strays(&self, _dir: &str, _limit: usize, _contents: bool) -> PortResult<(Vec<String>, usize)> {
         Ok((Vec::new(), 0))
     }
 

@@ -1,6 +1,7 @@
 //! Preflight: looks at everything the task will need, so that it does not begin what it could not finish or take back.
 
 use kedge_engine::context::Cx;
+use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ use crate::records::{PREPARED, SiteState};
 const MARGIN_PERCENT: u64 = 20;
 /// Most files that are named of those that would stay behind on another host of a cluster.
 const MAX_STRAYS: usize = 10;
+/// Half an hour: reading every file of a large site, on each host of a cluster.
+const LOOK_LIMIT_MS: u64 = 1_800_000;
 
 /// Looks at the old side, the new side, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -131,6 +134,10 @@ impl Step for Preflight {
     fn reports(&self) -> bool {
         true
     }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(LOOK_LIMIT_MS)
+    }
 }
 
 /// What the owner's own settings say of the side that is there, and would say of the new one too.
@@ -167,9 +174,7 @@ impl Preflight {
         }
         let usage = files.usage(&place.dir).await?;
         (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
-        if self.to.is_some() || self.backup {
-            self.look_for_strays(&*files, place, found).await?;
-        }
+        self.look_for_strays(cx, &*files, place, found).await?;
         let server = cx.ports.database(&store.server, &scope)?;
         let (schema, user) = store.known(cx)?;
         let holds = server.schema_facts(&schema).await?;
@@ -199,13 +204,26 @@ impl Preflight {
     }
 
     /// The new side, and a backup, are made of what the first host of a cluster has: what only another one has would stay behind.
+    /// Where nothing is moved it is a warning, for which no file is read, and which keeps nobody waiting.
     async fn look_for_strays(
         &self,
+        cx: &Cx<'_, dyn World>,
         files: &dyn Files,
         place: &Place,
         found: &mut Found,
     ) -> Result<(), StepError> {
-        let (names, count) = files.strays(&place.dir, MAX_STRAYS).await?;
+        let moves = self.to.is_some();
+        if !moves && !self.backup {
+            return Ok(());
+        }
+        let (names, count) = match files.strays(&place.dir, MAX_STRAYS, moves).await {
+            Ok(strays) => strays,
+            Err(error) if moves => return Err(error.into()),
+            Err(error) => {
+                cx.log(format!("what only other hosts have of {} is not known: {error}", place.dir));
+                return Ok(());
+            }
+        };
         if count == 0 {
             return Ok(());
         }
@@ -214,7 +232,7 @@ impl Preflight {
         let told = format!(
             "{} {}, as {} has them not, or not the same: {}{more}",
             if count == 1 { "a file".to_owned() } else { format!("{count} files") },
-            if self.to.is_some() { "would stay behind" } else { "would be in no backup" },
+            if moves { "would stay behind" } else { "would be in no backup" },
             place.host,
             names.join(", ")
         );

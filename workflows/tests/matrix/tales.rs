@@ -211,6 +211,33 @@ fn what_only_another_host_has_is_told_before_anything_is_done() {
     assert!(first.contains_key("wp-content/uploads/ours.png"), "{:?}", first.keys());
 }
 
+/// Where nothing is moved no file is read for a warning, and nobody waits for it.
+#[test]
+fn a_backup_on_a_cluster_does_not_depend_on_what_other_hosts_have() {
+    let base = usual();
+    let upload = format!("/srv/platforms/pair/sites/{PAIR}/wp-content/uploads/a.png");
+    base.world.disk("host3").write(&upload, b"png".to_vec());
+    base.world.disk("host4").write(&upload, b"gif".to_vec());
+    let ask = Ask::Task { workflow: "backup", params: json!({ "site": PAIR }) };
+    let (_, made) = quietly(&base, &ask);
+    assert!(!made.result.to_string().contains("a.png"), "of one size: {}", made.result);
+    base.world.disk("host4").write(&upload, b"longer".to_vec());
+    let (_, made) = quietly(&base, &ask);
+    assert!(made.result.to_string().contains("a.png"), "{}", made.result);
+    let case = Case { down: Some((0, "files.fingerprint")), ..Case::default() };
+    let end = play(&base, &ask, &case, &|_| None);
+    assert_eq!((end.view.state, end.incident), (TaskState::Succeeded, None), "{:?}", end.view.error);
+    assert!(!end.view.result.to_string().contains("a.png"), "{}", end.view.result);
+    // What is moved is looked at in earnest.
+    let ask = Ask::Task {
+        workflow: "migrate",
+        params: json!({ "site": PAIR, "target_platform": "wordpress-pair-68" }),
+    };
+    let end = play(&base, &ask, &case, &|_| None);
+    assert_eq!(end.view.state, TaskState::RolledBack);
+    assert_eq!(end.view.error.map(|error| error.step), Some("preflight".to_owned()));
+}
+
 /// A host that was added to a cluster has nothing of a site: a move brings it all, and nothing of it stays when that fails.
 #[test]
 fn a_host_that_was_added_gets_a_site_with_its_next_move() {
