@@ -23,6 +23,8 @@ const MAX_TOLD: usize = 60;
 const MAX_LINE: usize = 300;
 /// Entries with wrong modes or owners that are named.
 const MAX_NAMED: usize = 10;
+/// Attempts of an undo that want the caches emptied, some minutes: a site whose old settings are what was wrong never can.
+const CACHE_ATTEMPTS: u32 = 10;
 
 /// The mode that a site's vhost should have.
 fn mode(state: SiteState) -> VhostMode {
@@ -291,7 +293,7 @@ impl Step for RepairSettings {
 
 impl Compensate for RepairSettings {
     fn undo_title(&self) -> String {
-        "put the settings back as they were".to_owned()
+        "put the settings back as they were, and empty the caches that they name".to_owned()
     }
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
@@ -303,17 +305,39 @@ impl Compensate for RepairSettings {
         let files = cx.ports.files(&place.web_server, &scope)?;
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let stage = place.stage(cx.task.as_str());
+        let mut kept_some = false;
         for (number, name) in app.settings_files().iter().enumerate() {
             let live = format!("{}/{name}", place.dir);
             // The site is locked: what is there is what this task wrote, or the old file still.
             let ours = files.read(&live).await?.map(|file| file.hashes()).unwrap_or_default();
             if let Some(kept) = files.read(&format!("{stage}/{number}")).await? {
                 files.restore(&live, Some(&at(live.clone(), &kept)), &ours).await?;
+                kept_some = true;
             } else if drift.settings_missing.get(number) == Some(&true) {
                 files.restore(&live, None, &ours).await?;
             }
         }
+        // Before what was kept goes: an attempt that is cut off here is made again from the start.
+        if kept_some && let Err(error) = self.clear_old_caches(cx).await {
+            if cx.attempt < CACHE_ATTEMPTS {
+                return Err(StepError::retryable(error.message));
+            }
+            cx.log(format!(
+                "the caches of {} are as they were, empty them by hand: {}",
+                place.site, error.message
+            ));
+        }
         Ok(files.remove_tree(&stage, &place.sites_dir()).await?)
+    }
+}
+
+impl RepairSettings {
+    /// The old settings may name a place in the object cache that nobody has kept true since the new ones were written.
+    async fn clear_old_caches(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (scope, place) = (scope(cx), &self.place);
+        let server = cx.ports.database(&self.store.server, &scope)?;
+        let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        Ok(app.clear_caches(&app_site(cx, place, &place.dir, &self.store, &*server)?).await?)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kedge_engine::task::{TaskState, TaskView};
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::DatabaseFacts;
-use kedge_workflows::testing::{FakeDatabase, FakeTable, FakeTables, FakeWorld};
+use kedge_workflows::testing::{FakeDatabase, FakeTable, FakeTables, FakeWorld, Moment, Point};
 use serde_json::{Value, json};
 
 use crate::cases::rollback;
@@ -363,6 +363,31 @@ fn a_verify_tells_what_differs_and_puts_only_that_right() {
     assert_eq!(drift(&again), "", "nothing is left to do");
     let record = whole(&mended.rig)[&format!("record site/{BENT}")].clone();
     assert!(record.contains("verified_at"), "{record}");
+}
+
+/// What the old settings name in an object cache has not been kept true while the new ones were there.
+#[test]
+fn settings_that_are_put_back_find_empty_caches() {
+    let base = usual();
+    let ask = Ask::Task { workflow: "verify", params: json!({ "site": BENT }) };
+    let case = rollback(&play(&base, &ask, &Case::default(), &|_| None));
+    let run = |case: &Case| {
+        let end = play(&base, &ask, case, &|_| None);
+        assert_eq!((end.view.state, end.incident), (TaskState::RolledBack, None));
+        let points: Vec<_> = end.rig.points();
+        let at = |op: &str, what: &str| {
+            let met = |point: &&Point| {
+                point.op == op && point.detail.ends_with(what) && point.moment == Moment::Before
+            };
+            points.iter().filter(met).map(|point| point.number).collect::<Vec<_>>()
+        };
+        (at("files.restore", "/wp-config.php"), at("app.clear_caches", BENT))
+    };
+    let (restored, cleared) = run(&case);
+    assert!(cleared.len() == 1 && restored.last() < cleared.first(), "{restored:?} {cleared:?}");
+    // A site whose old settings are what was wrong cannot be asked to.
+    let (_, cleared) = run(&Case { down: Some((0, "app.clear_caches")), ..case });
+    assert_eq!(cleared.len(), 10, "some minutes of attempts, and no more");
 }
 
 #[test]
