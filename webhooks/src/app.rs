@@ -1,7 +1,7 @@
 //! The application behind the server: finds the route, asks the handler, and gives every answer its request id, its log line and
 //! its count. It reads no sockets.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -107,7 +107,8 @@ pub(crate) struct Inner {
     pub(crate) draining: CancellationToken,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) body_time: Duration,
-    pub(crate) room: Room,
+    pub(crate) strangers: Room,
+    pub(crate) callers: Room,
     pub(crate) sender: Sender,
     /// The text of `/openapi.json`.
     pub(crate) openapi: Bytes,
@@ -210,8 +211,10 @@ impl Cx<'_> {
         body: B,
         size: usize,
     ) -> Result<Bytes, Problem> {
-        let bounds = Bounds { size, time: self.app.body_time };
-        crate::body::read(&self.parts.headers, body, &self.app.room, bounds).await
+        let room = if self.seen.get().is_some() { &self.app.callers } else { &self.app.strangers };
+        let from = self.from().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        crate::body::read(&self.parts.headers, body, Bounds { size, time: self.app.body_time, room, from })
+            .await
     }
 }
 
@@ -259,7 +262,8 @@ impl App {
             sender: Sender::new(Patience::default()),
             streams: Arc::new(Semaphore::new(config.max_streams)),
             body_time: config.body_timeout,
-            room: Room::default(),
+            strangers: Room::for_strangers(),
+            callers: Room::for_callers(),
             access: RwLock::new(Arc::new(access)),
         };
         Ok(Self(Arc::new(inner)))

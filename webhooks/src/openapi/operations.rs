@@ -232,7 +232,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation::post("/v1/chat/{platform}", "chat", "hooks", "A command or a button of a chat")
         .by(Auth::Signature)
         .gives(&[(200, "A message in the platform's own form", &[Part(JSON, "ChatAnswer")], &[])])
-        .refuses(&[400, 401, 404, 408, 413, 415, 422]),
+        .refuses(&[400, 401, 404, 408, 413, 415, 422, 503]),
     Operation::get("/v1/inbox", "inbox", "hooks", "Messages that came to the hooks, newest first")
         .with(&["hook", "message_status", "limit", "cursor.message"])
         .gives(&[(200, "A page of messages", &[Part(JSON, "InboxPage")], &["Link"])]),
