@@ -101,10 +101,13 @@ pub(crate) async fn explain<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
     if let Some((workflow, params)) = &explained.task {
         token.demand(Verb::Create, workflow)?;
         submit::check_sites(cx.app, token.sites(), params)?;
-        match cx.app.ports.tasks.preview(workflow, params) {
+        let planned = submit::check_sites(cx.app, &hook.sites, params).and_then(|()| {
+            let planned = cx.app.ports.tasks.preview(workflow, params);
+            planned.map_err(|error| submit::refusal(cx.app, error, |fault| hook.locate(fault)))
+        });
+        match planned {
             Ok(plan) => explained.report["plan"] = api::plan(&plan),
-            Err(error) => {
-                let refusal = submit::refusal(cx.app, error, |fault| hook.locate(fault));
+            Err(refusal) => {
                 explained.report["decision"] = "refused".into();
                 explained.report["reason"] = refusal.in_words().into();
             }

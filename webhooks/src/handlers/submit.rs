@@ -31,18 +31,20 @@ pub(crate) fn check_sites(app: &Inner, sites: &Sites, params: &Value) -> Result<
     refused(outside(sites, params).into_iter().chain(contents(sites, params, backup.as_ref())).collect())
 }
 
-/// Contents named in the parameters that are not of these sites: a backup, whose record says of which it is, and a directory of a host.
+/// Whether a parameter is given: null is the same as leaving it out.
+fn named(params: &Value, name: &str) -> bool {
+    params.get(name).is_some_and(|value| !value.is_null())
+}
+
+/// A backup named in the parameters that is not of these sites: its record says of which it is.
 fn contents(sites: &Sites, params: &Value, backup: Option<&Value>) -> Vec<Fault> {
     if sites.is_all() {
         return Vec::new();
     }
     let mut wrong = Vec::new();
     let of = backup.and_then(|backup| backup["site"].as_str());
-    if params.get("backup").is_some() && !of.is_some_and(|site| sites.covers(Some(site))) {
+    if named(params, "backup") && !of.is_some_and(|site| sites.covers(Some(site))) {
         wrong.push(Fault::new("/params/backup", "is not known to be of a site allowed here"));
-    }
-    if params.get("path").is_some() {
-        wrong.push(Fault::new("/params/path", "may only be named by those to whom every site is allowed"));
     }
     wrong
 }
@@ -55,23 +57,26 @@ fn refused(wrong: Vec<Fault>) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "site-not-allowed", "Not for this site", detail).faults(wrong))
 }
 
-/// The sites named in the parameters that are not among these.
+/// The sites named in the parameters that are not among these, and a directory of a host, in which may be anybody's.
 pub(crate) fn outside(sites: &Sites, params: &Value) -> Vec<Fault> {
     if sites.is_all() {
         return Vec::new();
     }
-    let named = |name: &str| params.get(name).and_then(Value::as_str);
+    let text = |name: &str| params.get(name).and_then(Value::as_str);
     let mut wrong = Vec::new();
-    if !sites.covers(named("site")) {
+    if !sites.covers(text("site")) {
         wrong.push(Fault::new("/params/site", "is not among the sites allowed here"));
     }
-    if named("new_site").is_some_and(|site| !sites.covers(Some(site))) {
+    if text("new_site").is_some_and(|site| !sites.covers(Some(site))) {
         wrong.push(Fault::new("/params/new_site", "is not among the sites allowed here"));
     }
     for (index, alias) in params.get("aliases").and_then(Value::as_array).into_iter().flatten().enumerate() {
         if !sites.covers(alias.as_str()) {
             wrong.push(Fault::new(format!("/params/aliases/{index}"), "is not among the sites allowed here"));
         }
+    }
+    if named(params, "path") {
+        wrong.push(Fault::new("/params/path", "may only be named by those to whom every site is allowed"));
     }
     wrong
 }
@@ -180,8 +185,10 @@ mod tests {
         assert_eq!(count(&sites, &restore, of("b.test")), 1, "of somebody else");
         assert_eq!(count(&sites, &restore, None), 1, "of nobody knows whom");
         assert_eq!(count(&all, &restore, None), 0);
+        let newest = json!({"site": "x.a.test", "backup": null});
+        assert_eq!(count(&sites, &newest, None), 0, "no backup is named");
         let import = json!({"site": "x.a.test", "path": "/srv/b.test"});
-        assert_eq!((count(&sites, &import, None), count(&all, &import, None)), (1, 0));
+        assert_eq!((outside(&sites, &import).len(), outside(&all, &import).len()), (1, 0));
         assert_eq!(count(&sites, &json!({"site": "x.a.test"}), None), 0);
     }
 
