@@ -26,6 +26,8 @@ use crate::problem::{Fault, Problem};
 const MAX_BODY: usize = 64 * 1024;
 /// Tasks listed by `status`.
 const LISTED: usize = 8;
+/// What a press on a button gets that we did not make, or not as we make them now.
+const NOT_MINE: &str = "This button is not one of mine, or too old. The command approve or refuse with the task's id does the same.";
 /// Shortest end of a task's id that names it.
 const MIN_ID: usize = 4;
 
@@ -88,6 +90,10 @@ async fn unsigned_button(cx: &Cx<'_>, chats: impl Iterator<Item = &Chat>, payloa
                     answer = Some(talk.approval(value).await);
                 }
             }
+            // Not in the question's place: whoever pressed has proven nothing.
+            What::Pressed(value) if value.starts_with(approve::BEGIN) => {
+                answer.get_or_insert_with(|| talk.voice().aside(NOT_MINE));
+            }
             What::Pressed(value) => {
                 let taken =
                     cx.app.desk.confirms.take(value, &chat.name, &incoming.user, cx.app.ports.clock.now());
@@ -144,7 +150,7 @@ impl Talk<'_> {
         let named = self.cx.app.endpoints.marks();
         let named = named.and_then(|marks| marks.read(self.chat.platform, value));
         let Some((task, approve)) = named else {
-            return self.voice().aside("This button is not one of mine.");
+            return self.voice().aside(NOT_MINE);
         };
         let decided = match self.grant() {
             Ok(grant) => {
