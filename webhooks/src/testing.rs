@@ -432,6 +432,9 @@ impl Tasks for FakeTasks {
     }
 }
 
+/// A callback and what reading it fails with.
+type Unread = (String, fn(String) -> ReadError);
+
 /// An outbox in memory.
 pub(crate) struct FakeOutbox {
     pub(crate) callbacks: Mutex<BTreeMap<String, Callback>>,
@@ -440,8 +443,8 @@ pub(crate) struct FakeOutbox {
     pub(crate) recorded: watch::Sender<usize>,
     /// Attempts that could not be recorded, once it refuses them.
     pub(crate) refused: watch::Sender<Option<usize>>,
-    /// A callback that cannot be read alone.
-    pub(crate) unreadable: Mutex<Option<String>>,
+    /// A callback that cannot be read alone, and why.
+    pub(crate) unreadable: Mutex<Option<Unread>>,
 }
 
 impl FakeOutbox {
@@ -541,8 +544,8 @@ impl Outbox for FakeOutbox {
     }
 
     fn callback(&self, id: &str) -> Result<Option<Callback>, ReadError> {
-        if self.unreadable.lock().unwrap().as_deref() == Some(id) {
-            return Err(ReadError::Io("a test".to_owned()));
+        if let Some((_, error)) = self.unreadable.lock().unwrap().as_ref().filter(|(name, _)| name == id) {
+            return Err(error("a test".to_owned()));
         }
         Ok(self.callbacks.lock().unwrap().get(id).cloned())
     }

@@ -240,7 +240,13 @@ impl Deliverer {
                     self.lanes.lost(&thread, &id, &self.shared.lane(&thread.0));
                     return Ok(false);
                 }
-                Err(error) => {
+                // It never will be: those behind it need not wait. `fsck` tells of it.
+                Err(ReadError::Damaged(why)) => {
+                    tracing::error!(target: "kedge::callbacks", callback = id, why, "a callback is damaged and left out");
+                    self.lanes.lost(&thread, &id, &self.shared.lane(&thread.0));
+                    return Ok(false);
+                }
+                Err(error @ ReadError::Io(_)) => {
                     self.lanes.release(&thread, &self.shared.lane(&thread.0));
                     return Err(error);
                 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use kedge_engine::outbox::{CallbackStatus, Outbox};
+use kedge_engine::store::ReadError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -383,11 +384,23 @@ async fn one_that_cannot_be_read_keeps_no_other_from_being_sent() {
     let h = start(&[("ci", url(&receiver), LOCAL)]);
     h.outbox.queue("msg_1", "ci", 1, 3);
     h.attempts(1).await;
-    *h.outbox.unreadable.lock().unwrap() = Some("msg_1".to_owned());
+    *h.outbox.unreadable.lock().unwrap() = Some(("msg_1".to_owned(), ReadError::Io));
     // In one look: msg_2 has to wait for msg_1, which is read for its sake.
     h.outbox.queue("msg_2", "ci", 1, 5);
     h.outbox.queue("msg_3", "ci", 2, 1);
     assert_eq!(h.attempts(2).await[1].callback, "msg_3");
+    h.end().await;
+}
+
+#[tokio::test]
+async fn one_that_is_damaged_is_left_out_and_nothing_waits_for_it() {
+    let receiver = Receiver::start(&[Act::Answer("500 Oops")]).await;
+    let h = start(&[("ci", url(&receiver), LOCAL)]);
+    h.outbox.queue("msg_1", "ci", 1, 3);
+    h.attempts(1).await;
+    *h.outbox.unreadable.lock().unwrap() = Some(("msg_1".to_owned(), ReadError::Damaged));
+    h.outbox.queue("msg_2", "ci", 1, 5);
+    assert_eq!(h.attempts(2).await[1].callback, "msg_2");
     h.end().await;
 }
 
