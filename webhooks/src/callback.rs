@@ -169,8 +169,8 @@ fn result(task: &TaskView) -> Value {
     Value::Object(result)
 }
 
-/// What a task that was canceled says of its end.
-const CANCELED: &str = "it was canceled, and what it had done was undone";
+/// What a task that was canceled says of its end; `compensated` says what became of what it had done.
+const CANCELED: &str = "it was canceled";
 
 fn error(task: &TaskView) -> Value {
     let compensated = match task.state {
