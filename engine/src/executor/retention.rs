@@ -59,9 +59,18 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
                 let task = TaskId::try_from(String::from_utf8_lossy(&key[keys::HEADS.len()..]).into_owned());
                 // What does not read is quarantined, and fsck's to tell.
                 let (Ok(task), Ok(head)) = (task, serde_json::from_slice::<Head>(&value)) else { continue };
-                let old = rule.is_over(&head) && self.live(&task).is_none();
-                if !old || !self.is_needless(&task, &head, rule.keep_per_site)? {
+                if !rule.is_over(&head) || self.live(&task).is_some() {
                     continue;
+                }
+                match self.is_needless(&task, &head, rule.keep_per_site) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    // It stays, for `fsck` to tell; the others need not stay with it.
+                    Err(ReadError::Damaged(why)) => {
+                        tracing::warn!(%task, why, "not forgotten");
+                        continue;
+                    }
+                    Err(error @ ReadError::Io(_)) => return Err(error),
                 }
                 match self.forget_task(&task, &head).await {
                     Ok(done) => forgotten += usize::from(done),

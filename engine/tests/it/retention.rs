@@ -116,6 +116,17 @@ fn what_is_young_or_has_callbacks_on_their_way_stays() {
 }
 
 #[test]
+fn a_task_whose_callback_is_damaged_stays_alone() {
+    let rig = rig();
+    let (first, second) = (rig.run(), rig.run());
+    deliver_all(&rig);
+    let damaged = rig.callbacks().iter().find(|callback| callback.task == first).unwrap().id.clone();
+    rig.store.tamper(&keys::callback(&damaged), Some(b"nonsense".to_vec()));
+    assert_eq!(forget(&rig, ALL), Some(1));
+    assert!(rig.engine.task(&first).unwrap().is_some() && rig.engine.task(&second).unwrap().is_none());
+}
+
+#[test]
 fn a_callback_that_is_replayed_meanwhile_stays_with_its_task() {
     let mut stayed = 0;
     for cut in 0..8 {

@@ -10,12 +10,11 @@ const FORGOTTEN: usize = MAX_BATCH / 4;
 const PAGE: usize = 256;
 
 impl StoreOutbox {
-    /// Forgets a callback and its deliveries. `false`: it is due, perhaps only since somebody looked, and stays.
+    /// Forgets a callback and its deliveries. `false`: it is due, perhaps only since somebody looked, or does not read, and stays.
     pub(in crate::executor) async fn forget(&self, id: &str) -> Result<bool, CommitError> {
         let failed = |error: ReadError| CommitError::Failed(error.to_string());
         let Some(bytes) = self.store.get(&keys::callback(id)).map_err(failed)? else { return Ok(true) };
-        let stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|error| CommitError::Conflict(error.to_string()))?;
+        let Ok(stored) = serde_json::from_slice::<Stored>(&bytes) else { return Ok(false) };
         if let CallbackStatus::Due { .. } = stored.callback.status {
             return Ok(false);
         }
