@@ -230,14 +230,17 @@ impl StoreInbox {
             };
             let mut batch = Batch::new();
             let mut left = self.state().there[kind as usize];
+            let mut removed = Tally::default();
             for (key, value) in &rows {
                 let old = oldest.is_some_and(|oldest| at(value).is_none_or(|at| at < oldest));
                 if (!old && !left.over(&wanted)) || batch.writes.len() >= 2 * PAGE {
                     break;
                 }
-                left.count = left.count.saturating_sub(1);
                 let parts = parts(value);
-                left.bytes = left.bytes.saturating_sub(size(value.len(), parts));
+                let one = Tally { count: 1, bytes: size(value.len(), parts) };
+                left = left.without(one);
+                removed.count += one.count;
+                removed.bytes += one.bytes;
                 batch.delete(key.clone());
                 let id = String::from_utf8_lossy(&key[keys::inbox(kind).len()..]).into_owned();
                 (0..parts).for_each(|part| {
@@ -250,7 +253,9 @@ impl StoreInbox {
             if let Err(error) = self.store.commit(batch).await {
                 return tracing::warn!(%error, "the inbox could not be trimmed");
             }
-            self.state().there[kind as usize] = left;
+            // Others have been noted meanwhile.
+            let mut state = self.state();
+            state.there[kind as usize] = state.there[kind as usize].without(removed);
         }
     }
 
@@ -275,6 +280,10 @@ impl StoreInbox {
 impl Tally {
     fn over(&self, room: &Room) -> bool {
         self.count > room.count || self.bytes > room.bytes
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self { count: self.count.saturating_sub(other.count), bytes: self.bytes.saturating_sub(other.bytes) }
     }
 }
 

@@ -132,6 +132,38 @@ fn the_bytes_of_what_is_there_stay_known_over_many_rounds() {
 }
 
 #[test]
+fn what_is_accepted_while_the_oldest_go_is_counted() {
+    let rig = rig();
+    let room = Room { count: 40, bytes: 1 << 20, age_ms: u64::MAX };
+    let inbox = rig.engine.inbox().with_rooms([room; 3]);
+    inbox.count();
+    for cycle in 0..20 {
+        for n in 0..4 {
+            let n = cycle * 5 + n;
+            submit(&rig, &n.to_string(), n, json!({}));
+        }
+        rig.settle();
+        rig.store.hold();
+        let trimmed = inbox.clone();
+        rig.runtime.spawn_here(async move { trimmed.round(None).await });
+        rig.runtime.settle();
+        let waiting = rig.store.held();
+        let n = cycle * 5 + 4;
+        let (engine, asked) = (rig.engine.clone(), keyed("plan", &n.to_string(), "body"));
+        let message = received(n, Kept::Accepted, json!({}));
+        rig.runtime.spawn_here(async move { drop(engine.submit_received(asked, message).await) });
+        rig.runtime.settle();
+        rig.store.release_one(waiting);
+        rig.runtime.settle();
+        rig.store.release_all();
+        rig.settle();
+    }
+    round(&rig, &inbox, None);
+    let left = ids(&inbox).len();
+    assert!((30..=41).contains(&left), "{left} of a room for 40");
+}
+
+#[test]
 fn what_comes_quicker_than_the_disk_is_dropped_and_counted() {
     let rig = rig();
     let inbox = rig.engine.inbox();
