@@ -67,7 +67,7 @@ impl Check<'_> {
             self.problem(line, what, "jitter has to be shorter than every");
         }
         if let When::At { times, days, .. } = &when
-            && jitter >= shortest_gap(times, days.is_empty())
+            && jitter >= shortest_gap(times, days)
         {
             self.problem(
                 line,
@@ -130,18 +130,22 @@ impl Check<'_> {
     }
 }
 
-/// The shortest time between two times of the day, of every day also over midnight: a site that begins later than that is overtaken by its
-/// next slot.
-fn shortest_gap(times: &[Time], every_day: bool) -> Millis {
-    let ms = |time: &Time| {
-        let seconds =
-            i32::from(time.hour()) * 3600 + i32::from(time.minute()) * 60 + i32::from(time.second());
-        Millis::from(seconds.unsigned_abs()) * 1000
+/// The shortest time between two slots of a week: a site that begins later than that is overtaken by its next slot.
+fn shortest_gap(times: &[Time], days: &[Weekday]) -> Millis {
+    let seconds = |time: &Time| {
+        i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second())
     };
-    let over_midnight =
-        times.first().zip(times.last()).map(|(first, last)| ms(first) + 24 * 60 * MINUTE - ms(last));
-    let gaps = times.windows(2).map(|pair| ms(&pair[1]) - ms(&pair[0]));
-    gaps.chain(over_midnight.filter(|_| every_day)).min().unwrap_or(Millis::MAX)
+    let days: Vec<i64> = match days {
+        [] => (0..7).collect(),
+        some => some.iter().map(|day| i64::from(day.to_monday_zero_offset())).collect(),
+    };
+    let mut slots: Vec<i64> =
+        days.iter().flat_map(|day| times.iter().map(move |time| day * 86_400 + seconds(time))).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    slots.extend(slots.first().map(|first| first + 7 * 86_400));
+    let gaps = slots.windows(2).map(|pair| (pair[1] - pair[0]).unsigned_abs() * 1000);
+    gaps.min().unwrap_or(Millis::MAX)
 }
 
 fn at(raw: &raw::Schedule) -> Result<When, String> {
@@ -247,6 +251,23 @@ mod tests {
     }
 
     #[test]
+    fn the_gap_between_slots_goes_over_midnight_where_the_next_day_has_one() {
+        let gap = |times: &[&str], days: &[&str]| {
+            let times: Vec<Time> = times.iter().map(|time| time.parse().unwrap()).collect();
+            let days: Vec<Weekday> = days.iter().map(|day| weekday(day).unwrap()).collect();
+            shortest_gap(&times, &days) / MINUTE
+        };
+        let (two, day) = (["00:10:00", "23:50:00"], 24 * 60);
+        assert_eq!(gap(&two, &[]), 20);
+        assert_eq!(gap(&two, &["tue", "mon"]), 20);
+        assert_eq!(gap(&two, &["sun", "mon"]), 20);
+        assert_eq!(gap(&two, &["mon", "wed"]), day - 20);
+        assert_eq!(gap(&["02:00:00"], &[]), day);
+        assert_eq!(gap(&["02:00:00"], &["sat"]), 7 * day);
+        assert_eq!(gap(&["02:00:00"], &["sat", "sun"]), day);
+    }
+
+    #[test]
     fn what_could_not_work_is_told_at_once() {
         for (lines, told) in [
             ("name = \"a b\"\nsites = [\"*\"]\nevery = \"1h\"", "letters, digits"),
@@ -263,6 +284,10 @@ mod tests {
             ("name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\"]\njitter = \"2h\"", "longer than window"),
             (
                 "name = \"a\"\nsites = [\"*\"]\nat = [\"02:00\", \"02:30\"]\njitter = \"30m\"",
+                "sites would be left out",
+            ),
+            (
+                "name = \"a\"\nsites = [\"*\"]\nat = [\"00:10\", \"23:50\"]\ndays = [\"mon\", \"tue\"]\njitter = \"30m\"",
                 "sites would be left out",
             ),
             ("name = \"a\"\nworkflow = \"burn\"\nevery = \"1h\"", "there is no workflow"),
