@@ -106,9 +106,10 @@ impl Api {
             query.append_pair("limit", "200");
             query.extend_pairs(cursor.iter().map(|cursor| ("cursor", cursor)));
             let mut page = self.get(&format!("{path}?{}", query.finish())).await?;
-            if let Some(more) = page[list].as_array_mut() {
-                items.append(more);
-            }
+            let more = page.get_mut(list).and_then(Value::as_array_mut);
+            items.append(
+                more.with_context(|| format!("the answer to {path} has no list {list:?}: is this Kedge?"))?,
+            );
             let next = page["next"].as_str().map(str::to_owned);
             if next.is_some() && next == cursor {
                 return Err(anyhow!("{path} gives the same page again and again"));
