@@ -133,10 +133,14 @@ impl Place {
     pub(crate) fn smoke_checks(&self, app: &dyn App) -> Vec<SmokeCheck> {
         let mut checks = app.smoke_checks(self.front());
         for page in &self.reach.pages {
-            let usual = checks.iter().position(|check| check.get.path == page.path);
-            let lacks = usual.map(|place| checks.remove(place).lacks).unwrap_or_default();
+            // The usual answer is as good: a side from before the page was so is well, too.
+            if let Some(usual) = checks.iter_mut().find(|check| check.get.path == page.path) {
+                usual.also.push(page.status);
+                continue;
+            }
             let get = Get { host: self.front().clone(), path: page.path.clone(), bypass: None };
-            checks.push(SmokeCheck { get, statuses: vec![page.status], contains: Vec::new(), lacks });
+            let (statuses, also) = (vec![page.status], Vec::new());
+            checks.push(SmokeCheck { get, statuses, also, contains: Vec::new(), lacks: Vec::new() });
         }
         checks
     }

@@ -106,6 +106,7 @@ pub(super) fn smoke_checks(site: &SiteName) -> Vec<SmokeCheck> {
     let check = |path: &str, statuses: &[u16], contains: &[&str]| SmokeCheck {
         get: Get { host: site.clone(), path: path.to_owned(), bypass: None },
         statuses: statuses.to_vec(),
+        also: Vec::new(),
         contains: contains.iter().map(|text| (*text).to_owned()).collect(),
         lacks: [
             "The website encountered an unexpected error",

@@ -350,6 +350,7 @@ impl App for Plain {
         vec![SmokeCheck {
             get: Get { host: site.clone(), path: "/".to_owned(), bypass: None },
             statuses: vec![200],
+            also: Vec::new(),
             contains: self.config.front_page_contains.clone(),
             lacks: Vec::new(),
         }]

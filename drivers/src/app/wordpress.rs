@@ -480,6 +480,7 @@ impl App for WordPress {
         let check = |path: &str, contains: &str| SmokeCheck {
             get: Get { host: site.clone(), path: path.to_owned(), bypass: None },
             statuses: vec![200],
+            also: Vec::new(),
             contains: vec![contains.to_owned()],
             lacks: [
                 "Error establishing a database connection",

@@ -304,13 +304,15 @@ pub struct LoginUser {
 }
 
 /// One request of a smoke test. Passed when the status is one of `statuses` and the body has all of `contains` and none of
-/// `lacks` (compared as bytes, case-sensitive).
+/// `lacks` (compared as bytes, case-sensitive); or when it is one of `also`, and the body has none of `lacks`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmokeCheck {
     /// What to ask.
     pub get: Get,
     /// Acceptable statuses.
     pub statuses: Vec<u16>,
+    /// What this site answers in its own way, without what must be in the body.
+    pub also: Vec<u16>,
     /// Must be in the body.
     pub contains: Vec<String>,
     /// Must not be in the body.

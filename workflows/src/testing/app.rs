@@ -640,6 +640,7 @@ impl App for FakeApp {
         let check = |path: &str, contains: &str| SmokeCheck {
             get: Get { host: site.clone(), path: path.to_owned(), bypass: None },
             statuses: vec![200],
+            also: Vec::new(),
             contains: vec![contains.to_owned()],
             lacks: vec!["Error establishing a database connection".to_owned()],
         };

@@ -42,8 +42,8 @@ fn a_site_that_hides_its_login_moves_closes_and_opens_once_that_is_known() {
             "{why}"
         );
     }
-    let other = json!({ "site": SHOP, "pages": [page, { "path": "/", "status": 302 }] });
-    assert!(refused(&base, "configure", other).contains("/ answers 200, expected [302]"));
+    let other = json!({ "site": SHOP, "pages": [page, { "path": "/basket", "status": 302 }] });
+    assert!(refused(&base, "configure", other).contains("/basket answers 200, expected [302]"));
 
     let (base, _) = done(&base, "configure", json!({ "site": SHOP, "pages": [page] }));
     let (base, _) = done(&base, "migrate", to);
@@ -57,4 +57,20 @@ fn a_site_that_hides_its_login_moves_closes_and_opens_once_that_is_known() {
         refused(&base, "configure", json!({ "site": SHOP, "pages": [] }))
             .contains("/wp-login.php answers 404")
     );
+}
+
+/// A side from before the page was so answers as usual: a restore and an undo bring it back all the same.
+#[test]
+fn a_side_that_answers_as_usual_comes_back_where_the_page_is_known_to_be_otherwise() {
+    let (base, backup) = done(&usual(), "backup", json!({ "site": SHOP }));
+    let name = backup.result["backup"].as_str().unwrap().to_owned();
+    let (base, moved) = done(&base, "migrate", json!({ "site": SHOP, "target_platform": "wordpress-68" }));
+    base.world
+        .disk("host1")
+        .write(&format!("/srv/platforms/68/sites/{SHOP}/{HIDES_LOGIN}"), b"<?php".to_vec());
+    let page = json!({ "path": "/wp-login.php", "status": 404 });
+    let (base, _) = done(&base, "configure", json!({ "site": SHOP, "pages": [page] }));
+    done(&base, "restore", json!({ "site": SHOP, "backup": name }));
+    let (_, undone) = quietly(&base, &Ask::Undo(moved.id));
+    assert_eq!(undone.state, TaskState::Succeeded, "{:?}", undone.error);
 }
