@@ -115,19 +115,19 @@ fn delete(
 ) {
     let (store, trash) = (Store::of(&record), place.trash(cx.task.as_str()));
     let state = record.state;
-    let commit = CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0 };
+    let commit = |found| CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0, found };
     let (saved, committed) = if params.force {
         let ask = AskRegistry { place: place.clone(), store: store.clone(), state: Some(state), to: None };
         let asked = plan.step("ask_registry", ask, &[]);
         let survey = Survey { place: place.clone(), store: store.clone() };
         let surveyed = plan.step("survey", survey, &[&asked]);
         let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&surveyed]);
-        let committed = plan.step("commit", commit, &[&saved]);
+        let committed = plan.step("commit", commit(None), &[&saved]);
         (saved, committed)
     } else {
         let proof = FingerprintSite {
             places: vec![place.clone()],
-            passing: vec![(place.web_server.clone(), trash)],
+            passing: vec![(place.web_server.clone(), trash.clone())],
             stores: vec![(store.clone(), place.clone())],
             platforms: Vec::new(),
         };
@@ -151,7 +151,7 @@ fn delete(
         };
         let backed_up = plan.scope("backup", |plan| backup::steps(plan, cx, place, &store, request, &found));
         let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
-        let committed = plan.step("commit", commit, &[&saved, &backed_up]);
+        let committed = plan.step("commit", commit(Some(found)), &[&saved, &backed_up]);
         (saved, committed)
     };
     let removed = plan.step("remove_vhost", RemoveVhost { place: place.clone(), saved }, &[&committed]);
@@ -254,7 +254,7 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
     let found = plan.step("preflight", preflight, &[]);
     let publish = Publish { to: place.clone(), from_dir: waits };
     let published = plan.step("publish", publish, &[&found]);
-    let unlocked = plan.step("unfence", Unfence { store, stay: Vec::new() }, &[&published]);
+    let unlocked = plan.step("unfence", Unfence { store, stay: trash.locked_at.clone() }, &[&published]);
     let record = SiteRecord { dir: place.dir.clone(), ..trash.site.clone() };
     let commit = CommitUndelete { record, deleted_by: task.to_owned() };
     if trash.site.state == SiteState::Disabled {

@@ -165,6 +165,9 @@ pub struct TrashRecord {
     /// How it came there.
     #[serde(default)]
     pub why: TrashedBy,
+    /// From where its database accounts connect that somebody else had locked before: they stay so when it comes back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locked_at: Vec<String>,
 }
 
 /// How a side came into the trash.

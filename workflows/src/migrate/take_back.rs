@@ -11,13 +11,13 @@ use super::Move;
 use crate::backup;
 use crate::names::SiteName;
 use crate::place::{Place, Store};
-use crate::ports::{Compression, SavedFile};
+use crate::ports::{Compression, Reach, SavedFile};
 use crate::reach::lock_names;
 use crate::records::{self, PREPARED, SiteRecord, TrashRecord};
 use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
 use crate::steps::fingerprint::FingerprintSite;
-use crate::steps::preflight::Preflight;
+use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitMove;
 use crate::steps::verify::Reached;
@@ -57,7 +57,14 @@ pub(crate) fn plan(
     plan.lock(format!("platform {}", to.platform), cx.facts.record(PREPARED, &to.platform)?.is_some());
     plan.note("what visitors have changed since then stays in the backup of this undo only");
     let moving = Move { cx, record: &record, from, to, hold_ms, redirect: false, lineage: None };
-    moving.take_back(&mut plan, &trash, task, redirected);
+    // Accounts that somebody had locked before the task stay so.
+    let stay = match finished.outputs.get("preflight") {
+        Some(found) => Found::deserialize(&**found).map(|found| found.locked_at),
+        None => Ok(Vec::new()),
+    };
+    let stay = stay
+        .map_err(|error| PlanRefusal::Refused(format!("the output of preflight does not read: {error}")))?;
+    moving.take_back(&mut plan, &trash, stay, Finished { task, redirected });
     Ok(plan.build()?)
 }
 
@@ -65,8 +72,13 @@ pub(crate) fn plan(
 fn reached_as_committed(finished: &FinishedTask<'_>, now: &SiteRecord) -> Result<(), PlanRefusal> {
     let commit = finished.plan.find("commit").map(|commit| &finished.plan.step(commit).params["to"]);
     let Some(Ok(to)) = commit.map(Place::deserialize) else { return Ok(()) };
-    let was = Reached { aliases: to.aliases, reach: to.reach, quiet: to.quiet };
-    if was == Reached::of(now) {
+    // How a page answers is of the side that answers so: the one in the trash has its own.
+    let reached = |aliases: &[SiteName], reach: &Reach, quiet| Reached {
+        aliases: aliases.to_vec(),
+        reach: Reach { pages: Vec::new(), ..reach.clone() },
+        quiet,
+    };
+    if reached(&to.aliases, &to.reach, to.quiet) == reached(&now.aliases, &now.reach, now.quiet) {
         return Ok(());
     }
     Err(PlanRefusal::Refused(format!(
@@ -76,8 +88,21 @@ fn reached_as_committed(finished: &FinishedTask<'_>, now: &SiteRecord) -> Result
     )))
 }
 
+/// What is taken back.
+struct Finished<'a> {
+    task: &'a str,
+    /// Whether it left a redirect in the place of the old side's vhost.
+    redirected: bool,
+}
+
 impl Move<'_> {
-    fn take_back(&self, plan: &mut PlanBuilder, trash: &TrashRecord, migrate: &str, redirected: bool) {
+    fn take_back(
+        &self,
+        plan: &mut PlanBuilder,
+        trash: &TrashRecord,
+        stay: Vec<String>,
+        finished: Finished<'_>,
+    ) {
         let (now, old) = (Store::of(self.record), Store::of(&trash.site));
         let waits = trash.site.dir.clone();
         let ask = AskRegistry {
@@ -112,7 +137,7 @@ impl Move<'_> {
         let proof = FingerprintSite { places, passing, stores, platforms: Vec::new() };
         plan.fingerprint(&proof, proof.resources());
         let backed_up = plan.scope("backup", |plan| {
-            let description = format!("Generated before {migrate} was taken back");
+            let description = format!("Generated before {} was taken back", finished.task);
             let request =
                 backup::Request { description, compression: Compression::Zstd, exclude: Vec::new() };
             backup::steps(plan, self.cx, &self.from, &now, request, &found)
@@ -131,9 +156,10 @@ impl Move<'_> {
         }
         let publish = Publish { to: self.to.clone(), from_dir: waits };
         let published = plan.step("publish", publish, &before);
-        let unlocked = plan.step("unfence", Unfence { store: old.clone(), stay: Vec::new() }, &[&published]);
-        let redirect: Option<Ref<Option<SavedFile>>> =
-            redirected.then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
+        let unlocked = plan.step("unfence", Unfence { store: old.clone(), stay }, &[&published]);
+        let redirect: Option<Ref<Option<SavedFile>>> = finished
+            .redirected
+            .then(|| plan.step("save_redirect", SaveVhost { place: self.to.clone() }, &[&found]));
         let checked = self.hidden_over(plan, redirect, &unlocked);
         let commit = CommitMove {
             old: self.record.clone(),
@@ -141,7 +167,7 @@ impl Move<'_> {
             hold_ms: self.hold_ms,
             to: self.to.clone(),
             store: old,
-            takes_back: Some(migrate.to_owned()),
+            takes_back: Some(finished.task.to_owned()),
             cloned_from: None,
         };
         let committed = plan.step("commit", commit, &[&checked]);

@@ -210,7 +210,8 @@ impl Step for CommitGiveBack {
         cx.delete_record(SITE, self.record.name.as_str());
         let until = cx.now.saturating_add(self.hold_ms);
         let site = SiteRecord { dir: self.trash.clone(), ..self.record.clone() };
-        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Import })
+        let trash = TrashRecord { site, until, why: TrashedBy::Import, locked_at: Vec::new() };
+        cx.put_record(TRASH, cx.task.as_str(), &trash)
     }
 }
 

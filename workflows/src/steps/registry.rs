@@ -4,6 +4,7 @@ use kedge_engine::context::Cx;
 use kedge_engine::step::{Pivot, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::preflight::Found;
 use super::registered::{demand_free, still};
 use super::staying::{Staying, may_go};
 use crate::names::SiteName;
@@ -136,6 +137,9 @@ pub(crate) struct CommitDelete {
     pub(crate) trash: String,
     /// How long, in milliseconds.
     pub(crate) hold_ms: u64,
+    /// What was found, where it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) found: Option<Ref<Found>>,
 }
 
 /// What a task reports of a deleted site.
@@ -159,7 +163,10 @@ impl Step for CommitDelete {
         let site = SiteRecord { dir: self.trash.clone(), ..still(cx, &self.record)? };
         cx.delete_record(SITE, self.record.name.as_str());
         let until = cx.now.saturating_add(self.hold_ms);
-        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Delete })?;
+        let found = self.found.as_ref().map(|found| cx.output(found)).transpose()?;
+        let locked_at = found.map(|found| found.locked_at).unwrap_or_default();
+        let trash = TrashRecord { site, until, why: TrashedBy::Delete, locked_at };
+        cx.put_record(TRASH, cx.task.as_str(), &trash)?;
         Ok(Deleted { kept_until: until })
     }
 
@@ -359,7 +366,8 @@ impl Step for CommitMove {
         }
         let until = cx.now.saturating_add(self.hold_ms);
         let site = SiteRecord { dir: self.old_trash.clone(), ..old };
-        cx.put_record(TRASH, cx.task.as_str(), &TrashRecord { site, until, why: TrashedBy::Move })?;
+        let trash = TrashRecord { site, until, why: TrashedBy::Move, locked_at: Vec::new() };
+        cx.put_record(TRASH, cx.task.as_str(), &trash)?;
         Ok(Moved { platform: self.to.platform.clone(), site: self.to.site.to_string(), kept_until: until })
     }
 

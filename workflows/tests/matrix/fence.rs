@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kedge_engine::task::TaskState;
 use kedge_workflows::names::DatabaseName;
-use kedge_workflows::ports::PortError;
+use kedge_workflows::ports::{Database as _, PortError};
 use kedge_workflows::testing::{FakeEvent, FakeEvents, FakeTable, FakeTables, FakeWorld, Moment};
 use serde_json::json;
 
+use crate::rig::{Ask, Base, quietly};
 use crate::scene::usual;
 use crate::tales::migrate;
 
@@ -98,4 +99,28 @@ fn a_fence_that_is_undone_leaves_locked_what_was() {
         migrate(&base, json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), &watch);
     assert_eq!((end.view.state, fenced.load(Ordering::Relaxed)), (TaskState::RolledBack, true));
     assert_eq!(end.rig.world.database_server("db1").state(), before);
+}
+
+/// The same where the fence was meant to stay, and the old side comes back later.
+#[test]
+fn a_side_that_comes_back_leaves_locked_what_was() {
+    let (shop, closed) = ("shop.example.test", "closed.example.test");
+    let locked = |base: &Base, name: &str| {
+        let users = base.world.database_server("db1");
+        futures::executor::block_on(users.locked_at(&DatabaseName::parse(name).unwrap())).unwrap()
+    };
+    let base = usual();
+    for name in ["shopexampletest", "closedexampletes"] {
+        base.world.database_server("db1").add_account(&DatabaseName::parse(name).unwrap(), "192.0.2.7", true);
+    }
+    let task = |workflow, params| Ask::Task { workflow, params };
+    let (away, moved) =
+        quietly(&base, &task("migrate", json!({ "site": shop, "target_platform": "wordpress-68" })));
+    assert_eq!(locked(&away, "shopexampletest").len(), 2, "behind the fence");
+    let (back, _) = quietly(&away, &Ask::Undo(moved.id));
+    assert_eq!(locked(&back, "shopexampletest"), ["192.0.2.7"]);
+    let (away, _) = quietly(&base, &task("delete", json!({ "site": closed })));
+    assert_eq!(locked(&away, "closedexampletes").len(), 2, "in the trash");
+    let (back, _) = quietly(&away, &task("undelete", json!({ "site": closed })));
+    assert_eq!(locked(&back, "closedexampletes"), ["192.0.2.7"]);
 }
