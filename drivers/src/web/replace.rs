@@ -51,7 +51,8 @@ impl VhostServer {
         !served.is_empty() && served.iter().all(just)
     }
 
-    /// Refuses names that another file serves: by plain HTTP, and by HTTPS where the vhost has a certificate. Those that the file at the path has already are its own: mostly all of them.
+    /// Refuses names that another file serves: by plain HTTP, and by HTTPS where the vhost has a certificate. Those that the file at the
+    /// path has already are its own: mostly all of them.
     pub(super) async fn names_are_free(
         &self,
         path: &str,
