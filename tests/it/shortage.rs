@@ -130,6 +130,11 @@ async fn a_disk_that_becomes_read_only_is_waited_for() -> Result<()> {
     let face = kedge.face()?;
     let (status, id) = submit(&face, "a.example.test").await?;
     ensure!(status == 202, "{status} {id}");
+    // Its first step has given up and its host is not there for more: nothing is written any more, and the disk is tried all the same.
+    wait_until("a task with nothing to write", LIMIT, || async {
+        face.task(&id).await.is_ok_and(|task| task["state"] == "compensating")
+    })
+    .await?;
     let tasks = BTreeSet::from([id]);
     broken.fail()?;
     let waits = || async {
@@ -137,7 +142,8 @@ async fn a_disk_that_becomes_read_only_is_waited_for() -> Result<()> {
             .await
             .is_ok_and(|(status, said)| status == 503 && said.to_string().contains("waits for its disk"))
     };
-    wait_until("a service that waits for its disk", LIMIT, waits).await?;
+    let waited = wait_until("a service that waits for its disk", LIMIT, waits).await;
+    ensure!(waited.is_ok(), "the broken disk was not seen; the log ends with:\n{}", kedge.log_end(20));
     broken.repair()?;
     wait_until("a service that goes on by itself", LIMIT, || ready_is(&face, 200)).await?;
     all_are_there(&face, &tasks).await?;

@@ -28,6 +28,7 @@ pub(super) enum Job {
     Census { answer: oneshot::Sender<Result<Vec<BlobId>, CommitError>> },
     RemoveUnused { unused: Vec<BlobId>, answer: oneshot::Sender<Result<u64, CommitError>> },
     MakeBallast,
+    Probe,
 }
 
 pub(super) struct BlobThread {
@@ -56,7 +57,7 @@ impl BlobThread {
         // An answer to a caller that is gone is not needed; the work is done all the same.
         match job {
             Job::Put { bytes, answer } => {
-                let result = self.write("store", || self.blobs.put(&bytes));
+                let result = self.write("store a blob", || self.blobs.put(&bytes));
                 self.vitals.blobs_stored.add(usize::from(result.is_ok()));
                 if let (Some(stored), Ok(id)) = (&mut self.stored, &result) {
                     stored.insert(id.clone());
@@ -64,12 +65,12 @@ impl BlobThread {
                 let _ = answer.send(result);
             }
             Job::Delete { id, answer } => {
-                let result = self.write("remove", || self.blobs.delete(&id));
+                let result = self.write("remove a blob", || self.blobs.delete(&id));
                 self.vitals.blobs_removed.add(usize::from(result.is_ok()));
                 let _ = answer.send(result);
             }
             Job::Census { answer } => {
-                let result = self.write("list", || self.blobs.list());
+                let result = self.write("list the blobs", || self.blobs.list());
                 self.stored = result.is_ok().then(BTreeSet::new);
                 let _ = answer.send(result);
             }
@@ -78,13 +79,22 @@ impl BlobThread {
                 let _ = answer.send(result);
             }
             Job::MakeBallast => self.disk.make_ballast(),
+            Job::Probe => {
+                let tried = || match self.blobs.probe() {
+                    // That is told by the free space, and nothing is lost yet.
+                    Err(error) if is_full(&error) => Ok(()),
+                    tried => tried,
+                };
+                // Nobody waits: whoever asks for the store's health hears of it.
+                let _ = self.write("write a test file", tried);
+            }
         }
     }
 
     fn remove_unused(&mut self, mut unused: Vec<BlobId>) -> Result<u64, CommitError> {
         let Some(stored) = self.stored.take() else { return Ok(0) };
         unused.retain(|id| !stored.contains(id));
-        let removed = self.write("remove", || self.blobs.delete_all(&unused))?;
+        let removed = self.write("remove a blob", || self.blobs.delete_all(&unused))?;
         self.vitals.blobs_removed.add(removed);
         Ok(removed as u64)
     }
@@ -100,7 +110,7 @@ impl BlobThread {
         };
         result.map_err(|error| {
             let (folder, advice) = (self.blobs.folder.display(), self.disk.advice(&error));
-            self.vitals.fail(format!("cannot {doing} a blob in {folder}: {error}; {advice}"))
+            self.vitals.fail(format!("cannot {doing} in {folder}: {error}; {advice}"))
         })
     }
 }
@@ -142,6 +152,13 @@ impl BlobFolder {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
         self.durability.sync_file(&file)
+    }
+
+    /// Writes, syncs and removes a file: a disk that takes nothing any more says so.
+    fn probe(&self) -> io::Result<()> {
+        let temp = self.temps.join("probe");
+        self.write_file(&temp, b"kedge")?;
+        fs::remove_file(temp)
     }
 
     pub(super) fn get(&self, id: &BlobId) -> Result<Option<Vec<u8>>, ReadError> {

@@ -64,6 +64,7 @@ pub struct SledStore {
     disk: Arc<Disk>,
     vitals: Arc<Vitals>,
     stall_after: Duration,
+    probe_after: Duration,
     open_time: Duration,
     // Last, in this order: sled closes its files before the folder is given up.
     view: Arc<View>,
@@ -82,6 +83,9 @@ pub struct Options {
     pub free_floor_bytes: u64,
     /// When a commit takes longer, the store is [`Health::Low`] until it is through.
     pub stall_after: Duration,
+    /// Asked for its health after this long without a commit, the store tries its disk: one that has become read-only, or broken,
+    /// is known before somebody has something to write.
+    pub probe_after: Duration,
     /// The calls that make data durable.
     pub durability: Arc<dyn Durability>,
 }
@@ -93,6 +97,7 @@ impl Default for Options {
             ballast_bytes: MAX_BLOB as u64,
             free_floor_bytes: 256 * 1024 * 1024,
             stall_after: Duration::from_secs(10),
+            probe_after: Duration::from_secs(10),
             durability: Arc::new(RealDurability),
         }
     }
@@ -131,6 +136,13 @@ impl SledStore {
     fn ask_for_ballast(&self) {
         if self.disk.wants_ballast() && !self.jobs.try_push(0, Job::MakeBallast) {
             self.disk.ballast_not_made();
+        }
+    }
+
+    fn ask_for_a_probe(&self) {
+        if self.vitals.quiet_for(self.probe_after) {
+            // A full queue is at work on that disk already.
+            let _ = self.jobs.try_push(0, Job::Probe);
         }
     }
 }
@@ -215,6 +227,7 @@ impl Store for SledStore {
             let seconds = time.as_secs_f32();
             return Health::Low(format!("the disk is slow: a commit has been under way for {seconds:.1} s"));
         }
+        self.ask_for_a_probe();
         match self.disk.shortage() {
             Some(why) => Health::Low(why),
             None => {

@@ -135,6 +135,7 @@ pub(super) fn open(folder: &Path, options: Options) -> Result<SledStore, OpenErr
         disk,
         vitals,
         stall_after: options.stall_after,
+        probe_after: options.probe_after,
         open_time: started.elapsed(),
         view,
         _lock: lock,

@@ -10,6 +10,8 @@ use kedge_engine::store::CommitError;
 pub(super) struct Vitals {
     failure: OnceLock<String>,
     committing_since: Mutex<Option<Instant>>,
+    /// When the disk was last seen to work, or was asked to.
+    written: Mutex<Option<Instant>>,
     pub(super) commits: Counter,
     pub(super) conflicts: Counter,
     pub(super) groups: Counter,
@@ -72,6 +74,18 @@ impl Vitals {
 
     pub(super) fn commit_ends(&self) {
         *self.committing_since() = None;
+        *self.written() = Some(Instant::now());
+    }
+
+    /// Whether nothing has been written for this long: said once, then it counts anew.
+    pub(super) fn quiet_for(&self, time: Duration) -> bool {
+        let mut written = self.written();
+        let now = Instant::now();
+        let quiet = now.duration_since(*written.get_or_insert(now)) >= time;
+        if quiet {
+            *written = Some(now);
+        }
+        quiet
     }
 
     pub(super) fn committing_for(&self) -> Option<Duration> {
@@ -89,6 +103,11 @@ impl Vitals {
             blobs_stored: self.blobs_stored.get(),
             blobs_removed: self.blobs_removed.get(),
         }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Option<Instant>> {
+        // As below.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn committing_since(&self) -> MutexGuard<'_, Option<Instant>> {

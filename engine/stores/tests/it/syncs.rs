@@ -181,6 +181,31 @@ fn a_slow_disk_is_told() {
     });
 }
 
+/// A journal with nothing to write learns of a broken disk all the same, from whoever asks how it is.
+#[test]
+fn a_quiet_disk_is_tried() {
+    let folder = tempfile::tempdir().expect("folder");
+    let disk = Arc::new(TestDisk::default());
+    let probe = ("file", folder.path().join("blobs/tmp/probe"));
+    let probed = |probe_after| {
+        let store = SledStore::open(folder.path(), Options { probe_after, ..disk.options() }).expect("open");
+        disk.state().calls.clear();
+        assert_eq!(store.health(), Health::Ready);
+        // Jobs are done in order: behind this one, a probe is through.
+        block_on(store.census()).expect("census");
+        let calls = disk.state().calls.clone();
+        (store, calls.into_iter().filter(|call| *call == probe).count())
+    };
+    assert_eq!(probed(Duration::from_secs(3600)).1, 0, "it has not been quiet for long");
+    let (store, times) = probed(Duration::ZERO);
+    assert_eq!((times, probe.1.exists()), (1, false));
+    disk.state().broken = Some("file");
+    assert_eq!(store.health(), Health::Ready, "asked for");
+    assert!(block_on(store.census()).is_err());
+    let Health::Failed(why) = store.health() else { panic!("a disk that takes nothing") };
+    assert!(why.contains("cannot write a test file in") && why.contains("blobs"), "{why}");
+}
+
 /// The system calls themselves, where strace is there: between two acknowledgements lies a finished fdatasync.
 #[test]
 fn strace_sees_a_sync_before_each_acknowledgement() {
