@@ -1,7 +1,6 @@
 //! The application behind the server: finds the route, asks the handler, and gives every answer its request id, its log line and
 //! its count. It reads no sockets.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -18,34 +17,32 @@ use kedge_engine::outbox::Outbox;
 use kedge_engine::ports::{Clock, Random};
 use kedge_engine::service::Tasks;
 use kedge_engine::store::{ReadError, Store};
-use kedge_engine::task::TaskId;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Links;
 use crate::audit::{Audit, Entry};
-use crate::auth::{Token, authenticate};
-use crate::body::{Body, Bounds, MAX_BODY, Room};
+use crate::auth::Token;
+use crate::body::{Body, Room};
 use crate::chat::Chat;
 use crate::chat::follow;
 use crate::config::Mistake;
+use crate::cx::Cx;
 use crate::deliver::{Patience, Sender};
 use crate::desk::Desk;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::handlers;
 use crate::hook::Hook;
-use crate::limits::{Limiter, Standing};
+use crate::limits::Limiter;
 use crate::metrics::Metrics;
 use crate::openapi;
 use crate::problem::Problem;
-use crate::proxy;
 use crate::route::{Route, Routed, route};
 use crate::schemas::Schemas;
-use crate::server::{HttpConfig, Peer};
+use crate::server::HttpConfig;
 use crate::tls::ClientCertificate;
 use crate::tokens::{OwnToken, Tokens};
-use crate::trace;
 
 /// Largest head of a request: line and headers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -112,110 +109,13 @@ pub(crate) struct Inner {
     pub(crate) sender: Sender,
     /// The text of `/openapi.json`.
     pub(crate) openapi: Bytes,
-    token_limit: Option<Limiter>,
-    hook_limit: Option<Limiter>,
+    pub(crate) token_limit: Option<Limiter>,
+    pub(crate) hook_limit: Option<Limiter>,
     /// What all chats share.
     pub(crate) desk: follow::Desk,
     /// Where Mattermost's buttons post to.
     pub(crate) chat_url: Option<String>,
     access: RwLock<Arc<Access>>,
-}
-
-/// A request as handlers see it.
-pub(crate) struct Cx<'a> {
-    pub(crate) app: &'a Inner,
-    pub(crate) parts: &'a Parts,
-    pub(crate) access: &'a Access,
-    /// The tokens made by API.
-    pub(crate) own: &'a [OwnToken],
-    /// Who asks, once it is known, and where that leaves their rate.
-    seen: OnceLock<(String, Option<Standing>)>,
-    /// What a chat message did, and with which task: its path says neither.
-    did: OnceLock<(&'static str, Option<String>)>,
-}
-
-impl Cx<'_> {
-    /// The token that asks.
-    ///
-    /// # Errors
-    /// 401, or 429 when it asks too often.
-    pub(crate) fn token(&self) -> Result<&Token, Problem> {
-        let own = self.own.iter().map(|own| &own.token);
-        let all = self.access.tokens.iter().chain(own);
-        let (now, from) = (self.app.ports.clock.now(), self.from());
-        // A token that is sent counts; a certificate speaks for who sends none.
-        let by_certificate = || {
-            let peer = self.parts.extensions.get::<Peer>()?;
-            let presented = peer.certificate.as_deref()?;
-            let mut grants = self.access.certificates.iter().filter_map(|known| known.grant(presented));
-            grants.find(|grant| grant.counts(now, from))
-        };
-        let silent = !self.parts.headers.contains_key(header::AUTHORIZATION);
-        let token = match by_certificate().filter(|_| silent) {
-            Some(token) => token,
-            None => authenticate(all, &self.parts.headers, now, from)?,
-        };
-        self.admit(token.kind(), token.name(), self.app.token_limit.as_ref())?;
-        Ok(token)
-    }
-
-    /// Notes that a hook's message is verified.
-    ///
-    /// # Errors
-    /// 429 when there are too many of them.
-    pub(crate) fn hook(&self, name: &str) -> Result<(), Problem> {
-        self.admit("hook", name, self.app.hook_limit.as_ref())
-    }
-
-    /// Notes who it is that writes or presses something in a chat.
-    ///
-    /// # Errors
-    /// 429 when they do so too often: counted as a token's requests are.
-    pub(crate) fn person(&self, chat: &str, name: &str) -> Result<(), Problem> {
-        self.admit("chat", &format!("{chat}/{name}"), self.app.token_limit.as_ref())
-    }
-
-    /// Notes what a person in a chat changed, for the audit log.
-    pub(crate) fn did(&self, what: &'static str, task: Option<&TaskId>) {
-        self.did.get_or_init(|| (what, task.map(ToString::to_string)));
-    }
-
-    /// Counts a request once, however often its handler asks who it is.
-    fn admit(&self, kind: &str, name: &str, limit: Option<&Limiter>) -> Result<(), Problem> {
-        if self.seen.get().is_some() {
-            return Ok(());
-        }
-        let standing = limit.map(|limit| limit.charge(name)).transpose()?;
-        self.seen.get_or_init(|| (format!("{kind}:{name}"), standing));
-        Ok(())
-    }
-
-    /// The address of whoever asks: who connected, or whom a trusted proxy names.
-    fn from(&self) -> Option<IpAddr> {
-        let peer = self.parts.extensions.get::<Peer>()?.address.ip();
-        Some(proxy::client(peer, &self.parts.headers, &self.access.trusted_proxies))
-    }
-
-    /// The caller's trace context.
-    pub(crate) fn trace(&self) -> Option<String> {
-        trace::incoming(&self.parts.headers)
-    }
-
-    pub(crate) async fn body<B: HttpBody<Data = Bytes> + Unpin>(&self, body: B) -> Result<Bytes, Problem> {
-        self.body_within(body, MAX_BODY).await
-    }
-
-    /// The body, of at most so many bytes.
-    pub(crate) async fn body_within<B: HttpBody<Data = Bytes> + Unpin>(
-        &self,
-        body: B,
-        size: usize,
-    ) -> Result<Bytes, Problem> {
-        let room = if self.seen.get().is_some() { &self.app.callers } else { &self.app.strangers };
-        let from = self.from().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        crate::body::read(&self.parts.headers, body, Bounds { size, time: self.app.body_time, room, from })
-            .await
-    }
 }
 
 impl App {

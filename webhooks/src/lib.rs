@@ -11,6 +11,7 @@ mod body;
 mod callback;
 mod chat;
 mod config;
+mod cx;
 mod deliver;
 mod desk;
 mod endpoint;

@@ -15,13 +15,11 @@ use crate::place::{Place, Store};
 use crate::records::{self, SiteRecord};
 use crate::steps::certificate;
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::repair::{DropKept, RepairAccess, RepairSettings, RepairVhost};
 use crate::steps::servers::{
     LookAtDatabaseServer, LookAtPlatform, LookAtWebServer, PlatformAt, RefreshPlatform,
 };
-use crate::steps::verify::{
-    CheckPages, CommitVerify, DropKept, LookAtSite, Reached, RepairAccess, RepairSettings, RepairVhost,
-    TellDrift,
-};
+use crate::steps::verify::{CheckPages, CommitVerify, LookAtSite, Reached, TellDrift};
 use crate::steps::vhost::SaveVhost;
 
 /// Most sites of a platform that a look at it knows by name.

@@ -16,6 +16,7 @@ mod plain;
 mod tests;
 mod wordpress;
 mod wordpress_login;
+mod wordpress_script;
 mod wordpress_settings;
 
 use kedge_workflows::ports::{AppSite, PortError, PortResult};

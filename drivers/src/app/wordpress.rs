@@ -12,13 +12,13 @@ use kedge_workflows::ports::{
     InstallRequest, LoginUser, Package, PlatformFacts, PortError, PortResult, Sanitized, SavedFile, Scope,
     Secret, SecretRef, Secrets, SiteFacts, SmokeCheck, UpdateReport, VolatileRows,
 };
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::drift::drift;
 use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
+use super::wordpress_script::{FACTS_LIMIT, Found, OnSite, Platform, Site, Updated, left_behind};
 use super::{wordpress_login, wordpress_settings};
 use crate::host::{Command, Host};
 
@@ -29,14 +29,11 @@ const DISPATCHER: &str = include_str!("php/dispatcher.php");
 const DISPATCHER_MARK: &str = "<?php\n// kedge dispatcher ";
 const LOAD: &str = include_str!("php/wordpress_load.php");
 const HEADERS: &str = include_str!("php/wordpress_headers.php");
-/// Limits of runs that read, that install, and that update: a step's own limit ends them before, where it is shorter.
-const FACTS_LIMIT: Duration = Duration::from_secs(120);
+/// Limits of runs that install, and that update: a step's own limit ends them before, where it is shorter.
 const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 const UPDATE_LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// What a site's own copy of `wp-content` begins with, where the platform has it.
 const SKELETON: [&str; 4] = ["themes", "plugins", "mu-plugins", "languages"];
-/// Most names told of what an import leaves behind: more are no text that somebody reads.
-const MAX_TOLD: usize = 30;
 /// Directories below `wp-content` that are there in any case.
 const DIRECTORIES: [&str; 3] = ["themes", "plugins", "uploads"];
 
@@ -45,40 +42,6 @@ pub struct WordPress {
     php: Php,
     files: Arc<dyn Files>,
     pub(super) secrets: Arc<dyn Secrets>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    version: String,
-    schema_version: u64,
-}
-
-#[derive(Deserialize)]
-struct Site {
-    installed: bool,
-    version: String,
-    schema_version: Option<u64>,
-    update_pending: bool,
-}
-
-#[derive(Deserialize)]
-struct Found {
-    host: String,
-    version: String,
-    schema_version: u64,
-    database_host: String,
-    database: String,
-    user: String,
-    tables: u64,
-    https: bool,
-    /// What in its directory is neither WordPress's own nor comes along.
-    left: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Updated {
-    from: u64,
-    to: u64,
 }
 
 impl WordPress {
@@ -137,40 +100,6 @@ impl WordPress {
         self.php
             .run(Run { what, script: &script, parameters, secrets, limit: run.limit, changes: run.changes })
             .await
-    }
-}
-
-/// A script and how it is run.
-pub(super) struct OnSite<'a> {
-    doing: &'static str,
-    /// Functions that the script uses.
-    before: &'a str,
-    script: &'a str,
-    pub(super) parameters: Map<String, Value>,
-    secrets: Vec<Secret>,
-    /// Only WordPress's base is loaded, nothing of the site's.
-    short: bool,
-    limit: Duration,
-    changes: bool,
-}
-
-impl<'a> OnSite<'a> {
-    pub(super) fn new(doing: &'static str, script: &'a str) -> Self {
-        let (parameters, secrets) = (Map::new(), Vec::new());
-        Self {
-            doing,
-            before: "",
-            script,
-            parameters,
-            secrets,
-            short: true,
-            limit: FACTS_LIMIT,
-            changes: false,
-        }
-    }
-
-    fn changing(self, limit: Duration) -> Self {
-        Self { short: false, limit, changes: true, ..self }
     }
 }
 
@@ -494,37 +423,10 @@ impl App for WordPress {
     }
 }
 
-/// What an import says of files that it does not take along.
-fn left_behind(names: &[String]) -> Option<String> {
-    let told: Vec<&str> = names.iter().take(MAX_TOLD).map(String::as_str).collect();
-    let more = if names.len() > told.len() { " and more" } else { "" };
-    (!told.is_empty()).then(|| {
-        format!(
-            "beside wp-config.php and wp-content these are not WordPress's own and do not come along: {}{more}; what is served from \
-             them has to be served in another way",
-            told.join(", ")
-        )
-    })
-}
-
 /// A key of 384 random bits.
 fn salt() -> PortResult<String> {
     let mut bytes = [0; 48];
     getrandom::fill(&mut bytes)
         .map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
     Ok(hex::encode(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_behind_is_told() {
-        assert_eq!(left_behind(&[]), None);
-        let told = left_behind(&["robots.txt".to_owned(), "ads.txt".to_owned()]).unwrap();
-        assert!(told.contains(": robots.txt, ads.txt; "), "{told}");
-        let many = left_behind(&vec!["x".repeat(3); 100]).unwrap();
-        assert!(many.matches("xxx").count() == MAX_TOLD && many.contains("xxx and more;"), "{many}");
-    }
 }

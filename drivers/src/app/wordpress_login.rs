@@ -7,7 +7,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::wordpress::{OnSite, WordPress};
+use super::wordpress::WordPress;
+use super::wordpress_script::OnSite;
 
 #[derive(Deserialize)]
 struct Made {

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
+use crate::cx::Cx;
 use crate::handlers::{self, Query, unreadable};
 use crate::problem::Problem;
 

@@ -10,7 +10,7 @@ use kedge_engine::service::{DedupeKey, Submission, Submitted, TaskFilter, VerbEr
 use kedge_engine::task::{Actor, TaskId, TaskView};
 use serde_json::{Value, json};
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
 use crate::chat::approve;
 use crate::chat::confirm::{Act, Pending};
@@ -19,6 +19,7 @@ use crate::chat::incoming::{self, Incoming, What};
 use crate::chat::message::{self, Voice};
 use crate::chat::words::{self, Command};
 use crate::chat::{Budget, Chat, Platform};
+use crate::cx::Cx;
 use crate::handlers::{self, hooks, submit, to_its_end, unreadable};
 use crate::problem::{Fault, Problem};
 

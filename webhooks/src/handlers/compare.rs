@@ -3,8 +3,9 @@
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::Verb;
+use crate::cx::Cx;
 use crate::desk::DeskError;
 use crate::handlers::{self, Query};
 use crate::problem::Problem;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::accept;
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::fields::Fields;
 use crate::handlers::{self, MAX_CORRELATION, Query, settle, submit};
 use crate::json;

@@ -6,9 +6,10 @@ use kedge_engine::store::CommitError;
 use serde_json::Value;
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
 use crate::chat::approve::without_marks;
+use crate::cx::Cx;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, unreadable};
 use crate::problem::Problem;
 

@@ -12,9 +12,10 @@ use kedge_engine::task::{Millis, TaskId, TaskState};
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::Verb;
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::endpoint::{Endpoint, Form, Kind, origin};
 use crate::fields::Fields;
 use crate::handlers::{self, MAX_LIMIT, Query, unreadable};

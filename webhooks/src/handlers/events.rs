@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept;
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::Verb;
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::handlers::{self, Query, find, unreadable};
 use crate::problem::Problem;
 

@@ -7,8 +7,9 @@ use kedge_engine::store::Health;
 use kedge_engine::task::TaskState;
 use serde_json::json;
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, unreadable};
 use crate::problem::Problem;
 

@@ -10,9 +10,10 @@ use kedge_engine::task::{Actor, TaskId, TaskView};
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::handlers::{self, submit};
 use crate::hook::{Decision, Hook, verify_nothing};
 use crate::inbox::{self, Status, Story};

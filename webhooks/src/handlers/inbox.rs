@@ -8,8 +8,9 @@ use kedge_engine::inbox::{Kept, Received};
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
+use crate::cx::Cx;
 use crate::explain::with as explained_by;
 use crate::fields::Fields;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, create, hooks, submit, unreadable};

@@ -4,8 +4,9 @@ use http::StatusCode;
 use kedge_engine::task::TaskId;
 use serde_json::json;
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::Verb;
+use crate::cx::Cx;
 use crate::handlers::{self, Query, find};
 use crate::problem::Problem;
 

@@ -34,10 +34,11 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::api;
-use crate::app::{Cx, Inner};
+use crate::app::Inner;
 use crate::auth::Verb;
 use crate::body::Body;
 use crate::config::Mistake;
+use crate::cx::Cx;
 use crate::fields::Fields;
 use crate::problem::{Fault, Problem};
 

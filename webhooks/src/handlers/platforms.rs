@@ -5,8 +5,9 @@ use http::header::{HeaderValue, LOCATION};
 use http::{Response, StatusCode};
 use hyper::body::Body as HttpBody;
 
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::desk::{DeskError, NewPlatform};
 use crate::fields::Fields;
 use crate::handlers::{self, Query};

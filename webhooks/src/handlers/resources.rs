@@ -5,8 +5,9 @@ use kedge_engine::service::WorkflowInfo;
 use serde_json::{Map, Value, json};
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
+use crate::cx::Cx;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, unreadable};
 use crate::problem::Problem;
 use crate::route::Family;

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::accept;
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, Verb};
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::graph;
 use crate::handlers::{self, MAX_LIMIT, MAX_SCANNED, Query, create, etag, find, settle, unreadable};
 use crate::problem::Problem;

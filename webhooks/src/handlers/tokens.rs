@@ -7,9 +7,10 @@ use kedge_engine::task::Millis;
 use serde_json::{Value, json};
 
 use crate::api;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::{Token, TokenSpec};
 use crate::body::Body;
+use crate::cx::Cx;
 use crate::fields::Fields;
 use crate::handlers::{self, Query, create};
 use crate::json;

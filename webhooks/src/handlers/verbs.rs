@@ -8,8 +8,9 @@ use kedge_engine::service::{Resolution, ResolveVerb, VerbError};
 use kedge_engine::task::{Actor, TaskId, TaskView};
 
 use crate::accept;
-use crate::app::{Answer, Cx};
+use crate::app::Answer;
 use crate::auth::Verb;
+use crate::cx::Cx;
 use crate::fields::Fields;
 use crate::handlers::{self, Query, find, submit, to_its_end};
 use crate::problem::Problem;

@@ -1,7 +1,9 @@
 //! `GET /openapi.json`: the interface as OpenAPI 3.1, put together once at the start. The workflows' parameters are the very schemas that
 //! validate requests; what is answered is held to `types.rs` by the tests. It serves nothing.
 
+mod operation;
 mod operations;
+mod shared;
 #[cfg(test)]
 pub(crate) mod tests;
 mod types;
@@ -11,7 +13,8 @@ use std::collections::BTreeMap;
 use kedge_engine::service::WorkflowInfo;
 use serde_json::{Map, Value, json};
 
-use operations::{Auth, OPERATIONS, Operation, Part};
+use operation::{Auth, Operation, Part};
+use operations::OPERATIONS;
 
 /// The document. `server` is where others reach it, if that is configured.
 pub(crate) fn document(workflows: &[WorkflowInfo], server: Option<&str>) -> Value {
@@ -41,9 +44,9 @@ pub(crate) fn document(workflows: &[WorkflowInfo], server: Option<&str>) -> Valu
         "webhooks": { "task": callback() },
         "components": {
             "schemas": schemas,
-            "parameters": operations::parameters(),
-            "headers": operations::headers(),
-            "responses": operations::responses(),
+            "parameters": shared::parameters(),
+            "headers": shared::headers(),
+            "responses": shared::responses(),
             "securitySchemes": {
                 "token": { "type": "http", "scheme": "bearer", "description": "A token of the configuration or of /v1/tokens." },
             },

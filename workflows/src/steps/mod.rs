@@ -20,6 +20,7 @@ pub(crate) mod registered;
 pub(crate) mod registry;
 pub(crate) mod rehearsal;
 pub(crate) mod removal;
+pub(crate) mod repair;
 pub(crate) mod restore;
 pub(crate) mod servers;
 pub(crate) mod staying;
@@ -96,12 +97,12 @@ fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
     kinds
         .with::<verify::LookAtSite>()
         .with::<verify::TellDrift>()
-        .with::<verify::RepairSettings>()
-        .with::<verify::RepairAccess>()
-        .with::<verify::RepairVhost>()
+        .with::<repair::RepairSettings>()
+        .with::<repair::RepairAccess>()
+        .with::<repair::RepairVhost>()
         .with::<verify::CheckPages>()
         .with::<verify::CommitVerify>()
-        .with::<verify::DropKept>()
+        .with::<repair::DropKept>()
         .with::<servers::LookAtPlatform>()
         .with::<servers::RefreshPlatform>()
         .with::<servers::LookAtWebServer>()
