@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures::channel::oneshot;
 use kedge_engine::store::{BlobId, CommitError, MAX_BLOB, MAX_CENSUS, ReadError};
+use rustix::io::Errno;
 
 use super::disk::{Disk, is_full};
 use super::durability::Durability;
@@ -81,12 +82,16 @@ impl BlobThread {
             Job::MakeBallast => self.disk.make_ballast(),
             Job::Probe => {
                 let tried = || match self.blobs.probe() {
-                    // That is told by the free space, and nothing is lost yet.
-                    Err(error) if is_full(&error) => Ok(()),
+                    // Nothing is lost yet. Little room is told by the free space, and the others are no fault of the disk.
+                    Err(error) if is_full(&error) || is_want(&error) => {
+                        tracing::warn!(%error, "the disk could not be tried");
+                        Ok(())
+                    }
                     tried => tried,
                 };
                 // Nobody waits: whoever asks for the store's health hears of it.
                 let _ = self.write("write a test file", tried);
+                self.vitals.probe_ends();
             }
         }
     }
@@ -231,6 +236,11 @@ impl BlobFolder {
     fn path(&self, id: &BlobId) -> PathBuf {
         self.home(id).join(id.as_str())
     }
+}
+
+/// The process or the machine has no descriptor or memory to spare at the moment.
+fn is_want(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
 /// True when it was not there.

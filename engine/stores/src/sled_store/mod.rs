@@ -140,9 +140,9 @@ impl SledStore {
     }
 
     fn ask_for_a_probe(&self) {
-        if self.vitals.quiet_for(self.probe_after) {
-            // A full queue is at work on that disk already.
-            let _ = self.jobs.try_push(0, Job::Probe);
+        // A full queue is at work on that disk already.
+        if self.vitals.probe_begins(self.probe_after) && !self.jobs.try_push(0, Job::Probe) {
+            self.vitals.probe_ends();
         }
     }
 }
@@ -223,11 +223,17 @@ impl Store for SledStore {
         if let Some(why) = self.vitals.failure() {
             return Health::Failed(why.to_owned());
         }
-        if let Some(time) = self.vitals.committing_for().filter(|time| *time > self.stall_after) {
-            let seconds = time.as_secs_f32();
-            return Health::Low(format!("the disk is slow: a commit has been under way for {seconds:.1} s"));
-        }
         self.ask_for_a_probe();
+        let under_way =
+            [("a commit", self.vitals.committing_for()), ("a test file", self.vitals.probing_for())];
+        for (what, time) in under_way {
+            if let Some(time) = time.filter(|time| *time > self.stall_after) {
+                let seconds = time.as_secs_f32();
+                return Health::Low(format!(
+                    "the disk is slow: {what} has been under way for {seconds:.1} s"
+                ));
+            }
+        }
         match self.disk.shortage() {
             Some(why) => Health::Low(why),
             None => {

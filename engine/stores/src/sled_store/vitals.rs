@@ -10,8 +10,9 @@ use kedge_engine::store::CommitError;
 pub(super) struct Vitals {
     failure: OnceLock<String>,
     committing_since: Mutex<Option<Instant>>,
-    /// When the disk was last seen to work, or was asked to.
+    /// When the disk was last seen to work.
     written: Mutex<Option<Instant>>,
+    probing_since: Mutex<Option<Instant>>,
     pub(super) commits: Counter,
     pub(super) conflicts: Counter,
     pub(super) groups: Counter,
@@ -69,27 +70,38 @@ impl Vitals {
     }
 
     pub(super) fn commit_begins(&self) {
-        *self.committing_since() = Some(Instant::now());
+        *locked(&self.committing_since) = Some(Instant::now());
     }
 
     pub(super) fn commit_ends(&self) {
-        *self.committing_since() = None;
-        *self.written() = Some(Instant::now());
+        *locked(&self.committing_since) = None;
+        *locked(&self.written) = Some(Instant::now());
     }
 
-    /// Whether nothing has been written for this long: said once, then it counts anew.
-    pub(super) fn quiet_for(&self, time: Duration) -> bool {
-        let mut written = self.written();
+    /// Whether nothing has been written for this long, and nobody tries it: then a probe begins.
+    pub(super) fn probe_begins(&self, after: Duration) -> bool {
         let now = Instant::now();
-        let quiet = now.duration_since(*written.get_or_insert(now)) >= time;
-        if quiet {
-            *written = Some(now);
+        let quiet = now.duration_since(*locked(&self.written).get_or_insert(now)) >= after;
+        let mut probing = locked(&self.probing_since);
+        let begins = quiet && probing.is_none();
+        if begins {
+            *probing = Some(now);
         }
-        quiet
+        begins
+    }
+
+    /// The probe is through, or was not taken up.
+    pub(super) fn probe_ends(&self) {
+        *locked(&self.probing_since) = None;
+        *locked(&self.written) = Some(Instant::now());
+    }
+
+    pub(super) fn probing_for(&self) -> Option<Duration> {
+        locked(&self.probing_since).map(|since| since.elapsed())
     }
 
     pub(super) fn committing_for(&self) -> Option<Duration> {
-        self.committing_since().map(|since| since.elapsed())
+        locked(&self.committing_since).map(|since| since.elapsed())
     }
 
     pub(super) fn stats(&self, open_time: Duration, size_on_disk: Option<u64>) -> Stats {
@@ -104,16 +116,11 @@ impl Vitals {
             blobs_removed: self.blobs_removed.get(),
         }
     }
+}
 
-    fn written(&self) -> MutexGuard<'_, Option<Instant>> {
-        // As below.
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn committing_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        // An assignment cannot be half done.
-        self.committing_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked(time: &Mutex<Option<Instant>>) -> MutexGuard<'_, Option<Instant>> {
+    // An assignment cannot be half done.
+    time.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Counter {
