@@ -109,7 +109,7 @@ pub trait Outbox: Send + Sync + 'static {
     fn replay(&self, id: &str, now: Millis) -> BoxFuture<'_, Result<bool, CommitError>>;
     /// A callback.
     fn callback(&self, id: &str) -> Result<Option<Callback>, ReadError>;
-    /// Callbacks, newest first, at most `limit`, older than `before` (an id).
+    /// Callbacks, newest first, at most `limit`, older than `before` (an id). One that is damaged is left out; fewer than `limit` are the last.
     fn callbacks(&self, before: Option<&str>, limit: usize) -> Result<Vec<Callback>, ReadError>;
     /// The same of those that are about a task, or go to a receiver.
     fn callbacks_of(

@@ -1,9 +1,11 @@
-//! `journal fsck`: replays every task through the machine and compares what hangs on the events: heads, open marks, locks.
+//! `journal fsck`: replays every task through the machine and compares what hangs on the events: heads, open marks, locks; and reads its
+//! callbacks.
 //! Repairs nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::outbox::StoreOutbox;
 use super::recover::replay;
 use crate::journal::{Journal, keys};
 use crate::store::{ReadError, Store};
@@ -82,5 +84,12 @@ pub fn fsck(store: Arc<dyn Store>) -> Result<FsckReport, ReadError> {
             .problems
             .extend(found.difference(expected).map(|key| format!("the {what} {} is left over", name(key))));
     }
+    let outbox = StoreOutbox::new(Arc::clone(journal.store()));
+    journal.each(keys::CALLBACKS, |key, value| {
+        let id = String::from_utf8_lossy(&key[keys::CALLBACKS.len()..]);
+        if let Some(why) = outbox.flaw(&id, &value) {
+            report.problems.push(format!("the callback {id}: {why}"));
+        }
+    })?;
     Ok(report)
 }

@@ -63,6 +63,21 @@ impl StoreOutbox {
         }
     }
 
+    /// What is wrong with a stored callback, if anything is.
+    pub(super) fn flaw(&self, id: &str, value: &[u8]) -> Option<String> {
+        match self.load(value) {
+            Ok(callback) => {
+                let CallbackStatus::Due { at } = callback.status else { return None };
+                let queued = self.store.get(&keys::due(at, id));
+                queued.map_or_else(
+                    |error| Some(error.to_string()),
+                    |place| place.is_none().then(|| "it is due, and in no queue".to_owned()),
+                )
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     fn load(&self, value: &[u8]) -> Result<Callback, ReadError> {
         let stored: Stored =
             serde_json::from_slice(value).map_err(|error| ReadError::Damaged(error.to_string()))?;
@@ -199,9 +214,28 @@ impl Outbox for StoreOutbox {
     }
 
     fn callbacks(&self, before: Option<&str>, limit: usize) -> Result<Vec<Callback>, ReadError> {
-        let before = before.map(keys::callback);
-        let rows = self.store.scan_back(keys::CALLBACKS, before.as_deref(), limit)?;
-        rows.iter().map(|(_, value)| self.load(value)).collect()
+        let mut before = before.map(keys::callback);
+        let mut found = Vec::new();
+        while found.len() < limit {
+            let wanted = limit - found.len();
+            let rows = self.store.scan_back(keys::CALLBACKS, before.as_deref(), wanted)?;
+            let all = rows.len() < wanted;
+            for (key, value) in rows {
+                match self.load(&value) {
+                    Ok(callback) => found.push(callback),
+                    Err(ReadError::Damaged(why)) => {
+                        let id = String::from_utf8_lossy(&key[keys::CALLBACKS.len()..]);
+                        tracing::warn!(%id, why, "a callback is damaged and left out");
+                    }
+                    Err(error @ ReadError::Io(_)) => return Err(error),
+                }
+                before = Some(key);
+            }
+            if all {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn callbacks_of(
