@@ -1,11 +1,7 @@
 //! Bodies: what we answer, and how a request's body is read within its bounds of size and time.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::problem::Problem;
+use crate::room::{Place, Room, Sender};
 
 /// Largest body of a request: forges' payloads are far smaller; 25 MB, GitHub's own limit, would be 25 times the memory.
 pub const MAX_BODY: usize = 1024 * 1024;
@@ -26,6 +23,8 @@ const MAX_DISCARD: u64 = 8 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(3);
 /// Bytes that a growing body is given at most beyond what it needs.
 const MAX_SPARE: usize = 64 * 1024;
+/// A piece below this is copied: as it came, it would hold on to the whole buffer that it was read into.
+const MIN_KEPT: usize = 4 * 1024;
 /// Seconds after which whoever found no room may come again.
 const BUSY_S: u32 = 5;
 
@@ -88,105 +87,7 @@ impl HttpBody for Body {
     }
 }
 
-/// Room for what has arrived of the bodies that are read at the same time, of all connections and streams. What is only announced costs
-/// nothing, and nobody waits for room: a body that waited would hold up its HTTP/2 connection, and be waited for by the next one.
-pub(crate) struct Room {
-    /// KiB of all bodies.
-    total: u32,
-    /// KiB of all bodies that come from one place.
-    share: u32,
-    held: Mutex<Held>,
-}
-
-#[derive(Default)]
-struct Held {
-    all: u32,
-    by: HashMap<IpAddr, u32>,
-}
-
-/// KiB of bodies of strangers, whose signature can be checked only when all of a body is there; with [`CALLERS_KIB`] a part of the
-/// 256 MiB that the process stays under.
-const STRANGERS_KIB: u32 = 64 * 1024;
-/// KiB of bodies of callers whose token is known before.
-const CALLERS_KIB: u32 = 32 * 1024;
-
-impl Room {
-    /// Room for the bodies of strangers: a quarter of it for one of them.
-    pub(crate) fn for_strangers() -> Self {
-        Self::new(STRANGERS_KIB, STRANGERS_KIB / 4)
-    }
-
-    /// Room for the bodies of callers who have told who they are, which no stranger can take.
-    pub(crate) fn for_callers() -> Self {
-        Self::new(CALLERS_KIB, CALLERS_KIB)
-    }
-
-    fn new(total: u32, share: u32) -> Self {
-        Self { total, share, held: Mutex::default() }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What one body has of a room, until it is dropped.
-struct Place<'a> {
-    room: &'a Room,
-    from: IpAddr,
-    kib: u32,
-}
-
-impl<'a> Place<'a> {
-    fn new(room: &'a Room, from: IpAddr) -> Self {
-        Self { room, from: household(from), kib: 0 }
-    }
-
-    /// Whether there is room for so many bytes of this body.
-    fn reach(&mut self, bytes: usize) -> bool {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-        let Some(more) = kib.checked_sub(self.kib).filter(|more| *more > 0) else { return true };
-        let held = &mut *self.room.held();
-        let mine = held.by.get(&self.from).copied().unwrap_or_default();
-        let fits = |has: u32, most: u32| has.checked_add(more).is_some_and(|has| has <= most);
-        if !fits(held.all, self.room.total) || !fits(mine, self.room.share) {
-            return false;
-        }
-        held.all += more;
-        held.by.insert(self.from, mine + more);
-        self.kib = kib;
-        true
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if self.kib == 0 {
-            return;
-        }
-        let held = &mut *self.room.held();
-        held.all -= self.kib;
-        if let Entry::Occupied(mut mine) = held.by.entry(self.from) {
-            *mine.get_mut() -= self.kib;
-            if *mine.get() == 0 {
-                mine.remove();
-            }
-        }
-    }
-}
-
-/// Whom an address stands for: with IPv6 everybody has a network of 64 bits.
-fn household(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(address) if address.to_ipv4_mapped().is_none() => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
-        }
-        other => other.to_canonical(),
-    }
-}
-
 /// What a body may cost.
-#[derive(Clone, Copy)]
 pub(crate) struct Bounds<'a> {
     /// The most bytes.
     pub(crate) size: usize,
@@ -194,8 +95,8 @@ pub(crate) struct Bounds<'a> {
     pub(crate) time: Duration,
     /// Where there has to be room for it.
     pub(crate) room: &'a Room,
-    /// Where it comes from.
-    pub(crate) from: IpAddr,
+    /// Whose it is.
+    pub(crate) of: Sender,
 }
 
 /// Reads a request's body whole.
@@ -206,7 +107,7 @@ pub(crate) async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds<'_>) ->
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let Bounds { size: most, time, room, from } = bounds;
+    let Bounds { size: most, time, room, of } = bounds;
     // Unpacking would come before the signature check and could blow up a small body.
     if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(Problem::media_type("compressed bodies are not taken: send it without Content-Encoding"));
@@ -217,7 +118,7 @@ where
         }
         return Err(too_large(most));
     }
-    match tokio::time::timeout(time, collect(body, most, Place::new(room, from))).await {
+    match tokio::time::timeout(time, collect(body, most, Place::new(room, of))).await {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(Broken::TooLarge(rest))) => {
             discard(rest).await;
@@ -253,18 +154,19 @@ async fn collect<B: HttpBody<Data = Bytes> + Unpin>(
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Err(Broken::Off) };
         let Ok(data) = frame.into_data() else { continue }; // trailers
-        let size = first.len().max(all.len()) + data.len();
+        let size = first.len() + all.len() + data.len();
         if size > most {
             return Err(Broken::TooLarge(body));
         }
         if !place.reach(size) {
             return Err(Broken::NoRoom(body));
         }
-        if first.is_empty() {
+        if first.is_empty() && all.is_empty() && data.len() >= MIN_KEPT {
             first = data;
         } else {
             if all.is_empty() {
                 append(&mut all, &first);
+                first = Bytes::new();
             }
             append(&mut all, &data);
         }
@@ -302,12 +204,13 @@ fn too_large(most: usize) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use futures::future::{Either, join_all, select};
     use http_body_util::Full;
 
     use super::*;
+    use crate::room::SMALL_KIB;
 
     /// A body that says nothing of its size, gives a piece, and then neither goes on nor ends.
     struct Stalled(Option<Bytes>);
@@ -327,8 +230,8 @@ mod tests {
     const PIECE: usize = MAX_BODY / 2;
 
     fn bounds(room: &Room, host: u8) -> Bounds<'_> {
-        let from = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
-        Bounds { size: MAX_BODY, time: Duration::from_secs(600), room, from }
+        let of = Sender::at(IpAddr::V4(Ipv4Addr::new(192, 0, 2, host)));
+        Bounds { size: MAX_BODY, time: Duration::from_secs(600), room, of }
     }
 
     fn piece(size: usize) -> Bytes {
@@ -364,27 +267,39 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_fills_a_share_is_refused_more_and_nobody_else() {
-        let room = Room::for_strangers();
-        let full = (room.share as usize * 1024) / PIECE;
-        assert_eq!(beside(&room, full, Some(PIECE), 1, 1).await, Err(503));
+        let room = Room::new([(8 * 1024, 8 * 1024), (4 * 1024, 1024)]);
+        let full = 1024 / (PIECE / 1024 - SMALL_KIB as usize);
+        assert_eq!(beside(&room, full, Some(PIECE), 1, MAX_BODY).await, Err(503));
+        assert_eq!(
+            beside(&room, full, Some(PIECE), 1, 16 * 1024).await,
+            Ok(16 * 1024),
+            "a small one of theirs"
+        );
         assert_eq!(beside(&room, full, Some(PIECE), 2, MAX_BODY).await, Ok(MAX_BODY));
         assert_eq!(beside(&room, 1, None, 1, MAX_BODY).await, Ok(MAX_BODY), "the room is free again");
-        assert!(room.held().by.is_empty() && room.held().all == 0);
+        assert!(room.is_empty());
     }
 
     #[tokio::test]
-    async fn all_together_have_no_more_than_the_room() {
-        let room = Room::new(1024, 1024);
+    async fn all_together_have_no_more_than_the_room_and_small_ones_have_their_own() {
+        let room = Room::new([(1024, 1024); 2]);
         assert_eq!(beside(&room, 1, Some(PIECE), 2, PIECE).await, Ok(PIECE));
-        assert_eq!(beside(&room, 2, Some(PIECE), 2, 1).await, Err(503));
+        assert_eq!(beside(&room, 2, Some(PIECE), 2, PIECE).await, Err(503));
+        assert_eq!(beside(&room, 2, Some(PIECE), 2, 16 * 1024).await, Ok(16 * 1024));
+        assert_eq!(beside(&room, 64, Some(16 * 1024), 2, 1).await, Err(503), "so many small ones");
+        assert_eq!(beside(&room, 63, Some(16 * 1024), 2, 1).await, Ok(1));
     }
 
-    #[test]
-    fn a_network_of_64_bits_is_one_household() {
-        let of = |text: &str| household(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2::9"));
-        assert_ne!(of("2001:db8:1:2::4"), of("2001:db8:1:3::4"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    #[tokio::test]
+    async fn pieces_of_every_size_become_the_body_that_was_sent() {
+        let room = Room::for_strangers();
+        for sizes in [&[1, 1, 5000, 3][..], &[5000, 1, 1], &[MIN_KEPT], &[MIN_KEPT - 1], &[0, 7], &[]] {
+            let sent: Vec<Bytes> =
+                sizes.iter().enumerate().map(|(n, size)| vec![n as u8; *size].into()).collect();
+            let frames = sent.iter().cloned().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
+            let body = http_body_util::StreamBody::new(futures::stream::iter(frames.collect::<Vec<_>>()));
+            let read = read(&HeaderMap::new(), body, bounds(&room, 1)).await.expect("body");
+            assert_eq!(read, sent.concat(), "{sizes:?}");
+        }
     }
 }

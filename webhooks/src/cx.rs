@@ -15,6 +15,7 @@ use crate::body::{Bounds, MAX_BODY};
 use crate::limits::{Limiter, Standing};
 use crate::problem::Problem;
 use crate::proxy;
+use crate::room::Sender;
 use crate::server::Peer;
 use crate::tokens::OwnToken;
 use crate::trace;
@@ -109,9 +110,12 @@ impl Cx<'_> {
         body: B,
         size: usize,
     ) -> Result<Bytes, Problem> {
-        let room = if self.seen.get().is_some() { &self.app.callers } else { &self.app.strangers };
-        let from = self.from().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        crate::body::read(&self.parts.headers, body, Bounds { size, time: self.app.body_time, room, from })
-            .await
+        let stranger = || Sender::at(self.from().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        let (room, of) = match self.seen.get() {
+            Some((name, _)) => (&self.app.callers, Sender::Known(name.clone())),
+            None => (&self.app.strangers, stranger()),
+        };
+        let bounds = Bounds { size, time: self.app.body_time, room, of };
+        crate::body::read(&self.parts.headers, body, bounds).await
     }
 }

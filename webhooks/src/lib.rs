@@ -34,6 +34,7 @@ mod own;
 mod problem;
 mod provider;
 mod proxy;
+mod room;
 mod route;
 mod rows;
 mod schemas;

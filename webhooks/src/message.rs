@@ -127,6 +127,7 @@ pub(crate) fn words(task: &TaskView) -> &'static str {
         (TaskState::RolledBack, Some(true)) => "failed and is rolled back; verified: everything is as it was",
         (TaskState::RolledBack, Some(false)) => "failed and is rolled back, but not everything is as it was",
         (TaskState::RolledBack, None) => "failed and is rolled back",
+        (TaskState::Canceled, Some(false)) => "was canceled, but not everything is as it was",
         (TaskState::Canceled, _) => "was canceled, and is rolled back",
         (TaskState::Stuck, _) => "is stuck: a person is needed",
     }

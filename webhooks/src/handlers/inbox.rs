@@ -108,8 +108,12 @@ pub(crate) async fn explain<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
         });
         match planned {
             Ok(plan) => explained.report["plan"] = api::plan(&plan),
+            // Not the message's fault: nothing can be told.
+            Err(failure) if failure.status.is_server_error() => return Err(failure),
             Err(refusal) => {
-                explained.report["decision"] = "refused".into();
+                // As the hook itself keeps it.
+                let decision = if refusal.status == StatusCode::FORBIDDEN { "invalid" } else { "refused" };
+                explained.report["decision"] = decision.into();
                 explained.report["reason"] = refusal.in_words().into();
             }
         }
