@@ -95,9 +95,15 @@ fn after<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
 
 /// A semicolon, and no more code on the line.
 fn ends(rest: &[u8]) -> bool {
-    after(rest, b";")
-        .map(<[u8]>::trim_ascii)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"//") || rest.starts_with(b"#"))
+    after(rest, b";").map(<[u8]>::trim_ascii).is_some_and(|rest| {
+        rest.is_empty() || rest.starts_with(b"//") || rest.starts_with(b"#") || is_a_comment(rest)
+    })
+}
+
+/// One whole comment of blocks, and nothing else.
+fn is_a_comment(text: &[u8]) -> bool {
+    let inner = text.strip_prefix(b"/*").and_then(|text| text.strip_suffix(b"*/"));
+    inner.is_some_and(|inner| memchr::memmem::find(inner, b"*/").is_none())
 }
 
 /// A string of PHP in quotes, as it is written: what is between them, and what is behind.
@@ -125,6 +131,7 @@ mod tests {
             "define('AUTH_KEY',         'it\\'s $x');",
             "  define(\"AUTH_KEY\", \"a'b\") ; // mine",
             "define('AUTH_KEY', '');\r",
+            "define( 'AUTH_KEY', 'x' ); /* by the panel */",
         ] {
             let file = format!("<?php\n{line}\nrest\n");
             assert_eq!(without_constants(file.as_bytes(), &["AUTH_KEY"]), b"<?php\nrest\n", "{line}");
@@ -134,6 +141,8 @@ mod tests {
             "define( 'AUTH_KEY_2', 'a' );",
             "define( 'AUTH_KEY', 'a' ); define( 'B', 'b' );",
             "define( 'AUTH_KEY', 'a",
+            "define( 'AUTH_KEY', 'a' ); /* one */ define( 'B', 'b' ); /* two */",
+            "define( 'AUTH_KEY', 'a' ); /* begins",
             "// define( 'AUTH_KEY', 'a' );",
         ] {
             let file = format!("<?php\n{line}\n");

@@ -374,7 +374,10 @@ async fn a_copy_of_a_busy_tree_is_no_failure() {
     let (dir, root) = temporary();
     shell("mkdir from; cd from; seq 2000 | xargs touch", dir.path());
     let mut busy = Process::new("sh")
-        .args(["-c", "while :; do for i in $(seq 2000); do rm -f $i; echo $i >$i; done; done"])
+        .args([
+            "-c",
+            "while :; do for i in $(seq 2000); do rm -f $i; echo $i >$i; rm -rf d$i; mkdir d$i; done; done",
+        ])
         .current_dir(dir.path().join("from"))
         .spawn()
         .expect("sh");

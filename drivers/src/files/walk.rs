@@ -10,6 +10,18 @@ use super::HostFiles;
 pub(super) const FORMAT: &str = "%y\\0%m\\0%U\\0%G\\0%s\\0%T@\\0%i\\0%D\\0%n\\0%b\\0%l\\0%P\\0";
 /// Fields in the format.
 pub(super) const FIELDS: usize = 12;
+/// A start that is not there is an answer. What vanishes while find reads is not worth a complaint: before 4.11 find complains of
+/// directories all the same, and goes on. Of what it says, the end is kept.
+const FIND: &str = r#"[ -e "$1" ] || [ -L "$1" ] || exit 0
+exec 3>&1
+said=$( { LC_ALL=C find "$@" 2>&1 >&3 3>&-; echo "status $?"; } | tail -c 8192)
+status=${said##*status }
+[ "$status" = 0 ] && exit 0
+said=${said%status *}
+[ "$status" = 1 ] && ! printf %s "$said" | grep -qv ': No such file or directory$' && exit 0
+printf %s "$said" >&2
+exit "$status"
+"#;
 /// Most bytes of an entry: a path and a link's target of 4 KiB each, and numbers.
 const MAX_ENTRY: usize = 16 * 1024;
 
@@ -52,12 +64,10 @@ impl HostFiles {
         mut each: impl FnMut(Entry) -> PortResult<()> + Send,
     ) -> PortResult<()> {
         let what = self.what("looking at", path);
-        // A start that is not there is an answer. What vanishes while find reads is not worth a complaint.
-        let script = "[ -e \"$1\" ] || [ -L \"$1\" ] || exit 0; exec find \"$@\"";
         let mut arguments = vec![path, "-ignore_readdir_race"];
         arguments.extend(tests);
         arguments.extend(["-printf", FORMAT]);
-        let mut output = self.host.stream(self.script(script, &arguments)).await?;
+        let mut output = self.host.stream(self.script(FIND, &arguments)).await?;
         let mut reader = Entries::default();
         while let Some(bytes) = output.next().await {
             reader.push(&bytes?, |entry| {

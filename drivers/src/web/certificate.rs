@@ -18,18 +18,28 @@ const MAX_COMMON_NAME: usize = 64;
 const FITS: &str = r#"fits() {
     theirs=$(openssl x509 -in "$1" -noout -pubkey 2>/dev/null </dev/null) ||
         { echo "$1 is no certificate that openssl can read"; return 1; }
-    own=$(openssl pkey -in "$2" -pubout -passin pass: 2>/dev/null </dev/null) ||
-        { echo "$2 is no key that openssl can read without a passphrase, so whether it belongs to $1 is not known"; return 2; }
+    if ! own=$(openssl pkey -in "$2" -pubout -passin pass: 2>/dev/null </dev/null); then
+        grep -qa ENCRYPTED "$2" || { echo "$2 is no key that openssl can read"; return 1; }
+        echo "$2 is no key that openssl can read without a passphrase, so whether it belongs to $1 is not known"
+        return 2
+    fi
     [ "$theirs" = "$own" ] || { echo "$1 is not for the key $2; put the two there that belong together"; return 1; }
 }
 "#;
-/// Looks at a certificate and key of somebody else before a vhost names them. Arguments: certificate, key. What only the server itself can
-/// read, with a passphrase (`ssl_password_file`, `SSLPassPhraseDialog`) or where openssl is not installed, has to be there and no more.
-const BELONG: &str = r#"for path; do
+/// Looks at a certificate and key of somebody else before a vhost names them. Arguments: certificate, key, and where vhosts are if the
+/// server's own test reads no keys. What only the server itself can read, with a passphrase (`ssl_password_file`, `SSLPassPhraseDialog`) or
+/// where openssl is not installed, has to be there, and no more where the server looks itself or has that key already.
+const BELONG: &str = r#"for path in "$1" "$2"; do
     [ -s "$path" ] || { echo "$path is not there: put the site's certificate and key there first" >&2; exit 1; }
 done
-command -v openssl >/dev/null || exit 0
-why=$(fits "$1" "$2") || [ $? -eq 2 ] || { echo "$why" >&2; exit 1; }
+if command -v openssl >/dev/null; then
+    why=$(fits "$1" "$2") && exit 0
+    [ $? -eq 2 ] || { echo "$why" >&2; exit 1; }
+else
+    why="openssl is not there, so whether $2 belongs to $1 is not known"
+fi
+[ -z "$3" ] || grep -RqsF -- "$2" "$3" ||
+    { echo "$why, and no vhost names that key yet: the server would end at its next reload if it does not" >&2; exit 1; }
 "#;
 /// Makes a certificate and its key unless they are there, for each other, for the same names, for 30 days more. Arguments: certificate,
 /// key, common name, alternative names. The key comes first: a certificate without its key, or beside a newer one, is made anew.
@@ -97,7 +107,9 @@ impl VhostServer {
             safe_path(path).map_err(|why| refused(format!("{path:?} {why}")))?;
         }
         if !tls.self_signed {
-            let finished = self.run(with_fits(BELONG, &[&tls.certificate, &tls.key]), LIMIT).await?;
+            let config = &self.shared.config;
+            let unread = if self.shared.dialect.tests_keys() { "" } else { &config.vhost_dir };
+            let finished = self.run(with_fits(BELONG, &[&tls.certificate, &tls.key, unread]), LIMIT).await?;
             if finished.status != 0 {
                 return Err(refused(finished.last_error()));
             }
@@ -161,7 +173,8 @@ mod tests {
     #[test]
     fn a_certificate_is_taken_with_its_own_key_only() {
         let Some(dir) = made(&["a", "b"]) else { return };
-        let locked = "openssl pkey -in a.key -aes256 -passout pass:secret -out locked.key; echo x >no.key; cp no.key no.certificate";
+        let locked = "openssl pkey -in a.key -aes256 -passout pass:secret -out locked.key; echo x >no.key; cp no.key no.certificate; \
+                      cp a.certificate a.certificate.key";
         assert!(shell(locked, dir.path()).status.success());
         for (certificate, key, takes, why) in [
             ("a", "a", true, ""),
@@ -169,13 +182,14 @@ mod tests {
             // The server may have the passphrase.
             ("a", "locked", true, "locked.key is no key that openssl can read without a passphrase"),
             ("b", "locked", true, "so whether it belongs to b.certificate is not known"),
-            ("a", "no", true, "no.key is no key that"),
+            ("a", "no", false, "no.key is no key that"),
+            ("a", "a.certificate", false, "a.certificate.key is no key that"),
             ("no", "a", false, "no.certificate is no certificate that"),
             ("a", "none", false, "none.key is not there"),
             ("none", "a", false, "none.certificate is not there"),
         ] {
             let files = [format!("{certificate}.certificate"), format!("{key}.key")];
-            let (taken, told) = ran(BELONG, &[&files[0], &files[1]], dir.path());
+            let (taken, told) = ran(BELONG, &[&files[0], &files[1], ""], dir.path());
             assert_eq!(taken, takes, "{files:?}: {told}");
             assert!(if takes { told.is_empty() } else { told.contains(why) }, "{files:?}: {told}");
             let (looked, told) = ran(LOOK, &[&files[0], &files[1], "a.test"], dir.path());
@@ -189,12 +203,28 @@ mod tests {
         for name in ["a.certificate", "a.key"] {
             std::fs::write(dir.path().join(name), "x").expect("written");
         }
-        let run = |script: &str, key: &str| ran_with("/nowhere", script, &["a.certificate", key], dir.path());
+        let run =
+            |script: &str, key: &str| ran_with("/nowhere", script, &["a.certificate", key, ""], dir.path());
         assert_eq!(run(BELONG, "a.key"), (true, String::new()));
         let (taken, told) = run(BELONG, "b.key");
         assert!(!taken && told.contains("b.key is not there"), "{told}");
         let (looked, told) = run(LOOK, "a.key");
         assert!(looked && told.contains("openssl is not there"), "{told}");
+    }
+
+    /// Apache ends where such a key turns out not to belong to its certificate.
+    #[test]
+    fn a_key_that_cannot_be_read_is_taken_where_the_server_has_it_already() {
+        let Some(dir) = made(&["a"]) else { return };
+        let locked = "openssl pkey -in a.key -aes256 -passout pass:secret -out locked.key; mkdir vhosts";
+        assert!(shell(locked, dir.path()).status.success());
+        let take = |key: &str| ran(BELONG, &["a.certificate", key, "vhosts"], dir.path());
+        assert_eq!(take("a.key"), (true, String::new()), "one that can be read is read");
+        let (taken, told) = take("locked.key");
+        assert!(!taken && told.contains("no vhost names that key yet"), "{told}");
+        std::fs::write(dir.path().join("vhosts/x.conf"), "SSLCertificateKeyFile locked.key\n")
+            .expect("written");
+        assert_eq!(take("locked.key"), (true, String::new()));
     }
 
     #[test]
@@ -208,7 +238,7 @@ mod tests {
         // A kill between the two renames.
         std::fs::copy(dir.path().join("b.key"), dir.path().join("a.key")).expect("copied");
         assert!(make("a.key").0);
-        assert_eq!(ran(BELONG, &["a.certificate", "a.key"], dir.path()), (true, String::new()));
+        assert_eq!(ran(BELONG, &["a.certificate", "a.key", ""], dir.path()), (true, String::new()));
         assert!(read()[0] != before[0], "the certificate is a new one");
     }
 }

@@ -18,6 +18,8 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn units(&self) -> &'static [&'static str];
     /// Arguments that test the configuration on disk.
     fn test(&self) -> &'static [&'static str];
+    /// Whether that reads the keys of certificates: where it does not, a wrong one ends the server at its next reload.
+    fn tests_keys(&self) -> bool;
     /// Arguments that print what [`Dialect::survey`] reads; they fail when the configuration is invalid.
     fn dump(&self) -> &'static [&'static str];
     /// Arguments that make the running server read its configuration.

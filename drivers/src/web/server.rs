@@ -140,12 +140,26 @@ impl WebServer for VhostServer {
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
         validate(site, vhost)?;
+        let (path, rendered) = (self.file_of(site), self.render(vhost));
+        let current = self.files.read(&path).await?;
+        if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
+            self.names_are_free(&path, current.as_ref(), vhost).await?;
+        }
+        self.put_back_vhost(site, vhost, expected).await
+    }
+
+    async fn put_back_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost> {
+        validate(site, vhost)?;
         let rendered = self.render(vhost);
         let path = self.file_of(site);
         let current = self.files.read(&path).await?;
         if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
             self.may_replace(&path, current.as_ref(), vhost).await?;
-            self.names_are_free(&path, current.as_ref(), vhost).await?;
         }
         // Who reads the token may look at, and write to, a side that nobody has decided for.
         let mode =

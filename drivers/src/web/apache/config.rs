@@ -8,14 +8,16 @@ use crate::web::served::{Claim, Served};
 /// What one file serves.
 pub(super) fn served(file: &str, text: &str) -> Vec<Served> {
     let mut found = Vec::new();
-    let mut ports = None;
+    let (mut ports, mut inside) = (None, false);
     for line in logical_lines(text) {
         let words = words(&line);
         let Some(directive) = words.first().map(|word| word.to_ascii_lowercase()) else { continue };
         let arguments = words.get(1..).unwrap_or_default();
         match directive.as_str() {
-            "<virtualhost" => ports = ports_of(arguments),
-            "</virtualhost>" => ports = None,
+            "<virtualhost" => (ports, inside) = (ports_of(arguments), true),
+            "</virtualhost>" => (ports, inside) = (None, false),
+            // The main server's, over which any vhost wins. One that a vhost includes is listed with that vhost.
+            "servername" if !inside => {}
             "servername" | "serveralias" => {
                 let claims = arguments.iter().filter_map(|name| claim(name));
                 found.extend(claims.map(|claim| Served {
@@ -167,7 +169,6 @@ mod tests {
                 "*.wild.test /f Some([8080, 81])",
                 "cont.test /f Some([8080, 81])",
                 "q.test /f None",
-                "global.test /f None",
                 "s.test /f Some([80])",
             ]
         );

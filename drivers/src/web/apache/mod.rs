@@ -26,6 +26,10 @@ impl Dialect for Apache {
         &["apache2.service", "httpd.service"]
     }
 
+    fn tests_keys(&self) -> bool {
+        false
+    }
+
     fn test(&self) -> &'static [&'static str] {
         &["-t"]
     }

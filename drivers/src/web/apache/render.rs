@@ -172,6 +172,8 @@ fn directory(
         t.line("Options FollowSymLinks");
         t.line(format!("AllowOverride {overrides}"));
         t.line("Require all granted");
+        // Application passwords and keys of APIs: WordPress's own .htaccess, which passes them on, does not count here.
+        t.line("CGIPassAuth On");
         t.block(r#"<FilesMatch "\.php$">"#, "</FilesMatch>", |t| {
             t.line(match &config.php_fpm {
                 PhpFpm::Socket(path) => format!(r#"SetHandler "proxy:unix:{path}|fcgi://localhost""#),

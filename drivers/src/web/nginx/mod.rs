@@ -25,6 +25,10 @@ impl Dialect for Nginx {
         &["nginx.service"]
     }
 
+    fn tests_keys(&self) -> bool {
+        true
+    }
+
     fn test(&self) -> &'static [&'static str] {
         &["-t"]
     }

@@ -22,6 +22,7 @@ script() {
     printf '<?php printf("%%s|%%s|%%s|%%s|%%s", "%s", $_SERVER["KEDGE_SITE"] ?? "", $_SERVER["PATH_INFO"] ?? "", getenv("HTTP_PROXY"), $_SERVER["DOCUMENT_ROOT"]);' "$1"
 }
 for name in index wp-login wp-config wp-admin/index wp-admin/install wp-admin/setup-config; do script "$name" >"$root/$name.php"; done
+printf '<?php echo $_SERVER["HTTP_AUTHORIZATION"] ?? "none";' >"$root/wp-who.php"
 script foreign >"$root/sites/other.test/wp-config.php"
 script platform >"$root/wp-content/plugins/only-here.php"
 script plugin >"$site/wp-content/plugins/p/endpoint.php"
@@ -77,6 +78,8 @@ async fn scripts_and_files_come_from_where_they_belong(bench: &Bench) {
         let page = visit(bench.port(), &Visit::to(SITE, path).header("Proxy", "http://evil.test/")).await;
         assert_eq!((page.status, page.text()), (200, expected), "{path}");
     }
+    let who = visit(bench.port(), &Visit::to(SITE, "/wp-who.php").header("Authorization", "Bearer x")).await;
+    assert_eq!((who.status, who.text()), (200, "Bearer x".into()), "an application sees who asks");
     let directory = ask(bench, "/wp-admin").await;
     assert_eq!(directory.status, 301);
     assert!(directory.header("location").unwrap().ends_with("/wp-admin/"));
