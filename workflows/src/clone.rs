@@ -25,10 +25,11 @@ use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::names::ReserveNames;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitClone;
-use crate::steps::vhost::{CheckHidden, GoLive, OpenHidden};
+use crate::steps::vhost::GoLive;
 
 /// The workflow.
 pub(crate) struct Clone;

@@ -17,11 +17,12 @@ use crate::records::{self, DeletePolicy, SiteRecord, SiteState, TrashRecord, Tra
 use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::preflight::Preflight;
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::{CommitDelete, CommitUndelete};
 use crate::steps::removal::{LockAccount, Survey};
-use crate::steps::vhost::{CheckHidden, Disable, GoLive, OpenHidden, RemoveVhost, SaveVhost};
+use crate::steps::vhost::{Disable, GoLive, RemoveVhost, SaveVhost};
 
 /// The workflow that deletes a site.
 pub(crate) struct Delete;
@@ -115,14 +116,20 @@ fn delete(
 ) {
     let (store, trash) = (Store::of(&record), place.trash(cx.task.as_str()));
     let state = record.state;
-    let commit = |found| CommitDelete { record, trash: trash.clone(), hold_ms: params.hold.0, found };
+    let commit = |found, surveyed| CommitDelete {
+        record,
+        trash: trash.clone(),
+        hold_ms: params.hold.0,
+        found,
+        surveyed,
+    };
     let (saved, committed) = if params.force {
         let ask = AskRegistry { place: place.clone(), store: store.clone(), state: Some(state), to: None };
         let asked = plan.step("ask_registry", ask, &[]);
         let survey = Survey { place: place.clone(), store: store.clone() };
         let surveyed = plan.step("survey", survey, &[&asked]);
         let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&surveyed]);
-        let committed = plan.step("commit", commit(None), &[&saved]);
+        let committed = plan.step("commit", commit(None, Some(surveyed.clone())), &[&saved]);
         (saved, committed)
     } else {
         let proof = FingerprintSite {
@@ -151,7 +158,7 @@ fn delete(
         };
         let backed_up = plan.scope("backup", |plan| backup::steps(plan, cx, place, &store, request, &found));
         let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);
-        let committed = plan.step("commit", commit(Some(found)), &[&saved, &backed_up]);
+        let committed = plan.step("commit", commit(Some(found), None), &[&saved, &backed_up]);
         (saved, committed)
     };
     let removed = plan.step("remove_vhost", RemoveVhost { place: place.clone(), saved }, &[&committed]);

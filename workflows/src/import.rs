@@ -26,11 +26,12 @@ use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents, Unfen
 use crate::steps::files::{FixAccess, MakeStage, Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::found::{FindDatabase, FindSite, LookAtFound};
+use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::import::{CommitGiveBack, CopyFound, FingerprintFound, HandBack, TakeName};
 use crate::steps::names::{ReserveNames, Reserved};
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitInstall;
-use crate::steps::vhost::{CheckHidden, Close, GoLive, OpenHidden, SaveVhost};
+use crate::steps::vhost::{Close, GoLive, SaveVhost};
 
 /// Longest path: the longest that Linux takes.
 const MAX_PATH: usize = 4095;
@@ -274,6 +275,7 @@ impl Take<'_> {
             to: to.clone(),
             server: server.clone(),
             undecided: self.check_only && self.demands_tls,
+            unsaid: self.demands_tls,
         };
         let found = plan.step("preflight", look, &[]);
         let saved = plan.step("save_vhost", SaveVhost { place: to.clone() }, &[&found]);

@@ -20,10 +20,11 @@ use crate::steps::certificate;
 use crate::steps::database::{CreateSchema, CreateUser};
 use crate::steps::files::{FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::names::ReserveNames;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitInstall;
-use crate::steps::vhost::{CheckHidden, GoLive, OpenHidden};
+use crate::steps::vhost::GoLive;
 
 /// The workflow.
 pub(crate) struct Install;

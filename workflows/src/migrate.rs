@@ -25,10 +25,11 @@ use crate::steps::copy_database::CopyDatabase;
 use crate::steps::database::{CreateSchema, CreateUser, Fence, StartEvents};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, SyncFiles, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::hidden::{CheckHidden, Gives, OpenHidden};
 use crate::steps::names::ReserveNames;
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registry::CommitMove;
-use crate::steps::vhost::{CheckHidden, Close, Gives, GoLive, OpenHidden, RetireVhost, SaveVhost};
+use crate::steps::vhost::{Close, GoLive, RetireVhost, SaveVhost};
 use crate::{reach, renaming};
 
 /// The workflow.

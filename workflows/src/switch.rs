@@ -16,10 +16,11 @@ use crate::place::{Place, Store};
 use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::fingerprint::FingerprintSite;
+use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::preflight::{Found, Preflight};
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitState;
-use crate::steps::vhost::{CheckHidden, Disable as DisableStep, GoLive, OpenHidden, SaveVhost};
+use crate::steps::vhost::{Disable as DisableStep, GoLive, SaveVhost};
 
 /// The workflow that closes a site.
 pub(crate) struct Disable;

@@ -357,7 +357,8 @@ impl App for Drupal {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { login_links: false, ..Abilities::ALL }
+        // Its compiled templates are files, and a rebuild takes minutes.
+        Abilities { login_links: false, clears_in_place: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

@@ -287,7 +287,7 @@ impl App for Plain {
     }
 
     fn abilities(&self) -> Abilities {
-        Abilities { login_links: false, quiet: false, sanitize: false, ..Abilities::ALL }
+        Abilities { packages: true, ..Abilities::NONE }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {

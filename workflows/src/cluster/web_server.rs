@@ -131,6 +131,22 @@ impl WebServer for ClusterWebServer {
         self.first.port.put_vhost(site, vhost, expected).await
     }
 
+    async fn put_back_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost> {
+        for other in &self.others {
+            let mut written = other.port.put_back_vhost(site, vhost, expected).await;
+            if matches!(written, Err(PortError::NotOurs(_))) && other.port.vhost(site).await?.is_none() {
+                written = other.port.put_back_vhost(site, vhost, None).await;
+            }
+            written.map_err(|error| on(&other.host, error))?;
+        }
+        self.first.port.put_back_vhost(site, vhost, expected).await
+    }
+
     async fn restore_vhost(
         &self,
         site: &SiteName,

@@ -239,6 +239,8 @@ pub struct Abilities {
     pub quiet: bool,
     /// Whether it knows what of its database is about persons: [`App::sanitize`].
     pub sanitize: bool,
+    /// Whether [`App::clear_caches`] is short and leaves a site's files alone, so that an undo can do it to a site that is up.
+    pub clears_in_place: bool,
 }
 
 /// What was done to a copy's database.
@@ -250,7 +252,11 @@ pub struct Sanitized {
 
 impl Abilities {
     /// All of it.
-    pub const ALL: Self = Self { packages: true, login_links: true, quiet: true, sanitize: true };
+    pub const ALL: Self =
+        Self { packages: true, login_links: true, quiet: true, sanitize: true, clears_in_place: true };
+    /// None of it.
+    pub const NONE: Self =
+        Self { packages: false, login_links: false, quiet: false, sanitize: false, clears_in_place: false };
 }
 
 /// A part of a site's code.

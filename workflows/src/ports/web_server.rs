@@ -45,6 +45,13 @@ pub trait WebServer: Send + Sync {
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost>;
+    /// The same for an undo, which puts a vhost of before in its place again: whoever else serves its names by now, they were its own.
+    async fn put_back_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost>;
 
     /// Puts back what was saved (bytes, mode, owner; `None`: removes the file), if what is there now is one of `ours` (hashes)
     /// or already what was saved; otherwise `NotOurs`. Does not reload.

@@ -162,6 +162,9 @@ pub(crate) struct LookAtFound {
     /// Whether it may still be said where its certificate comes from: nothing but a look comes of it. Absent in old journals.
     #[serde(default)]
     pub(crate) undecided: bool,
+    /// Whether nobody has said what becomes of HTTPS. Absent in old journals.
+    #[serde(default)]
+    pub(crate) unsaid: bool,
 }
 
 impl Step for LookAtFound {
@@ -179,7 +182,7 @@ impl Step for LookAtFound {
         demand_free(cx, &to.all_names(), &[])?;
         demand_valid(cx, &to.web_server).await?;
         let site = cx.output(&self.site)?;
-        self.look_at_names(cx, &site).await?;
+        let unsaid = self.look_at_names(cx, &site).await?;
         let files = cx.ports.files(&to.web_server, &scope)?;
         if files.stat(&to.dir).await?.is_some() {
             return Err(StepError::fatal(format!("{} is there already", to.dir)));
@@ -214,6 +217,7 @@ impl Step for LookAtFound {
         }
         let mut warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
         warnings.extend(site.notes);
+        warnings.extend(unsaid);
         let old = [self.path.clone()];
         warnings.extend(left_names::look(&*files, &*app, to.app, &self.path, &old).await?);
         let mut found = Found {
@@ -242,8 +246,21 @@ impl Step for LookAtFound {
 }
 
 impl LookAtFound {
-    /// Whether the names are served by nobody, or by a file that serves nothing but this site: that file makes way, and no other.
-    async fn look_at_names(&self, cx: &Cx<'_, dyn World>, site: &FoundSite) -> Result<(), StepError> {
+    /// Whether the names are served by nobody, or by a file that serves nothing but this site: that file makes way, and no other. Gives
+    /// what would be refused if nothing more is said.
+    async fn look_at_names(
+        &self,
+        cx: &Cx<'_, dyn World>,
+        site: &FoundSite,
+    ) -> Result<Vec<String>, StepError> {
+        let mut unsaid = Vec::new();
+        let mut refuse = |why: String| match self.undecided {
+            true => {
+                unsaid.push(why);
+                Ok(())
+            }
+            false => Err(StepError::fatal(why)),
+        };
         let to = &self.to;
         let web = cx.ports.web_server(&to.web_server, &scope(cx))?;
         let vhost = web.vhost(&to.site).await?;
@@ -255,19 +272,16 @@ impl LookAtFound {
                     file.path, to.site
                 )));
             }
-            let names = to.all_names();
-            let own = |name: &str| names.iter().any(|own| own.as_str() == name);
-            let port = format!(":{}", web.tls_port());
-            let own_tls = |name: &str| name.strip_suffix(&port).is_some_and(own);
-            let (secure, mut others): (Vec<String>, Vec<String>) =
-                web.names_in(&file.path).await?.into_iter().partition(|name| own_tls(name));
-            others.retain(|name| !own(name));
+            let (secure, others) = told_apart(web.names_in(&file.path).await?, to, web.tls_port());
             if !secure.is_empty() && !tls {
-                return Err(StepError::fatal(format!(
-                    "{} serves {} by HTTPS as well: say where its certificate comes from (certificate and key, or tls), or take that \
-                     block out of it",
+                let say = match self.unsaid {
+                    true => "say where its certificate comes from (certificate and key, or tls), or take",
+                    false => "tls is none, so take",
+                };
+                refuse(format!(
+                    "{} serves {} by HTTPS as well: {say} that block out of it",
                     file.path, to.site
-                )));
+                ))?;
             }
             if !others.is_empty() {
                 return Err(StepError::fatal(format!(
@@ -286,21 +300,34 @@ impl LookAtFound {
                     to.web_server
                 )));
             }
-            // Left where it is, it would go on showing the old site to visitors with HTTPS, and that has no database any more.
-            if (tls || site.https)
+            // Left where it is, it would go on showing the old site to visitors with HTTPS, and that has no database any more. Nothing but
+            // a word for that leaves it.
+            if (tls || site.https || self.unsaid)
                 && let Some(file) = web.tls_server_of(name).await?.filter(other)
             {
                 let into = vhost.as_ref().filter(|_| tls);
                 let into =
                     into.map(|vhost| format!(", or move it into {}, which goes as a whole", vhost.path));
-                return Err(StepError::fatal(format!(
+                let none = if tls || site.https { "" } else { ", or say tls=none if it may go on" };
+                refuse(format!(
                     "{name} is served by HTTPS on {} already, by {file}, which an import would leave in front of the site: disable that \
-                     block first{}",
+                     block first{}{none}",
                     to.web_server,
                     into.unwrap_or_default()
-                )));
+                ))?;
             }
         }
-        Ok(())
+        Ok(unsaid)
     }
+}
+
+/// What of a file's names is the site's own by HTTPS, and what is not its own.
+fn told_apart(names: Vec<String>, to: &Place, tls_port: u16) -> (Vec<String>, Vec<String>) {
+    let all = to.all_names();
+    let own = |name: &str| all.iter().any(|own| own.as_str() == name);
+    let port = format!(":{tls_port}");
+    let (secure, mut others): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| name.strip_suffix(&port).is_some_and(own));
+    others.retain(|name| !own(name));
+    (secure, others)
 }

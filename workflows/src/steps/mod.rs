@@ -10,6 +10,7 @@ pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
 pub(crate) mod found;
+pub(crate) mod hidden;
 pub(crate) mod import;
 mod left_names;
 pub(crate) mod login;
@@ -66,8 +67,8 @@ fn of_moves() -> StepKinds<dyn World> {
         .with::<app::ClearCaches>()
         .with::<vhost::SaveVhost>()
         .with::<vhost::Close>()
-        .with::<vhost::OpenHidden>()
-        .with::<vhost::CheckHidden>()
+        .with::<hidden::OpenHidden>()
+        .with::<hidden::CheckHidden>()
         .with::<vhost::GoLive>()
         .with::<vhost::RetireVhost>()
         .with::<backup::WriteBackup>()

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::preflight::Found;
 use super::registered::{demand_free, still};
+use super::removal::Surveyed;
 use super::staying::{Staying, may_go};
 use crate::names::SiteName;
 use crate::place::{Place, Store};
@@ -140,6 +141,9 @@ pub(crate) struct CommitDelete {
     /// What was found, where it was looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found: Option<Ref<Found>>,
+    /// What a survey found, where it was that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) surveyed: Option<Ref<Surveyed>>,
 }
 
 /// What a task reports of a deleted site.
@@ -164,7 +168,9 @@ impl Step for CommitDelete {
         cx.delete_record(SITE, self.record.name.as_str());
         let until = cx.now.saturating_add(self.hold_ms);
         let found = self.found.as_ref().map(|found| cx.output(found)).transpose()?;
-        let locked_at = found.map(|found| found.locked_at).unwrap_or_default();
+        let surveyed = self.surveyed.as_ref().map(|surveyed| cx.output(surveyed)).transpose()?;
+        let locked_at = found.map(|found| found.locked_at).or(surveyed.map(|surveyed| surveyed.locked_at));
+        let locked_at = locked_at.unwrap_or_default();
         let trash = TrashRecord { site, until, why: TrashedBy::Delete, locked_at };
         cx.put_record(TRASH, cx.task.as_str(), &trash)?;
         Ok(Deleted { kept_until: until })

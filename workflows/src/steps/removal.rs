@@ -28,6 +28,9 @@ pub(crate) struct Survey {
 pub(crate) struct Surveyed {
     /// What is missing, in words.
     pub(crate) missing: Vec<String>,
+    /// Hosts at which the database account is locked already: an undelete leaves it so. Absent in old journals.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) locked_at: Vec<String>,
 }
 
 impl Step for Survey {
@@ -54,10 +57,13 @@ impl Step for Survey {
         if server.schema(&schema).await? == Existing::Absent {
             missing.push(format!("the database {schema} on {}", self.store.server));
         }
-        if !server.user_exists(&user).await? {
+        let mut locked_at = Vec::new();
+        if server.user_exists(&user).await? {
+            locked_at = server.locked_at(&user).await?;
+        } else {
             missing.push(format!("the database user {user} on {}", self.store.server));
         }
-        Ok(Surveyed { missing })
+        Ok(Surveyed { missing, locked_at })
     }
 
     fn reports(&self) -> bool {

@@ -67,7 +67,7 @@ impl Step for RepairSettings {
 
 impl Compensate for RepairSettings {
     fn undo_title(&self) -> String {
-        "put the settings back as they were, and empty the caches that they name".to_owned()
+        "put the settings back as they were, and empty the caches that they may name".to_owned()
     }
 
     async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
@@ -79,20 +79,22 @@ impl Compensate for RepairSettings {
         let files = cx.ports.files(&place.web_server, &scope)?;
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let stage = place.stage(cx.task.as_str());
-        let mut kept_some = false;
+        let mut replaced = false;
         for (number, name) in app.settings_files().iter().enumerate() {
             let live = format!("{}/{name}", place.dir);
             // The site is locked: what is there is what this task wrote, or the old file still.
-            let ours = files.read(&live).await?.map(|file| file.hashes()).unwrap_or_default();
+            let there = files.read(&live).await?;
+            let ours = there.as_ref().map(SavedFile::hashes).unwrap_or_default();
             if let Some(kept) = files.read(&format!("{stage}/{number}")).await? {
+                replaced |= there.is_none_or(|there| there.sha256 != kept.sha256);
                 files.restore(&live, Some(&at(live.clone(), &kept)), &ours).await?;
-                kept_some = true;
             } else if drift.settings_missing.get(number) == Some(&true) {
                 files.restore(&live, None, &ours).await?;
             }
         }
-        // Before what was kept goes: an attempt that is cut off here is made again from the start.
-        if kept_some && let Err(error) = self.clear_old_caches(cx).await {
+        // Where they are back since an attempt that was cut off here, nothing tells whether the caches are empty.
+        let clears = (replaced || cx.attempt > 1) && app.abilities().clears_in_place;
+        if clears && let Err(error) = self.clear_old_caches(cx).await {
             if cx.attempt < CACHE_ATTEMPTS {
                 return Err(StepError::retryable(error.message));
             }

@@ -6,9 +6,9 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Pivot, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::hidden::{at_host, judge};
 use super::preflight::directory_missing;
 use super::registered::{demand_free, demand_unchanged};
-use super::vhost::{at_host, judge};
 use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
 use crate::ports::{AccessWas, Get, Reach, SavedFile, VhostMode, VhostOrigin, World};

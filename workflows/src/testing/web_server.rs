@@ -240,6 +240,7 @@ impl State {
         vhost: &Vhost,
         rendered: &RenderedVhost,
         expected: Option<&str>,
+        names_too: bool,
     ) -> PortResult<()> {
         let current = self.files.get(path);
         if current.is_some_and(|current| current.sha256 == rendered.sha256) {
@@ -251,7 +252,7 @@ impl State {
         if let Some(current) = current {
             may_replace(path, current, vhost)?;
         }
-        for name in std::iter::once(&vhost.site).chain(&vhost.aliases) {
+        for name in std::iter::once(&vhost.site).chain(&vhost.aliases).filter(|_| names_too) {
             let others = |file: &&SavedFile| file.path != path;
             let tls = || self.tls_server_of(name.as_str()).filter(|_| vhost.reach.tls.is_some());
             let other = self.server_of(name.as_str()).filter(others).or_else(|| tls().filter(others));
@@ -344,6 +345,34 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
+impl FakeWebServer {
+    fn put(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+        names_too: bool,
+    ) -> PortResult<RenderedVhost> {
+        let (path, rendered) = (self.file_of(site), render(vhost));
+        let served = matches!(vhost.mode, VhostMode::Live | VhostMode::Maintenance { bypass: Some(_) });
+        let bad_path = |target: &crate::ports::VhostTarget| {
+            [&target.platform_root, &target.site_dir]
+                .iter()
+                .any(|path| !path.starts_with('/') || path.contains(['"', ';', '$', '{', '\n']))
+        };
+        if vhost.site != *site
+            || (served && vhost.target.is_none())
+            || vhost.target.as_ref().is_some_and(bad_path)
+        {
+            return Err(PortError::Refused(format!("vhost of {site}: it cannot be rendered")));
+        }
+        self.act("put_vhost", site.as_str(), |state| {
+            state.put(&path, vhost, &rendered, expected, names_too)
+        })?;
+        Ok(rendered)
+    }
+}
+
 #[async_trait]
 impl WebServer for FakeWebServer {
     async fn test(&self) -> PortResult<ConfigTest> {
@@ -417,21 +446,16 @@ impl WebServer for FakeWebServer {
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
-        let (path, rendered) = (self.file_of(site), render(vhost));
-        let served = matches!(vhost.mode, VhostMode::Live | VhostMode::Maintenance { bypass: Some(_) });
-        let bad_path = |target: &crate::ports::VhostTarget| {
-            [&target.platform_root, &target.site_dir]
-                .iter()
-                .any(|path| !path.starts_with('/') || path.contains(['"', ';', '$', '{', '\n']))
-        };
-        if vhost.site != *site
-            || (served && vhost.target.is_none())
-            || vhost.target.as_ref().is_some_and(bad_path)
-        {
-            return Err(PortError::Refused(format!("vhost of {site}: it cannot be rendered")));
-        }
-        self.act("put_vhost", site.as_str(), |state| state.put(&path, vhost, &rendered, expected))?;
-        Ok(rendered)
+        self.put(site, vhost, expected, true)
+    }
+
+    async fn put_back_vhost(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+    ) -> PortResult<RenderedVhost> {
+        self.put(site, vhost, expected, false)
     }
 
     async fn restore_vhost(

@@ -119,8 +119,10 @@ fn a_side_that_comes_back_leaves_locked_what_was() {
     assert_eq!(locked(&away, "shopexampletest").len(), 2, "behind the fence");
     let (back, _) = quietly(&away, &Ask::Undo(moved.id));
     assert_eq!(locked(&back, "shopexampletest"), ["192.0.2.7"]);
-    let (away, _) = quietly(&base, &task("delete", json!({ "site": closed })));
-    assert_eq!(locked(&away, "closedexampletes").len(), 2, "in the trash");
-    let (back, _) = quietly(&away, &task("undelete", json!({ "site": closed })));
-    assert_eq!(locked(&back, "closedexampletes"), ["192.0.2.7"]);
+    for force in [false, true] {
+        let (away, _) = quietly(&base, &task("delete", json!({ "site": closed, "force": force })));
+        assert_eq!(locked(&away, "closedexampletes").len(), 2, "in the trash");
+        let (back, _) = quietly(&away, &task("undelete", json!({ "site": closed })));
+        assert_eq!(locked(&back, "closedexampletes"), ["192.0.2.7"]);
+    }
 }

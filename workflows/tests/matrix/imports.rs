@@ -114,8 +114,16 @@ fn https_in_a_file_of_its_own_is_not_left_in_front_of_the_site() {
         let why = told(&base, import(&base, certificate.clone(), &Case::default()));
         let words = format!("{name} is served by HTTPS on web1 already, by {SECOND}");
         assert!(why.contains(&words) && why.contains(&format!("or move it into {FILE}")), "{why}");
-        // Whoever asks for no certificate leaves HTTPS to whom it is.
-        let plain = import(&base, json!({}), &Case::default());
+        // Also where nobody has said anything of HTTPS: whoever asks for none leaves it to whom it is.
+        let why = told(&base, import(&base, json!({}), &Case::default()));
+        assert!(why.contains(&words) && why.contains("or say tls=none"), "{why}");
+        let looked = import(&base, json!({ "check_only": true }), &Case::default());
+        assert!(
+            looked.view.result["warnings"][0].as_str().unwrap().contains(&words),
+            "{}",
+            looked.view.result
+        );
+        let plain = import(&base, json!({ "tls": "none" }), &Case::default());
         assert_eq!(plain.view.state, TaskState::Succeeded, "{:?}", plain.view.error);
         base.world.web("web1").write(SECOND, None, None);
         let end = import(&base, certificate, &Case::default());

@@ -2,9 +2,10 @@
 //! find, what others have done meanwhile stays.
 
 use kedge_engine::task::{TaskState, TaskView};
+use kedge_workflows::testing::FakeWebServer;
 use serde_json::{Value, json};
 
-use crate::rig::{Ask, Case, Rig, both, quietly, refusal};
+use crate::rig::{Ask, Case, Rig, both, play, quietly, refusal};
 use crate::scene::usual;
 use crate::tales::status;
 
@@ -162,4 +163,25 @@ fn what_was_configured_since_is_not_lost_when_a_move_is_taken_back() {
     assert!(told.contains("were changed since, and would be lost; undo the configure first"), "{told}");
     let (base, _) = quietly(&changed, &Ask::Undo(configured.id));
     assert_eq!(quietly(&base, &undo).1.state, TaskState::Succeeded);
+}
+
+/// An undo cannot do without the names that it gives back.
+#[test]
+fn names_that_somebody_else_serves_by_now_come_back_all_the_same() {
+    let (base, _) = quietly(&usual(), &ask("configure", json!({ "site": SHOP, "tls": "self_signed" })));
+    let theirs = FakeWebServer::foreign_vhost(&["alias.example.test:443"], "theirs");
+    base.world.web("web1").write("/etc/web1/theirs.conf", Some(&theirs), None);
+    base.world.web("web1").set_stopped(false);
+    let end = play(
+        &base,
+        &ask("migrate", json!({ "site": SHOP, "new_site": "alias.example.test" })),
+        &Case::default(),
+        &|_| None,
+    );
+    assert_eq!(end.view.state, TaskState::RolledBack, "{:?}", end.view.incident);
+    let why = end.view.error.expect("an error").detail;
+    assert!(why.contains("alias.example.test is served by /etc/web1/theirs.conf already"), "{why}");
+    assert_eq!(end.view.outcome.expect("an outcome").verified, Some(true));
+    assert_eq!(end.rig.world.web("web1").files(), base.world.web("web1").files());
+    assert_eq!(status(&end.rig.world, "web1", SHOP), 200);
 }
