@@ -139,13 +139,7 @@ impl WebServer for VhostServer {
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
-        validate(site, vhost)?;
-        let (path, rendered) = (self.file_of(site), self.render(vhost));
-        let current = self.files.read(&path).await?;
-        if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
-            self.names_are_free(&path, current.as_ref(), vhost).await?;
-        }
-        self.put_back_vhost(site, vhost, expected).await
+        self.put(site, vhost, expected, true).await
     }
 
     async fn put_back_vhost(
@@ -154,43 +148,7 @@ impl WebServer for VhostServer {
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
-        validate(site, vhost)?;
-        let rendered = self.render(vhost);
-        let path = self.file_of(site);
-        let current = self.files.read(&path).await?;
-        if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
-            self.may_replace(&path, current.as_ref(), vhost).await?;
-        }
-        // Who reads the token may look at, and write to, a side that nobody has decided for.
-        let mode =
-            if matches!(vhost.mode, VhostMode::Maintenance { bypass: Some(_) }) { 0o600 } else { 0o644 };
-        let access = Access { mode, user: Some("root".into()), group: Some("root".into()) };
-        // Written and tested in one, alone: nobody else's test may meet a vhost that the server does not take.
-        let _alone = self.shared.writing.write().await;
-        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
-        let ConfigTest::Invalid { culprit, message } = self.tested().await? else { return Ok(rendered) };
-        let named = culprit.as_deref() == Some(path.as_str());
-        if !named && current.as_ref().is_some_and(|current| current.sha256 == rendered.sha256) {
-            return Ok(rendered); // an earlier attempt wrote it: there is nothing to compare with, and the reload refuses it
-        }
-        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
-        let refused = |message: String| {
-            let what = self.what();
-            let told = format!("{what} does not take the vhost of {site}, {path} is as it was: {message}");
-            Err(PortError::Refused(told))
-        };
-        if named {
-            return refused(message);
-        }
-        let valid_without = self.tested().await? == ConfigTest::Valid;
-        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
-        if !valid_without {
-            return Ok(rendered); // a mistake of somebody else: the reload is who refuses it
-        }
-        // The server names nobody, or the one that ours does not go with: it is ours, unless somebody mended a file of theirs meanwhile.
-        let ConfigTest::Invalid { message, .. } = self.tested().await? else { return Ok(rendered) };
-        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
-        refused(message)
+        self.put(site, vhost, expected, false).await
     }
 
     async fn restore_vhost(
@@ -255,6 +213,56 @@ impl WebServer for VhostServer {
 }
 
 impl VhostServer {
+    /// Writes a vhost file and tests it; where it claims names, no other file may serve them.
+    async fn put(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+        claims: bool,
+    ) -> PortResult<RenderedVhost> {
+        validate(site, vhost)?;
+        let rendered = self.render(vhost);
+        let path = self.file_of(site);
+        let current = self.files.read(&path).await?;
+        if current.as_ref().is_none_or(|current| current.sha256 != rendered.sha256) {
+            self.may_replace(&path, current.as_ref(), vhost).await?;
+            if claims {
+                self.names_are_free(&path, current.as_ref(), vhost).await?;
+            }
+        }
+        // Who reads the token may look at, and write to, a side that nobody has decided for.
+        let mode =
+            if matches!(vhost.mode, VhostMode::Maintenance { bypass: Some(_) }) { 0o600 } else { 0o644 };
+        let access = Access { mode, user: Some("root".into()), group: Some("root".into()) };
+        // Written and tested in one, alone: nobody else's test may meet a vhost that the server does not take.
+        let _alone = self.shared.writing.write().await;
+        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
+        let ConfigTest::Invalid { culprit, message } = self.tested().await? else { return Ok(rendered) };
+        let named = culprit.as_deref() == Some(path.as_str());
+        if !named && current.as_ref().is_some_and(|current| current.sha256 == rendered.sha256) {
+            return Ok(rendered); // an earlier attempt wrote it: there is nothing to compare with, and the reload refuses it
+        }
+        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
+        let refused = |message: String| {
+            let what = self.what();
+            let told = format!("{what} does not take the vhost of {site}, {path} is as it was: {message}");
+            Err(PortError::Refused(told))
+        };
+        if named {
+            return refused(message);
+        }
+        let valid_without = self.tested().await? == ConfigTest::Valid;
+        self.files.put(&path, rendered.text.as_bytes(), &access, expected).await?;
+        if !valid_without {
+            return Ok(rendered); // a mistake of somebody else: the reload is who refuses it
+        }
+        // The server names nobody, or the one that ours does not go with: it is ours, unless somebody mended a file of theirs meanwhile.
+        let ConfigTest::Invalid { message, .. } = self.tested().await? else { return Ok(rendered) };
+        self.files.restore(&path, current.as_ref(), std::slice::from_ref(&rendered.sha256)).await?;
+        refused(message)
+    }
+
     pub(super) fn file_of(&self, site: &SiteName) -> String {
         file_of(&self.shared.config.vhost_dir, site)
     }

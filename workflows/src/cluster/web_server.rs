@@ -29,6 +29,38 @@ impl ClusterWebServer {
     fn all(&self) -> impl Iterator<Item = &Member<Arc<dyn WebServer>>> {
         self.others.iter().chain(std::iter::once(&self.first))
     }
+
+    /// A host that lacks the file gets it, whatever is expected of the others: it is new in the cluster.
+    async fn put(
+        &self,
+        site: &SiteName,
+        vhost: &Vhost,
+        expected: Option<&str>,
+        claims: bool,
+    ) -> PortResult<RenderedVhost> {
+        for other in &self.others {
+            let mut written = put_on(&*other.port, site, vhost, expected, claims).await;
+            if matches!(written, Err(PortError::NotOurs(_))) && other.port.vhost(site).await?.is_none() {
+                written = put_on(&*other.port, site, vhost, None, claims).await;
+            }
+            written.map_err(|error| on(&other.host, error))?;
+        }
+        put_on(&*self.first.port, site, vhost, expected, claims).await
+    }
+}
+
+async fn put_on(
+    port: &dyn WebServer,
+    site: &SiteName,
+    vhost: &Vhost,
+    expected: Option<&str>,
+    claims: bool,
+) -> PortResult<RenderedVhost> {
+    if claims {
+        port.put_vhost(site, vhost, expected).await
+    } else {
+        port.put_back_vhost(site, vhost, expected).await
+    }
 }
 
 #[async_trait]
@@ -114,21 +146,13 @@ impl WebServer for ClusterWebServer {
         Ok(faults)
     }
 
-    /// A host that lacks the file gets it, whatever is expected of the others: it is new in the cluster.
     async fn put_vhost(
         &self,
         site: &SiteName,
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
-        for other in &self.others {
-            let mut written = other.port.put_vhost(site, vhost, expected).await;
-            if matches!(written, Err(PortError::NotOurs(_))) && other.port.vhost(site).await?.is_none() {
-                written = other.port.put_vhost(site, vhost, None).await;
-            }
-            written.map_err(|error| on(&other.host, error))?;
-        }
-        self.first.port.put_vhost(site, vhost, expected).await
+        self.put(site, vhost, expected, true).await
     }
 
     async fn put_back_vhost(
@@ -137,14 +161,7 @@ impl WebServer for ClusterWebServer {
         vhost: &Vhost,
         expected: Option<&str>,
     ) -> PortResult<RenderedVhost> {
-        for other in &self.others {
-            let mut written = other.port.put_back_vhost(site, vhost, expected).await;
-            if matches!(written, Err(PortError::NotOurs(_))) && other.port.vhost(site).await?.is_none() {
-                written = other.port.put_back_vhost(site, vhost, None).await;
-            }
-            written.map_err(|error| on(&other.host, error))?;
-        }
-        self.first.port.put_back_vhost(site, vhost, expected).await
+        self.put(site, vhost, expected, false).await
     }
 
     async fn restore_vhost(
