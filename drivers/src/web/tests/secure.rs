@@ -109,6 +109,9 @@ async fn https_in_a_file_of_its_own_is_seen_before_it_is_in_front() {
             let told = format!("a.test is served by {SECURE} already, on port 443");
             assert!(matches!(&put, Err(PortError::Refused(why)) if why.contains(&told)), "{kind}: {put:?}");
             server.put_vhost(&site(), &vhost(false), expected.as_deref()).await.unwrap();
+            let put_back =
+                with(kind, &there).put_back_vhost(&site(), &vhost(true), expected.as_deref()).await;
+            assert!(put_back.is_ok(), "{kind}: what is put back asks nobody: {put_back:?}");
         }
     }
 }
