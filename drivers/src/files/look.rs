@@ -74,10 +74,13 @@ impl HostFiles {
 
     /// Allocated bytes and entries below a directory, each inode counted once.
     pub(super) async fn usage_of(&self, dir: &str) -> PortResult<Usage> {
-        let (mut usage, mut seen) = (Usage { bytes: 0, entries: 0 }, HashSet::new());
+        let (mut usage, mut seen) = (Usage::default(), HashSet::new());
         self.walk(paths::absolute(dir)?, &[], |entry| {
             if !entry.path.is_empty() {
                 usage.entries += 1;
+                if entry.kind == b'l' {
+                    usage.note_link(&entry.path, &entry.target);
+                }
                 let again =
                     entry.kind != b'd' && entry.names > 1 && !seen.insert((entry.device, entry.inode));
                 usage.bytes += if again { 0 } else { entry.blocks * 512 };

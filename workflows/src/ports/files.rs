@@ -113,13 +113,71 @@ pub enum FileKind {
     Other,
 }
 
-/// Bytes and entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is below a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Allocated bytes.
     pub bytes: u64,
     /// Entries of any kind.
     pub entries: u64,
+    /// Symbolic links that lead out of the directory, or into it by its full path: the first [`MAX_LINKS_OUT`] that were met.
+    pub links_out: Vec<LinkOut>,
+    /// How many of them there are in all.
+    pub links_out_count: u64,
+}
+
+/// Most links of a tree that are named: whoever has more knows that he works with links.
+pub const MAX_LINKS_OUT: usize = 20;
+
+/// A symbolic link that a copy of its tree does not take along, as what it leads to is not in the tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkOut {
+    /// The link, below the directory.
+    pub path: String,
+    /// What it says.
+    pub target: String,
+}
+
+impl Usage {
+    /// Adds what is below a member of the directory. Of its links, only those that were named are looked at again: some of them lead to
+    /// another member.
+    pub fn add_member(&mut self, member: &str, below: &Self) {
+        self.bytes += below.bytes;
+        self.entries += below.entries;
+        for link in &below.links_out {
+            self.note_link(format!("{member}/{}", link.path).as_bytes(), link.target.as_bytes());
+        }
+    }
+
+    /// Notes a symbolic link, if it is one that [`leads_out`].
+    pub fn note_link(&mut self, path: &[u8], target: &[u8]) {
+        if !leads_out(path, target) {
+            return;
+        }
+        self.links_out_count += 1;
+        if self.links_out.len() < MAX_LINKS_OUT {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            self.links_out.push(LinkOut { path: text(path), target: text(target) });
+        }
+    }
+}
+
+/// Whether a link at a path below a directory leads out of it as far as its text tells: by a full path, or by more `..` than it is deep.
+#[must_use]
+pub fn leads_out(path: &[u8], target: &[u8]) -> bool {
+    if target.starts_with(b"/") {
+        return true;
+    }
+    let parts = |text: &[u8]| -> Vec<Vec<u8>> {
+        let named = |part: &&[u8]| !matches!(*part, b"" | b".");
+        text.split(|byte| *byte == b'/').filter(named).map(<[u8]>::to_vec).collect()
+    };
+    // The directory that the link is in; -1 is what is above the tree.
+    let mut depth = i64::try_from(parts(path).len()).unwrap_or(i64::MAX) - 1;
+    parts(target).iter().any(|part| {
+        depth += if part == b".." { -1 } else { 1 };
+        depth < 0
+    })
 }
 
 /// Room on a file system.
@@ -221,5 +279,48 @@ impl AccessRule {
         let mode = if dir { self.dir_mode } else { self.file_mode };
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "any".to_owned());
         format!("{mode:04o} {}:{}", name(&self.user), name(&self.group))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_leads_out_by_a_full_path_or_above_the_directory() {
+        for (path, target, out) in [
+            ("uploads", "/mnt/uploads", true),
+            ("uploads", "../shared", true),
+            ("a/uploads", "../b", false),
+            ("a/b/uploads", "../../../x", true),
+            ("a/b/uploads", "./..//../x", false),
+            ("a/uploads", "b/../../../x", true),
+            ("a", "b", false),
+            ("a", ".", false),
+            ("a", "..", true),
+        ] {
+            assert_eq!(leads_out(path.as_bytes(), target.as_bytes()), out, "{path} -> {target}");
+        }
+    }
+
+    #[test]
+    fn many_links_are_counted_and_some_named() {
+        let mut usage = Usage::default();
+        for number in 0..=MAX_LINKS_OUT {
+            usage.note_link(format!("l{number}").as_bytes(), b"/mnt");
+        }
+        usage.note_link(b"inside", b"x");
+        assert_eq!((usage.links_out.len(), usage.links_out_count), (MAX_LINKS_OUT, MAX_LINKS_OUT as u64 + 1));
+    }
+
+    #[test]
+    fn a_link_from_one_member_to_another_stays_inside() {
+        let (mut all, mut one) = (Usage::default(), Usage { bytes: 3, entries: 2, ..Usage::default() });
+        one.note_link(b"x", b"../other");
+        one.note_link(b"y", b"../../out");
+        assert_eq!(one.links_out_count, 2);
+        all.add_member("one", &one);
+        let out = LinkOut { path: "one/y".into(), target: "../../out".into() };
+        assert_eq!(all, Usage { bytes: 3, entries: 2, links_out: vec![out], links_out_count: 1 });
     }
 }

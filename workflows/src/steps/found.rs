@@ -7,13 +7,14 @@ use kedge_engine::step::{Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::left_names;
+use super::links_out;
 use super::names::Reserved;
 use super::packages::judge;
 use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
 use super::registered::demand_free;
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope};
-use crate::ports::{Existing, FileKind, FoundSite, VhostOrigin, World};
+use crate::ports::{Existing, FileKind, Files, FoundSite, Usage, VhostOrigin, World};
 
 /// Half an hour: looking at every inode and counting every row of a large site.
 pub(super) const LOOK_LIMIT_MS: u64 = 1_800_000;
@@ -187,14 +188,8 @@ impl Step for LookAtFound {
         if files.stat(&to.dir).await?.is_some() {
             return Err(StepError::fatal(format!("{} is there already", to.dir)));
         }
-        let (mut file_bytes, mut file_entries) = (0, 0);
-        for member in &site.members {
-            let member = format!("{}/{member}", self.path);
-            if files.stat(&member).await?.is_some_and(|stat| stat.kind == FileKind::Dir) {
-                let usage = files.usage(&member).await?;
-                (file_bytes, file_entries) = (file_bytes + usage.bytes, file_entries + usage.entries);
-            }
-        }
+        let usage = self.usage(&*files, &site.members).await?;
+        let (file_bytes, file_entries) = (usage.bytes, usage.entries);
         let sites = to.sites_dir();
         let free = files.free(&sites).await?;
         demand_room(&format!("the file system of {sites}"), free.bytes, file_bytes)?;
@@ -218,6 +213,7 @@ impl Step for LookAtFound {
         let mut warnings = judge(&*app, to, &find(cx, &self.path, to).await?.packages).await?;
         warnings.extend(site.notes);
         warnings.extend(unsaid);
+        warnings.extend(links_out::told(&usage, &self.path, false, true));
         let old = [self.path.clone()];
         warnings.extend(left_names::look(&*files, &*app, to.app, &self.path, &old).await?);
         let mut found = Found {
@@ -246,6 +242,24 @@ impl Step for LookAtFound {
 }
 
 impl LookAtFound {
+    /// What will be copied.
+    async fn usage(&self, files: &dyn Files, members: &[String]) -> Result<Usage, StepError> {
+        let mut all = Usage::default();
+        for member in members {
+            let path = format!("{}/{member}", self.path);
+            match files.stat(&path).await?.map(|stat| stat.kind) {
+                Some(FileKind::Dir) => all.add_member(member, &files.usage(&path).await?),
+                Some(FileKind::Link) => {
+                    if let Some(target) = files.read(&path).await?.and_then(|link| link.symlink) {
+                        all.note_link(member.as_bytes(), target.as_bytes());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+
     /// Whether the names are served by nobody, or by a file that serves nothing but this site: that file makes way, and no other. Gives
     /// what would be refused if nothing more is said.
     async fn look_at_names(

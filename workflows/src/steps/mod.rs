@@ -13,6 +13,7 @@ pub(crate) mod found;
 pub(crate) mod hidden;
 pub(crate) mod import;
 mod left_names;
+mod links_out;
 pub(crate) mod login;
 pub(crate) mod names;
 pub(crate) mod packages;

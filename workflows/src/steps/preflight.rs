@@ -6,6 +6,7 @@ use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::left_names;
+use super::links_out;
 use super::packages::judge;
 use super::registered::{demand_free, demand_unchanged};
 use super::taken::demand_taken;
@@ -174,6 +175,10 @@ impl Preflight {
         }
         let usage = files.usage(&place.dir).await?;
         (found.file_bytes, found.file_entries) = (usage.bytes, usage.entries);
+        let copied = self.to.is_some() && !self.may_be_broken;
+        let moves = self.to.as_ref().is_some_and(|to| copied && to.dir != place.dir);
+        found.warnings.extend(links_out::told(&usage, &place.dir, self.backup, copied));
+        found.warnings.extend(links_out::to_itself(&usage, &place.dir).filter(|_| moves));
         self.look_for_strays(cx, &*files, place, found).await?;
         let server = cx.ports.database(&store.server, &scope)?;
         let (schema, user) = store.known(cx)?;

@@ -85,8 +85,14 @@ pub(super) fn stat(node: &Node) -> Stat {
 
 pub(super) fn usage(disk: &Disk, dir: &str) -> Usage {
     let below = disk.below(dir);
-    let bytes = below.iter().filter_map(|at| disk.nodes.get(at)).map(size).sum();
-    Usage { bytes, entries: below.len() as u64 }
+    let mut usage = Usage { entries: below.len() as u64, ..Usage::default() };
+    for (at, node) in below.iter().filter_map(|at| Some((at, disk.nodes.get(at)?))) {
+        usage.bytes += size(node);
+        if let (Body::Link(target), Some(path)) = (&node.body, at.strip_prefix(&format!("{dir}/"))) {
+            usage.note_link(path.as_bytes(), target.as_bytes());
+        }
+    }
+    usage
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {

@@ -15,7 +15,7 @@ use super::trees_contract::{
     a_copy_is_the_tree, a_stream_is_the_tree, access_is_fixed_where_it_is_wrong, evil_streams_are_refused,
     fingerprints_tell_what_changed,
 };
-use crate::ports::{Access, ByteStream, FileKind, Files, PortError, SavedFile};
+use crate::ports::{Access, ByteStream, FileKind, Files, LinkOut, PortError, SavedFile};
 
 /// Everything that files promise. `root` is an existing, empty directory of ours; it is empty again afterwards. The host has the
 /// users `root` (0) and `www-data` (33), and we may act for both.
@@ -113,7 +113,7 @@ async fn directories_are_made_and_listed(files: &dyn Files, dir: &str) {
     refused(files.list(&format!("{deep}/z")).await, "a file is no directory");
     refused(files.make_dir(&format!("{deep}/z"), &root_owned(0o755), true).await, "a file is there");
     let usage = files.usage(dir).await.expect("a usage");
-    assert_eq!(usage.entries, 6);
+    assert_eq!((usage.entries, usage.links_out_count), (6, 0));
     let (free, below) =
         (files.free(dir).await.expect("room"), files.free(&format!("{dir}/x/y/z")).await.expect("room"));
     assert!(
@@ -199,6 +199,9 @@ async fn what_was_there_comes_back_exactly(files: &dyn Files, dir: &str) {
     let link = files.read(&format!("{dir}/link")).await.expect("a read").expect("it is there");
     assert_eq!(link.symlink.as_deref(), Some("../some where/else"));
     assert_eq!(files.list(dir).await.expect("a list"), ["f", "link"], "no temporary file is left");
+    let out = LinkOut { path: "link".into(), target: "../some where/else".into() };
+    let usage = files.usage(dir).await.expect("a usage");
+    assert_eq!((usage.links_out, usage.links_out_count), (vec![out], 1), "it leads out");
 }
 
 async fn renames_replace_nothing(files: &dyn Files, dir: &str) {

@@ -86,6 +86,38 @@ fn a_rename_tells_of_old_names_in_the_owners_settings() {
     assert_eq!(migrate(&base, params, &|_| None).view.result.get("warnings"), None);
 }
 
+/// A copy of a tree has its links, not what they lead to.
+#[test]
+fn links_that_a_copy_does_not_take_along_are_told() {
+    let base = usual();
+    let disk = base.world.disk("host1");
+    let dir = "/srv/platforms/61/sites/shop.example.test";
+    disk.link(&format!("{dir}/media"), "/mnt/media");
+    disk.link(&format!("{dir}/inside"), "wp-config.php");
+    let warnings = |workflow: &'static str, params| {
+        let end = play(&base, &Ask::Task { workflow, params }, &Case::default(), &|_| None);
+        assert_eq!(end.view.state, TaskState::Succeeded, "{workflow}");
+        end.view.result["warnings"].clone()
+    };
+    let shop = json!({ "site": "shop.example.test" });
+    let told = format!("media -> /mnt/media leads out of {dir}: what is there is in no backup");
+    assert_eq!(warnings("backup", shop.clone()), json!([told]));
+    let copy = json!({ "site": "shop.example.test", "new_site": "copy.example.test" });
+    let told = format!("media -> /mnt/media leads out of {dir}: both sides will use what is there");
+    assert_eq!(warnings("clone", copy)[0], json!(told));
+
+    let move_params = json!({ "site": "shop.example.test", "target_platform": "wordpress-68" });
+    let told = format!(
+        "media -> /mnt/media leads out of {dir}: what is there is in no backup, and the new side will use it as it is"
+    );
+    assert_eq!(warnings("migrate", move_params.clone()), json!([told]));
+    disk.link(&format!("{dir}/again"), &format!("{dir}/wp-config.php"));
+    let own = format!(
+        "again -> {dir}/wp-config.php leads to where the site is now, by the full path, and nowhere once the old side is given up: make a relative one of it"
+    );
+    assert_eq!(warnings("migrate", move_params), json!([told, own]));
+}
+
 #[test]
 fn an_import_says_what_it_leaves_behind() {
     let base = usual();
