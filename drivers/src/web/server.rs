@@ -108,6 +108,11 @@ impl WebServer for VhostServer {
         Ok(by_any(&survey.served, host_name, self.tls_port()).map(str::to_owned))
     }
 
+    async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        let survey = self.survey().await?;
+        Ok(by_name(&survey.served, host_name, self.tls_port()).map(str::to_owned))
+    }
+
     fn tls_port(&self) -> u16 {
         self.shared.config.tls_port
     }

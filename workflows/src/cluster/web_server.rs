@@ -122,6 +122,18 @@ impl WebServer for ClusterWebServer {
         Ok(None)
     }
 
+    async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        if let Some(file) = self.first.port.tls_named_in(host_name).await? {
+            return Ok(Some(file));
+        }
+        for other in &self.others {
+            if let Some(file) = other.port.tls_named_in(host_name).await? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
     fn tls_port(&self) -> u16 {
         self.first.port.tls_port()
     }

@@ -23,6 +23,9 @@ pub trait WebServer: Send + Sync {
     async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>>;
     /// The same for visitors with HTTPS, which may well be another file.
     async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>>;
+    /// The vhost file that has this very name for visitors with HTTPS, not a pattern that fits it: with it there,
+    /// [`WebServer::put_vhost`] refuses the name to another vhost with a certificate.
+    async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>>;
     /// The port that visitors with HTTPS come in by. Pure: does not touch the host.
     fn tls_port(&self) -> u16;
 

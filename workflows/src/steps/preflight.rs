@@ -299,7 +299,11 @@ impl Preflight {
                 })
             };
             for name in std::iter::once(&place.site).chain(&place.aliases).filter(|name| !own(name)) {
-                if let Some(file) = web.server_of(name).await? {
+                let mut there = web.server_of(name).await?;
+                if there.is_none() && place.reach.tls.is_some() {
+                    there = web.tls_named_in(name).await?;
+                }
+                if let Some(file) = there {
                     let web = &place.web_server;
                     return Err(StepError::fatal(format!("{name} is served on {web} already, by {file}")));
                 }

@@ -395,6 +395,13 @@ impl WebServer for FakeWebServer {
         })
     }
 
+    /// It knows no patterns.
+    async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>> {
+        self.act("tls_named_in", host_name.as_str(), |state| {
+            Ok(state.tls_server_of(host_name.as_str()).map(|file| file.path.clone()))
+        })
+    }
+
     async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
         self.act("tls_server_of", host_name.as_str(), |state| {
             Ok(state.tls_server_of(host_name.as_str()).map(|file| file.path.clone()))

@@ -2,7 +2,7 @@
 //! find, what others have done meanwhile stays.
 
 use kedge_engine::task::{TaskState, TaskView};
-use kedge_workflows::testing::FakeWebServer;
+use kedge_workflows::testing::{FakeWebServer, FakeWorld};
 use serde_json::{Value, json};
 
 use crate::rig::{Ask, Case, Rig, both, play, quietly, refusal};
@@ -163,6 +163,21 @@ fn what_was_configured_since_is_not_lost_when_a_move_is_taken_back() {
     assert!(told.contains("were changed since, and would be lost; undo the configure first"), "{told}");
     let (base, _) = quietly(&changed, &Ask::Undo(configured.id));
     assert_eq!(quietly(&base, &undo).1.state, TaskState::Succeeded);
+}
+
+/// Somebody's block for HTTPS would only be met by the put, with the old side closed.
+#[test]
+fn a_name_that_has_https_elsewhere_is_found_before_the_site_is_closed() {
+    let (base, _) = quietly(&usual(), &ask("configure", json!({ "site": SHOP, "tls": "self_signed" })));
+    let theirs = FakeWebServer::foreign_vhost(&["store.example.test:443"], "theirs");
+    base.world.web("web1").write("/etc/web1/theirs.conf", Some(&theirs), None);
+    let open =
+        |world: &FakeWorld| (status(world, "web1", SHOP) != 200).then(|| "the site was closed".to_owned());
+    let rename = ask("migrate", json!({ "site": SHOP, "new_site": "store.example.test" }));
+    let end = play(&base, &rename, &Case::default(), &open);
+    assert_eq!((end.view.state, end.scandal), (TaskState::RolledBack, None));
+    let why = end.view.error.expect("an error").detail;
+    assert!(why.contains("store.example.test is served on web1 already, by /etc/web1/theirs.conf"), "{why}");
 }
 
 /// An undo cannot do without the names that it gives back.

@@ -93,6 +93,25 @@ async fn one_file_with_both_ports_is_the_sites_where_it_has_a_certificate() {
 }
 
 #[tokio::test]
+async fn a_pattern_serves_a_name_and_does_not_have_it() {
+    for (kind, text) in [
+        (WebServerKind::Nginx, "server {\n    listen 443 ssl;\n    server_name *.test;\n}\n"),
+        (
+            WebServerKind::Apache,
+            "<VirtualHost *:443>\nServerName b.test\nServerAlias *.test\nSSLEngine on\n</VirtualHost>\n",
+        ),
+    ] {
+        let server = with(kind, &[(SECURE, text.to_owned())]);
+        assert_eq!(server.tls_server_of(&site()).await.unwrap().as_deref(), Some(SECURE), "{kind}");
+        assert_eq!(server.tls_named_in(&site()).await.unwrap(), None, "{kind}");
+        server.put_vhost(&site(), &vhost(true), None).await.unwrap();
+    }
+    let [_, secure] = blocks(WebServerKind::Nginx);
+    let server = with(WebServerKind::Nginx, &[(SECURE, secure.to_owned())]);
+    assert_eq!(server.tls_named_in(&site()).await.unwrap().as_deref(), Some(SECURE));
+}
+
+#[tokio::test]
 async fn https_in_a_file_of_its_own_is_seen_before_it_is_in_front() {
     for kind in [WebServerKind::Nginx, WebServerKind::Apache] {
         let [plain, secure] = blocks(kind).map(str::to_owned);
