@@ -1,6 +1,8 @@
 //! `import`: a site that Kedge did not make becomes one of its own. It is built anew on a platform from what is there, by the name that
 //! it has; what it came from is only read, and waits, closed, where it is.
 
+mod moves;
+
 use kedge_engine::builder::{Named, PlanBuilder};
 use kedge_engine::plan::Plan;
 use kedge_engine::step::Ref;
@@ -14,7 +16,7 @@ use crate::install::{database_password, platform_lock, taken_names};
 use crate::names::SiteName;
 use crate::params::{Hold, parse, schema};
 use crate::place::{Names, Place, Store};
-use crate::ports::{AppKind, Compression, FoundSite, Reach, SavedFile, SecretRef, UsualPage};
+use crate::ports::{Compression, FoundSite, Reach, SavedFile, SecretRef, UsualPage};
 use crate::reach;
 use crate::reach::{Asked, TlsFrom};
 use crate::records::{self, SiteState};
@@ -333,23 +335,13 @@ impl Take<'_> {
     /// The copy of its database: ahead of the fence, or behind it what was written since.
     fn copy(&self, looks: &Looks, new: &New, ahead: Option<Ref<Ahead>>) -> CopyDatabase {
         let to = &self.to;
-        let pair = |from: &str, into: &str| (from.to_owned(), into.to_owned());
-        let own = pair(&self.path, &to.dir);
-        let moves = match (to.app, self.path.rsplit_once("/sites/")) {
-            (AppKind::Wordpress, _) => {
-                let content = pair(&format!("{}/wp-content", self.path), &format!("{}/wp-content", to.dir));
-                vec![content, pair(&self.path, &to.root)]
-            }
-            (AppKind::Drupal, Some((root, _))) => vec![own, pair(root, &to.root)],
-            _ => vec![own],
-        };
         CopyDatabase {
             site: to.site.clone(),
             from: looks.old.clone(),
             to: new.store.clone(),
             rename: None,
             also: Vec::new(),
-            moves,
+            moves: moves::moves(&self.path, to),
             fenced: ahead.is_some(),
             ahead,
         }

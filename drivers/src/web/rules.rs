@@ -17,6 +17,9 @@ pub(super) struct SiteRules {
     pub(super) root: String,
     /// A part of the URL space that has a directory of its own.
     pub(super) mount: Option<Mount>,
+    /// URLs that the site's content may still have: what is asked for below the first is answered from below the second, as if it had
+    /// been asked for there. Both end with a slash.
+    pub(super) moved: Option<(&'static str, String)>,
     /// Answered with 403, whatever is there. Case does not matter.
     pub(super) denied: Vec<Denied>,
     /// Index files, in order.
@@ -60,6 +63,7 @@ impl SiteRules {
             AppKind::Wordpress => Self {
                 root: target.platform_root.clone(),
                 mount: Some(Mount { url: "/wp-content", parent: target.site_dir.clone() }),
+                moved: None,
                 denied: wordpress_denied(),
                 index: "index.php index.html",
                 front: Some("/index.php"),
@@ -68,6 +72,8 @@ impl SiteRules {
             AppKind::Drupal => Self {
                 root: target.platform_root.clone(),
                 mount: None,
+                // Where a site that was alone on its Drupal had its files: links to them are in its content, and with others.
+                moved: Some(("/sites/default/files/", format!("/sites/{site}/files/"))),
                 denied: drupal_denied(&site),
                 index: "index.php",
                 front: Some("/index.php"),
@@ -76,6 +82,7 @@ impl SiteRules {
             AppKind::Plain => Self {
                 root: format!("{}/docroot", target.site_dir),
                 mount: None,
+                moved: None,
                 denied: common_denied(),
                 index: "index.php index.html index.htm",
                 front: None,

@@ -137,6 +137,10 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
         t.line("SetEnv HTTPS on");
     }
     t.line("");
+    if let Some((from, to)) = &rules.moved {
+        t.line(format!(r#"RewriteRule "^{from}(.*)$" "{to}$1" [PT,L]"#));
+        t.line("");
+    }
     directory(t, config, &rules.root, "/", rules.front, "None");
     if let Some(mount) = &rules.mount {
         t.line(format!(r#"Alias "{}" "{}""#, mount.url, mount.dir()));

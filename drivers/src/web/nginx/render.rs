@@ -151,6 +151,10 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
     t.line("");
     php_params(t, &rules, vhost.reach.https_only());
     t.line("");
+    if let Some((from, to)) = &rules.moved {
+        t.line(format!("rewrite \"^{from}(.*)$\" \"{to}$1\" last;"));
+        t.line("");
+    }
     for denied in &rules.denied {
         t.line(format!("# Denied: {}", denied.what));
         t.block(format!("location ~* \"{}\" {{", denied.pattern), "}", |t| t.line("return 403;"));

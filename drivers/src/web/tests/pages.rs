@@ -1,4 +1,4 @@
-//! What visitors of a WordPress site get, request by request, from both servers: the rules by what they do, not by their text.
+//! What visitors of a site get, request by request, from both servers: the rules by what they do, not by their text.
 
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{AppKind, Reach, Vhost, VhostMode, VhostTarget};
@@ -40,9 +40,13 @@ chmod -R a+rX /srv/rules
 "#;
 
 async fn publish(bench: &Bench, mode: VhostMode) -> String {
-    let site = SiteName::parse(SITE).unwrap();
-    let site_dir = format!("{ROOT}/sites/{SITE}");
-    let target = VhostTarget { platform_root: ROOT.into(), site_dir, app: AppKind::Wordpress };
+    publish_site(bench, mode, (SITE, ROOT, AppKind::Wordpress)).await
+}
+
+async fn publish_site(bench: &Bench, mode: VhostMode, (site, root, app): (&str, &str, AppKind)) -> String {
+    let site_dir = format!("{root}/sites/{site}");
+    let site = SiteName::parse(site).unwrap();
+    let target = VhostTarget { platform_root: root.into(), site_dir, app };
     let target = (!matches!(mode, VhostMode::Redirect { .. })).then_some(target);
     let vhost = Vhost { site: site.clone(), aliases: vec![], mode, target, reach: Reach::default() };
     let server = bench.server();
@@ -210,6 +214,37 @@ async fn away_pages_say_so(bench: &Bench) {
     always_open(bench, &revision).await;
 }
 
+/// A Drupal site with files, one of them a script.
+const MAKE_DRUPAL: &str = r#"
+files=$1/sites/$2/files
+mkdir -p "$files/inline" "$1/sites/default/files" "$1/sites/default/private"
+echo file >"$files/inline/a b.txt"
+echo private >"$1/sites/default/private/file.txt"
+printf '<?php echo "upload";' >"$files/x.php"
+printf '<?php echo "index|", $_SERVER["REQUEST_URI"];' >"$1/index.php"
+chmod -R a+rX "$1"
+"#;
+
+/// Links to where the files of a site that was alone on its Drupal were.
+async fn urls_of_before_lead_to_a_drupals_files(bench: &Bench) {
+    let (site, root) = ("drupal.rules.test", "/srv/rules-drupal");
+    bench.sh(MAKE_DRUPAL, &[root, site], b"").await;
+    publish_site(bench, VhostMode::Live, (site, root, AppKind::Drupal)).await;
+    for (path, status, text) in [
+        ("/sites/drupal.rules.test/files/inline/a%20b.txt", 200, "file\n"),
+        ("/sites/default/files/inline/a%20b.txt?x=y", 200, "file\n"),
+        ("/sites/default/files/gone.txt?x=y", 200, "index|/sites/default/files/gone.txt?x=y"),
+        ("/sites/default/files/x.php", 403, ""),
+        ("/sites/default/files/../private/file.txt", 403, ""),
+        ("/sites/default/private/file.txt", 403, ""),
+        ("/sites/default/settings.php", 403, ""),
+    ] {
+        let page = visit(bench.port(), &Visit::to(site, path)).await;
+        assert_eq!(page.status, status, "{path}: {}", page.text());
+        assert!(status == 403 || page.text() == text, "{path}: {}", page.text());
+    }
+}
+
 async fn pages(kind: WebServerKind) {
     let Some(bench) = bench(kind).await else { return };
     bench.sh(MAKE, &[ROOT, SITE], b"").await;
@@ -219,6 +254,7 @@ async fn pages(kind: WebServerKind) {
     what_is_nobodys_business_is_denied(&bench).await;
     maintenance_lets_only_the_token_pass(&bench).await;
     away_pages_say_so(&bench).await;
+    urls_of_before_lead_to_a_drupals_files(&bench).await;
     bench.end().await;
 }
 
