@@ -91,6 +91,23 @@ impl HostFiles {
         Ok(usage)
     }
 
+    pub(super) async fn named(&self, dir: &str, name: &str, limit: usize) -> PortResult<Vec<String>> {
+        // `-name` takes patterns.
+        if name.is_empty() || name.contains(['/', '*', '?', '[', '\\']) {
+            return Err(PortError::Refused(format!("{name:?} is no plain name")));
+        }
+        let mut found = Vec::new();
+        self.walk(paths::absolute(dir)?, &["-type", "f", "-name", name], |entry| {
+            if found.len() < limit && !entry.path.is_empty() {
+                found.extend(String::from_utf8(entry.path).ok());
+            }
+            Ok(())
+        })
+        .await?;
+        found.sort();
+        Ok(found)
+    }
+
     pub(super) async fn room_at(&self, path: &str) -> PortResult<Free> {
         let what = self.what("looking for room at", path);
         let output =

@@ -89,6 +89,10 @@ impl Files for HostFiles {
         self.names_in(dir).await
     }
 
+    async fn find(&self, dir: &str, name: &str, limit: usize) -> PortResult<Vec<String>> {
+        self.named(dir, name, limit).await
+    }
+
     async fn usage(&self, dir: &str) -> PortResult<Usage> {
         self.usage_of(dir).await
     }

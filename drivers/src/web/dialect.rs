@@ -20,6 +20,8 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn test(&self) -> &'static [&'static str];
     /// Whether that reads the keys of certificates: where it does not, a wrong one ends the server at its next reload.
     fn tests_keys(&self) -> bool;
+    /// Whether a vhost of ours lets denials in `.htaccess` files count.
+    fn counts_htaccess(&self) -> bool;
     /// Arguments that print what [`Dialect::survey`] reads; they fail when the configuration is invalid.
     fn dump(&self) -> &'static [&'static str];
     /// Arguments that make the running server read its configuration.

@@ -113,6 +113,10 @@ impl WebServer for VhostServer {
         Ok(by_name(&survey.served, host_name, self.tls_port()).map(str::to_owned))
     }
 
+    fn counts_htaccess(&self) -> bool {
+        self.shared.dialect.counts_htaccess()
+    }
+
     fn tls_port(&self) -> u16 {
         self.shared.config.tls_port
     }

@@ -73,6 +73,10 @@ impl Files for ClusterFiles {
         self.first.usage(dir).await
     }
 
+    async fn find(&self, dir: &str, name: &str, limit: usize) -> PortResult<Vec<String>> {
+        self.first.find(dir, name, limit).await
+    }
+
     /// The least of all.
     async fn free(&self, path: &str) -> PortResult<Free> {
         let mut free = self.first.free(path).await?;

@@ -134,6 +134,10 @@ impl WebServer for ClusterWebServer {
         Ok(None)
     }
 
+    fn counts_htaccess(&self) -> bool {
+        self.first.port.counts_htaccess()
+    }
+
     fn tls_port(&self) -> u16 {
         self.first.port.tls_port()
     }

@@ -14,6 +14,9 @@ pub trait Files: Send + Sync {
     async fn list(&self, dir: &str) -> PortResult<Vec<String>>;
     /// Bytes and files below a directory.
     async fn usage(&self, dir: &str) -> PortResult<Usage>;
+    /// Regular files of this name below a directory, by their paths below it: the first `limit` that are met, sorted. Names that are no
+    /// UTF-8 are left out. An absent directory has none.
+    async fn find(&self, dir: &str, name: &str, limit: usize) -> PortResult<Vec<String>>;
     /// Room on the file system that holds a path (or its nearest existing parent).
     async fn free(&self, path: &str) -> PortResult<Free>;
 

@@ -26,6 +26,8 @@ pub trait WebServer: Send + Sync {
     /// The vhost file that has this very name for visitors with HTTPS, not a pattern that fits it: with it there,
     /// [`WebServer::put_vhost`] refuses the name to another vhost with a certificate.
     async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>>;
+    /// Whether denials in `.htaccess` files among a site's own files count. Pure: does not touch the host.
+    fn counts_htaccess(&self) -> bool;
     /// The port that visitors with HTTPS come in by. Pure: does not touch the host.
     fn tls_port(&self) -> u16;
 

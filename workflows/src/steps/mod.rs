@@ -10,6 +10,7 @@ pub(crate) mod database;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
 pub(crate) mod found;
+mod guards;
 pub(crate) mod hidden;
 pub(crate) mod import;
 mod left_names;

@@ -5,6 +5,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::guards;
 use super::left_names;
 use super::links_out;
 use super::packages::judge;
@@ -112,6 +113,13 @@ impl Step for Preflight {
             self.compare(cx, place, &packages, &mut found).await?;
             if let Some((from, _)) = &self.from {
                 found.warnings.extend(left_names(cx, from, place).await?);
+                let open = guards::left_open(cx, from, place).await?;
+                if let (true, Some(open)) = (self.warnings_stop, &open) {
+                    return Err(StepError::fatal(format!(
+                        "{open}; if that is meant, ask again with acknowledge_warnings"
+                    )));
+                }
+                found.warnings.extend(open);
             }
         }
         if let Some(server) = &self.to_server {

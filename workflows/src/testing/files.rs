@@ -93,6 +93,18 @@ impl Files for FakeFiles {
         self.look("files.usage", dir, |disk| Ok(usage(disk, dir)))
     }
 
+    async fn find(&self, dir: &str, name: &str, limit: usize) -> PortResult<Vec<String>> {
+        self.look("files.find", dir, |disk| {
+            let file = |at: &String| matches!(disk.nodes.get(at)?.body, Body::File(_)).then_some(());
+            let named = |at: &String| at.rsplit('/').next() == Some(name) && file(at).is_some();
+            let below = disk.below(dir).into_iter().filter(named);
+            let mut found: Vec<String> = below.map(|at| relative(dir, &at).to_owned()).collect();
+            found.sort();
+            found.truncate(limit);
+            Ok(found)
+        })
+    }
+
     async fn free(&self, path: &str) -> PortResult<Free> {
         self.look("files.free", path, |disk| Ok(Free { bytes: disk.free, inodes: None, device: DEVICE }))
     }

@@ -110,6 +110,10 @@ async fn directories_are_made_and_listed(files: &dyn Files, dir: &str) {
         write(files, &format!("{deep}/{name}"), "x").await;
     }
     assert_eq!(files.list(&deep).await.expect("a list"), ["-n", "it's $x", "z", "ä b"]);
+    let below = deep.strip_prefix(&format!("{dir}/")).expect("it is below");
+    assert_eq!(files.find(dir, "z", 5).await, Ok(vec![format!("{below}/z")]));
+    assert_eq!(files.find(dir, "z", 0).await, Ok(vec![]));
+    assert_eq!(files.find(&format!("{dir}/none"), "z", 5).await, Ok(vec![]));
     refused(files.list(&format!("{deep}/z")).await, "a file is no directory");
     refused(files.make_dir(&format!("{deep}/z"), &root_owned(0o755), true).await, "a file is there");
     let usage = files.usage(dir).await.expect("a usage");

@@ -46,6 +46,7 @@ struct State {
     ticks: i64,
     /// Certificates and keys that are there.
     certificates: BTreeSet<String>,
+    htaccess: bool,
 }
 
 /// What a vhost file means.
@@ -157,6 +158,11 @@ impl FakeWebServer {
     #[must_use]
     pub fn reloads(&self) -> usize {
         self.state().reloads
+    }
+
+    /// Says whether denials in `.htaccess` files count, as they do on Apache.
+    pub fn set_counts_htaccess(&self, counts: bool) {
+        self.state().htaccess = counts;
     }
 
     /// Stops or starts the server; a start takes the files.
@@ -406,6 +412,10 @@ impl WebServer for FakeWebServer {
         self.act("tls_server_of", host_name.as_str(), |state| {
             Ok(state.tls_server_of(host_name.as_str()).map(|file| file.path.clone()))
         })
+    }
+
+    fn counts_htaccess(&self) -> bool {
+        self.state().htaccess
     }
 
     fn tls_port(&self) -> u16 {

@@ -118,6 +118,35 @@ fn links_that_a_copy_does_not_take_along_are_told() {
     assert_eq!(warnings("migrate", move_params), json!([told, own]));
 }
 
+/// Files that were sold, behind a `.htaccess` that the new side's server does not read.
+#[test]
+fn what_only_htaccess_keeps_from_visitors_stops_a_move_to_a_server_that_reads_none() {
+    let base = usual();
+    let content = "/srv/platforms/61/sites/shop.example.test/wp-content";
+    let disk = base.world.disk("host1");
+    disk.write(&format!("{content}/plugins/akismet/.htaccess"), b"Require all denied\n".to_vec());
+    disk.write(&format!("{content}/uploads/.htaccess"), b"<Files *.php>\ndeny from all\n</Files>\n".to_vec());
+    let mut params = json!({ "site": "shop.example.test", "target_platform": "wordpress-far" });
+    base.world.web("web1").set_counts_htaccess(true);
+    assert_eq!(
+        migrate(&base, params.clone(), &|_| None).view.state,
+        TaskState::Succeeded,
+        "only code is guarded"
+    );
+    disk.write(&format!("{content}/uploads/sold/.htaccess"), b"deny from all\n".to_vec());
+    let end = migrate(&base, params.clone(), &|_| None);
+    let told = end.view.error.expect("it was stopped").detail;
+    assert!(
+        told.starts_with("wp-content/uploads/sold/: a .htaccess there keeps visitors out, which web2"),
+        "{told}"
+    );
+    params["acknowledge_warnings"] = json!(true);
+    assert_eq!(migrate(&base, params.clone(), &|_| None).view.state, TaskState::Succeeded);
+    params.as_object_mut().unwrap().remove("acknowledge_warnings");
+    base.world.web("web2").set_counts_htaccess(true);
+    assert_eq!(migrate(&base, params, &|_| None).view.state, TaskState::Succeeded);
+}
+
 #[test]
 fn an_import_says_what_it_leaves_behind() {
     let base = usual();

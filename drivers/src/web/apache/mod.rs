@@ -26,6 +26,10 @@ impl Dialect for Apache {
         &["apache2.service", "httpd.service"]
     }
 
+    fn counts_htaccess(&self) -> bool {
+        true
+    }
+
     fn tests_keys(&self) -> bool {
         false
     }

@@ -25,6 +25,10 @@ impl Dialect for Nginx {
         &["nginx.service"]
     }
 
+    fn counts_htaccess(&self) -> bool {
+        false
+    }
+
     fn tests_keys(&self) -> bool {
         true
     }
