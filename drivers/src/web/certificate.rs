@@ -36,7 +36,7 @@ if command -v openssl >/dev/null; then
     why=$(fits "$1" "$2") && exit 0
     [ $? -eq 2 ] || { echo "$why" >&2; exit 1; }
 else
-    why="openssl is not there, so whether $2 belongs to $1 is not known"
+    why="openssl is not there (install it), so whether $2 belongs to $1 is not known"
 fi
 [ -z "$3" ] || grep -RqsF -- "$2" "$3" ||
     { echo "$why, and no vhost names that key yet: the server would end at its next reload if it does not" >&2; exit 1; }
