@@ -13,6 +13,7 @@ use kedge_engine::step::{
 use serde::{Deserialize, Serialize};
 
 use super::found::{LOOK_LIMIT_MS, find};
+use super::registered::still;
 use super::vhost::{CLOSED, rendered, switch};
 use crate::place::{Place, scope};
 use crate::ports::{CopyOptions, CopyReport, DatabaseFingerprint, FoundSite, SavedFile, World};
@@ -207,9 +208,10 @@ impl Step for CommitGiveBack {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let now = still(cx, &self.record)?;
         cx.delete_record(SITE, self.record.name.as_str());
         let until = cx.now.saturating_add(self.hold_ms);
-        let site = SiteRecord { dir: self.trash.clone(), ..self.record.clone() };
+        let site = SiteRecord { dir: self.trash.clone(), ..now };
         let trash = TrashRecord { site, until, why: TrashedBy::Import, locked_at: Vec::new() };
         cx.put_record(TRASH, cx.task.as_str(), &trash)
     }
