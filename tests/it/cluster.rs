@@ -178,6 +178,7 @@ async fn life(server: Service) -> Result<()> {
     trio.the_same_everywhere(SITE, "6.1").await?;
 
     a_host_that_joins(&trio, &moved).await?;
+    a_host_that_joins_by_a_verify(&trio).await?;
     trio.done("disable", json!({ "site": SITE })).await?;
     for web in &trio.webs {
         let status = web.get(trio.server, SITE, "/").await?.status;
@@ -261,6 +262,27 @@ async fn a_host_that_joins(trio: &Trio, moved: &Value) -> Result<()> {
     ensure!(status == 202, "undo: {status} {undo}");
     let undo = trio.ended(&id_of(&undo)?).await?;
     ensure!(undo["state"] == "rolled_back" && undo["error"].to_string().contains("on web3"), "{undo}");
+    trio.the_same_everywhere(SITE, "6.8").await
+}
+
+/// A verify brings it the site where it is, and nothing of it stays when the site does not answer everywhere.
+async fn a_host_that_joins_by_a_verify(trio: &Trio) -> Result<()> {
+    let third = &trio.webs[2];
+    let servers = if trio.server == Service::Apache { "apache2" } else { "nginx" };
+    let script =
+        format!("rm -r /srv/platforms/wordpress-6.8/sites/{SITE} /etc/{servers}/sites-enabled/{SITE}.conf");
+    third.run_ok(Exec::new(["sh", "-c", &script])).await?;
+    third.stop_service(trio.server).await?;
+    third.start_service(trio.server).await?;
+    let before = trio.look().await?;
+    trio.webs[1].stop_service(Service::Php).await?;
+    let task = trio.ended(&trio.submit("verify", json!({ "site": SITE })).await?).await?;
+    trio.webs[1].start_service(Service::Php).await?;
+    ensure!(task["state"] == "rolled_back" && task["outcome"]["verified"] != json!(false), "{task}");
+    as_before_everywhere(&before, &trio.look().await?, false)?;
+    let task = trio.done("verify", json!({ "site": SITE })).await?;
+    let drift = task["result"]["drift"].to_string();
+    ensure!(drift.contains("web3 has none of them") && drift.contains("there is none on web3"), "{drift}");
     trio.the_same_everywhere(SITE, "6.8").await
 }
 

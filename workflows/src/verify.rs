@@ -15,7 +15,7 @@ use crate::place::{Place, Store};
 use crate::records::{self, SiteRecord};
 use crate::steps::certificate;
 use crate::steps::fingerprint::FingerprintSite;
-use crate::steps::repair::{DropKept, RepairAccess, RepairSettings, RepairVhost};
+use crate::steps::repair::{DropKept, GiveFiles, RepairAccess, RepairSettings, RepairVhost};
 use crate::steps::servers::{
     LookAtDatabaseServer, LookAtPlatform, LookAtWebServer, PlatformAt, RefreshPlatform,
 };
@@ -134,8 +134,10 @@ fn repair(
     };
     plan.fingerprint(&proof, proof.resources());
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&told]);
+    let give = GiveFiles { place: place.clone(), drift: drift.clone() };
+    let given = plan.step("give_files", give, &[&told]);
     let repair = RepairSettings { place: place.clone(), store, drift: drift.clone() };
-    let settings = plan.step("repair_settings", repair, &[&told]);
+    let settings = plan.step("repair_settings", repair, &[&given]);
     // Modes and owners are nobody's question where only names are, and an undo would not bring wrong ones back.
     let access = was.is_none().then(|| {
         let repair = RepairAccess { place: place.clone(), drift: drift.clone() };

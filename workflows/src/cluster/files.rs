@@ -155,6 +155,30 @@ impl Files for ClusterFiles {
         Ok(())
     }
 
+    async fn hosts_without(&self, path: &str) -> PortResult<Vec<String>> {
+        let mut hosts = Vec::new();
+        for other in &self.others {
+            if other.port.stat(path).await?.is_none() {
+                hosts.push(other.host.clone());
+            }
+        }
+        Ok(hosts)
+    }
+
+    async fn give(&self, dir: &str, within: &str, hosts: &[String]) -> PortResult<()> {
+        for other in self.others.iter().filter(|other| hosts.contains(&other.host)) {
+            spread::spread(&*self.first, other, dir, within).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_away(&self, dir: &str, within: &str, hosts: &[String]) -> PortResult<()> {
+        for other in self.others.iter().filter(|other| hosts.contains(&other.host)) {
+            other.port.remove_tree(dir, within).await?;
+        }
+        Ok(())
+    }
+
     async fn strays(&self, dir: &str, limit: usize, contents: bool) -> PortResult<(Vec<String>, usize)> {
         let ours = spread::told(&*self.first, dir, contents).await?;
         let (mut names, mut count) = (Vec::new(), 0);
@@ -223,10 +247,13 @@ impl Files for ClusterFiles {
         Ok(all)
     }
 
-    /// Entries of the others carry their host's name: `web2: wp-content/x`.
+    /// Entries of the others carry their host's name: `web2: wp-content/x`. A host that is new in the cluster has nothing to look at.
     async fn wrong_access(&self, dir: &str, rules: &[AccessRule], limit: usize) -> PortResult<WrongAccess> {
         let mut all = self.first.wrong_access(dir, rules, limit).await?;
         for other in self.others(dir) {
+            if other.port.stat(dir).await?.is_none() {
+                continue;
+            }
             let theirs = other.port.wrong_access(dir, rules, limit.saturating_sub(all.entries.len())).await?;
             all.checked += theirs.checked;
             all.wrong += theirs.wrong;

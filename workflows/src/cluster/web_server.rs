@@ -30,6 +30,19 @@ impl ClusterWebServer {
         self.others.iter().chain(std::iter::once(&self.first))
     }
 
+    /// What the first host that knows something says: free is only what is free on all.
+    async fn on_any<'a, T, F: Future<Output = PortResult<Option<T>>>>(
+        &'a self,
+        ask: impl Fn(&'a dyn WebServer) -> F,
+    ) -> PortResult<Option<T>> {
+        for member in std::iter::once(&self.first).chain(&self.others) {
+            if let Some(known) = ask(&*member.port).await? {
+                return Ok(Some(known));
+            }
+        }
+        Ok(None)
+    }
+
     /// A host that lacks the file gets it, whatever is expected of the others: it is new in the cluster.
     async fn put(
         &self,
@@ -97,41 +110,16 @@ impl WebServer for ClusterWebServer {
         Ok(file)
     }
 
-    /// Of the first host that has one: free is only what is free on all.
     async fn server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
-        if let Some(file) = self.first.port.server_of(host_name).await? {
-            return Ok(Some(file));
-        }
-        for other in &self.others {
-            if let Some(file) = other.port.server_of(host_name).await? {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
+        self.on_any(|port| port.server_of(host_name)).await
     }
 
     async fn tls_server_of(&self, host_name: &SiteName) -> PortResult<Option<String>> {
-        if let Some(file) = self.first.port.tls_server_of(host_name).await? {
-            return Ok(Some(file));
-        }
-        for other in &self.others {
-            if let Some(file) = other.port.tls_server_of(host_name).await? {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
+        self.on_any(|port| port.tls_server_of(host_name)).await
     }
 
     async fn tls_named_in(&self, host_name: &SiteName) -> PortResult<Option<String>> {
-        if let Some(file) = self.first.port.tls_named_in(host_name).await? {
-            return Ok(Some(file));
-        }
-        for other in &self.others {
-            if let Some(file) = other.port.tls_named_in(host_name).await? {
-                return Ok(Some(file));
-            }
-        }
-        Ok(None)
+        self.on_any(|port| port.tls_named_in(host_name)).await
     }
 
     fn counts_htaccess(&self) -> bool {

@@ -49,6 +49,19 @@ pub trait Files: Send + Sync {
         Ok(())
     }
 
+    /// Hosts of a cluster on which nothing is at a path: they are new in it. On one host there is none.
+    async fn hosts_without(&self, _path: &str) -> PortResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Makes a tree below `within` on these hosts of a cluster as it is on the first one.
+    async fn give(&self, _dir: &str, _within: &str, _hosts: &[String]) -> PortResult<()> {
+        Ok(())
+    }
+    /// Takes a tree below `within` away again from these hosts of a cluster, never from the first one. Absent: fine.
+    async fn take_away(&self, _dir: &str, _within: &str, _hosts: &[String]) -> PortResult<()> {
+        Ok(())
+    }
+
     /// What other hosts of a cluster have below a directory and the first one has not, or not the same, as `web2: uploads/a.png`: the first
     /// `limit` of it, and how much in all. Without `contents` no file is read, and those of one size count as the same. On one host there
     /// is none.

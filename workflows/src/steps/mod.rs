@@ -100,6 +100,7 @@ fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
     kinds
         .with::<verify::LookAtSite>()
         .with::<verify::TellDrift>()
+        .with::<repair::GiveFiles>()
         .with::<repair::RepairSettings>()
         .with::<repair::RepairAccess>()
         .with::<repair::RepairVhost>()

@@ -13,6 +13,56 @@ use crate::records::SiteState;
 /// Attempts of an undo that want the caches emptied, some minutes: a site whose old settings are what was wrong never can.
 const CACHE_ATTEMPTS: u32 = 10;
 
+/// Copies the site's files to the hosts of its cluster that have none of them: they are new in it, and nobody is sent there yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct GiveFiles {
+    /// The site.
+    pub(crate) place: Place,
+    /// What was found.
+    pub(crate) drift: Ref<SiteDrift>,
+}
+
+impl Step for GiveFiles {
+    type Ports = dyn World;
+    type Output = ();
+    type Mode = Compensable;
+    const KIND: &'static str = "give_files";
+
+    fn title(&self) -> String {
+        "copy the files to hosts of the cluster that have none of them".to_owned()
+    }
+
+    async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let (place, lacking) = (&self.place, cx.output(&self.drift)?.lacking);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let files = cx.ports.files(&place.web_server, &scope(cx))?;
+        files.give(&place.dir, &place.sites_dir(), &lacking).await?;
+        cx.log(format!("{} is on {} now", place.dir, lacking.join(", ")));
+        Ok(())
+    }
+
+    fn policy(&self) -> Policy {
+        Policy::RUN.limit(WALK_LIMIT_MS)
+    }
+}
+
+impl Compensate for GiveFiles {
+    fn undo_title(&self) -> String {
+        "take the files away from the hosts that had none".to_owned()
+    }
+
+    async fn undo(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
+        let Some(drift) = cx.maybe(&self.drift)? else { return Ok(()) };
+        if drift.lacking.is_empty() {
+            return Ok(());
+        }
+        let files = cx.ports.files(&self.place.web_server, &scope(cx))?;
+        Ok(files.take_away(&self.place.dir, &self.place.sites_dir(), &drift.lacking).await?)
+    }
+}
+
 /// Writes the settings anew where they differ. The file as it was is kept beside, until the site answers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RepairSettings {

@@ -7,7 +7,7 @@ use kedge_engine::step::{Pivot, Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::hidden::{at_host, judge};
-use super::preflight::directory_missing;
+use super::preflight::{demand_on_all_hosts, directory_missing};
 use super::registered::{demand_free, demand_unchanged};
 use crate::names::SiteName;
 use crate::place::{Place, Store, app_site, scope};
@@ -66,6 +66,9 @@ pub(crate) struct SiteDrift {
     /// Of the certificate, in lines.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) certificate: Vec<String>,
+    /// Hosts of its cluster that have none of its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lacking: Vec<String>,
 }
 
 impl SiteDrift {
@@ -77,7 +80,9 @@ impl SiteDrift {
 
     /// In lines, for people.
     fn told(&self, overwrite: bool) -> Vec<String> {
-        let mut lines: Vec<String> = self.settings.iter().map(|line| format!("settings: {line}")).collect();
+        let mut lines: Vec<String> =
+            self.lacking.iter().map(|host| format!("files: - {host} has none of them")).collect();
+        lines.extend(self.settings.iter().map(|line| format!("settings: {line}")));
         lines.extend(self.vhost.iter().map(|line| format!("vhost: {line}")));
         match &self.vhost_by {
             Some(VhostOrigin::Edited | VhostOrigin::Foreign) if !overwrite => {
@@ -125,6 +130,10 @@ impl Step for LookAtSite {
             return Err(directory_missing(&place.dir));
         }
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
+        let lacking = files.hosts_without(&place.dir).await?;
+        if !lacking.is_empty() {
+            demand_on_all_hosts(cx, &place.platform, &app.platform_facts(&place.root).await?)?;
+        }
         let server = cx.ports.database(&self.store.server, &scope)?;
         let site = app_site(cx, place, &place.dir, &self.store, &*server)?;
         let settings = app.settings_drift(&site).await?;
@@ -134,8 +143,10 @@ impl Step for LookAtSite {
         }
         let web = cx.ports.web_server(&place.web_server, &scope)?;
         let (there, wanted) = (web.vhost(&place.site).await?, web.render(&place.vhost(mode(self.state))));
-        let vhost = vhost_drift(there.as_ref(), &wanted.text);
+        let mut vhost = vhost_drift(there.as_ref(), &wanted.text);
         let vhost_by = there.as_ref().map(|file| web.origin(&file.bytes));
+        let elsewhere = there.iter().flat_map(|file| &file.elsewhere).filter(|(_, theirs)| theirs.is_none());
+        vhost.extend(elsewhere.map(|(host, _)| format!("- (there is none on {host})")));
         if let Some(was) = &self.was {
             let changes = web.render(&was.vhost(mode(self.state))).text != wanted.text;
             demand_writable(&place.site, changes && !vhost.is_empty(), vhost_by)?;
@@ -146,7 +157,17 @@ impl Step for LookAtSite {
             Some(tls) => web.certificate_faults(&place.all_names(), tls).await?,
             None => Vec::new(),
         };
-        Ok(SiteDrift { settings, settings_missing, vhost, vhost_by, checked, wrong, access, certificate })
+        Ok(SiteDrift {
+            settings,
+            settings_missing,
+            vhost,
+            vhost_by,
+            checked,
+            wrong,
+            access,
+            certificate,
+            lacking,
+        })
     }
 
     fn policy(&self) -> Policy {

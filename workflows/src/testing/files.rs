@@ -46,6 +46,14 @@ impl FakeFiles {
         look(&mut self.disk.lock())
     }
 
+    /// Modes and owners are of a directory that is there.
+    fn demand_dir(&self, dir: &str) -> PortResult<()> {
+        if is_dir(&self.disk.lock(), dir)? {
+            return Ok(());
+        }
+        Err(PortError::Refused(format!("{dir} does not exist")))
+    }
+
     /// An effect on many things, with a point on each side and one in the middle.
     fn act_on_each<I>(
         &self,
@@ -317,6 +325,7 @@ impl Files for FakeFiles {
     async fn fix_access(&self, dir: &str, rules: &[AccessRule]) -> PortResult<FixReport> {
         checked(dir)?;
         self.faults.before("files.fix_access", dir)?;
+        self.demand_dir(dir)?;
         let mut report = FixReport::default();
         let all: Vec<String> = self.disk.snapshot(dir).into_keys().collect();
         self.act_on_each("files.fix_access", dir, all, |disk, at| {
@@ -331,6 +340,7 @@ impl Files for FakeFiles {
 
     async fn wrong_access(&self, dir: &str, rules: &[AccessRule], limit: usize) -> PortResult<WrongAccess> {
         self.look("files.wrong_access", dir, |_| Ok(()))?;
+        self.demand_dir(dir)?;
         // On a copy of the disk: what would change is what is wrong.
         let copy = self.disk.fork();
         let mut report = WrongAccess::default();
@@ -357,6 +367,7 @@ impl Files for FakeFiles {
     async fn set_access(&self, dir: &str, entries: &[AccessWas]) -> PortResult<()> {
         checked(dir)?;
         self.faults.before("files.set_access", dir)?;
+        self.demand_dir(dir)?;
         self.act_on_each("files.set_access", dir, entries.to_vec(), |disk, entry| {
             let path = if entry.path == "." { dir.to_owned() } else { place(dir, &entry.path) };
             if let Some(node) = disk.nodes.get_mut(&path) {

@@ -195,6 +195,13 @@ pub(super) async fn access_is_fixed_where_it_is_wrong(files: &dyn Files, dir: &s
         outside,
         "links are not followed"
     );
+    let none = format!("{dir}/none");
+    let refused = [
+        files.wrong_access(&none, &rules, 10).await.map(drop),
+        files.fix_access(&none, &rules).await.map(drop),
+        files.set_access(&none, &wrong.entries).await,
+    ];
+    assert!(refused.iter().all(Result::is_err), "what is not there has no modes to set right: {refused:?}");
     for (name, mode) in [
         ("files/wrong mode", 0o660),
         ("files/wrong\nowner", 0o660),

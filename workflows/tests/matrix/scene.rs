@@ -374,6 +374,14 @@ pub(crate) fn scenes() -> Vec<Scene> {
     let origin = whole(&Rig::new(&base, &Case::default()));
     let examples = workflows().into_iter().map(|workflow| (workflow.name(), EXAMPLE, workflow.example()));
     let mut scenes = Vec::new();
+    let ready = Ask::Task { workflow: "verify", params: json!({ "platform": "wordpress-joined" }) };
+    scenes.push(Scene {
+        name: "verify of a site of which a host of its cluster has nothing".to_owned(),
+        base: quietly(&base, &ready).0,
+        ask: Ask::Task { workflow: "verify", params: json!({ "site": JOINED }) },
+        share: 20,
+        origin: None,
+    });
     for (workflow, what, params) in
         examples.chain(variations()).chain(clones()).chain(looks()).chain(imports()).chain(clusters())
     {

@@ -329,6 +329,26 @@ fn a_host_that_was_added_gets_a_site_with_its_next_move() {
     assert_eq!(judge(&before, &before, &back, false), Vec::<String>::new());
 }
 
+/// A verify brings it as well, where the site is.
+#[test]
+fn a_verify_gives_a_site_to_a_host_that_was_added() {
+    let verify = |params: Value| Ask::Task { workflow: "verify", params };
+    let (site, dir) = (json!({ "site": JOINED }), format!("/srv/platforms/joined/sites/{JOINED}"));
+    let told = play(&usual(), &verify(site.clone()), &Case::default(), &|_| None).view.error.unwrap().detail;
+    assert!(told.contains("wordpress-joined is not ready on host6: ask for a verify"), "{told}");
+    let (base, _) = quietly(&usual(), &verify(json!({ "platform": "wordpress-joined" })));
+    let look = json!({ "site": JOINED, "check_only": true });
+    let seen = quietly(&base, &verify(look)).1.result["drift"].clone();
+    assert_eq!(seen[0], "files: - host6 has none of them");
+    assert_eq!(seen[1], "vhost: - (there is none on host6)");
+    let (given, view) = quietly(&base, &verify(site.clone()));
+    assert_eq!(view.state, TaskState::Succeeded);
+    let [first, added] = ["host5", "host6"].map(|host| given.world.disk(host).snapshot(&dir));
+    assert!(first.len() > 3 && first.keys().eq(added.keys()), "{:?} {:?}", first.keys(), added.keys());
+    assert_eq!(status(&given.world, "web5 on host6", JOINED), 200);
+    assert_eq!(quietly(&given, &verify(site)).1.result["drift"], json!([]));
+}
+
 #[test]
 fn a_rename_reaches_names_content_and_events() {
     let params = json!({ "site": "shop.example.test", "new_site": "store.example.test", "redirect_old": true,
