@@ -10,6 +10,9 @@ const DOT_FILES: &str = r"/\.(?!well-known(?:/|$))";
 /// Database dumps, and what editors and people leave behind.
 const LEFTOVERS: &str = r"\.(?:sql(?:\.(?:gz|bz2|xz|zst|zip))?|bak|orig|swp|swo)$|~$";
 
+/// The script that answers what no file does.
+const FRONT: &str = "/index.php";
+
 /// A site's rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SiteRules {
@@ -17,9 +20,8 @@ pub(super) struct SiteRules {
     pub(super) root: String,
     /// A part of the URL space that has a directory of its own.
     pub(super) mount: Option<Mount>,
-    /// URLs that the site's content may still have: what is asked for below the first is answered from below the second, as if it had
-    /// been asked for there. Both end with a slash.
-    pub(super) moved: Option<(&'static str, String)>,
+    /// Paths that are answered as others are, as if those had been asked for: a pattern, and what becomes of it.
+    pub(super) rewritten: Option<(&'static str, String)>,
     /// Answered with 403, whatever is there. Case does not matter.
     pub(super) denied: Vec<Denied>,
     /// Index files, in order.
@@ -63,26 +65,27 @@ impl SiteRules {
             AppKind::Wordpress => Self {
                 root: target.platform_root.clone(),
                 mount: Some(Mount { url: "/wp-content", parent: target.site_dir.clone() }),
-                moved: None,
+                // The sites of the platform are nobody's business, and a page of this one may have their URL.
+                rewritten: Some(("(?i)^/sites(?:/|$)", FRONT.to_owned())),
                 denied: wordpress_denied(),
                 index: "index.php index.html",
-                front: Some("/index.php"),
+                front: Some(FRONT),
                 site,
             },
             AppKind::Drupal => Self {
                 root: target.platform_root.clone(),
                 mount: None,
                 // Where a site that was alone on its Drupal had its files: links to them are in its content, and with others.
-                moved: Some(("/sites/default/files/", format!("/sites/{site}/files/"))),
+                rewritten: Some(("^/sites/default/files/(.*)$", format!("/sites/{site}/files/$1"))),
                 denied: drupal_denied(&site),
                 index: "index.php",
-                front: Some("/index.php"),
+                front: Some(FRONT),
                 site,
             },
             AppKind::Plain => Self {
                 root: format!("{}/docroot", target.site_dir),
                 mount: None,
-                moved: None,
+                rewritten: None,
                 denied: common_denied(),
                 index: "index.php index.html index.htm",
                 front: None,
@@ -103,7 +106,6 @@ fn common_denied() -> Vec<Denied> {
 fn wordpress_denied() -> Vec<Denied> {
     let mut rules = common_denied();
     rules.extend([
-        denied("the sites of the platform", "^/sites(?:/|$)"),
         denied("settings", r"^/wp-config(?:-sample)?\."),
         denied("the installer: Kedge installs, and an empty database must not be anybody's", r"^/wp-admin/(?:install|setup-config)\.php"),
         denied("scripts among uploads", format!("^/wp-content/(?:uploads|files|blogs\\.dir)/.*{SCRIPT_SUFFIX}")),

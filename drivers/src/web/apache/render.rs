@@ -137,8 +137,8 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
         t.line("SetEnv HTTPS on");
     }
     t.line("");
-    if let Some((from, to)) = &rules.moved {
-        t.line(format!(r#"RewriteRule "^{from}(.*)$" "{to}$1" [PT,L]"#));
+    if let Some((pattern, to)) = &rules.rewritten {
+        t.line(format!(r#"RewriteRule "{pattern}" "{to}" [PT,L]"#));
         t.line("");
     }
     directory(t, config, &rules.root, "/", rules.front, "None");

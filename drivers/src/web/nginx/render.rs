@@ -151,8 +151,8 @@ fn site(t: &mut Text, config: &WebServerConfig, vhost: &Vhost) {
     t.line("");
     php_params(t, &rules, vhost.reach.https_only());
     t.line("");
-    if let Some((from, to)) = &rules.moved {
-        t.line(format!("rewrite \"^{from}(.*)$\" \"{to}$1\" last;"));
+    if let Some((pattern, to)) = &rules.rewritten {
+        t.line(format!("rewrite \"{pattern}\" \"{to}\" last;"));
         t.line("");
     }
     for denied in &rules.denied {
