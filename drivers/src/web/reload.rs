@@ -44,24 +44,24 @@ impl VhostServer {
     /// Brings about that the server answers what a site's file says.
     pub(super) async fn reload_for(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()> {
         let wanted = self.wanted(site, revision).await?;
-        match self.test_and_reload().await? {
-            ConfigTest::Valid => self.await_answer(site, &wanted).await,
-            // Undone before it was ever taken: what the server runs with is what is on disk, as far as this site goes.
-            ConfigTest::Invalid { culprit, .. }
-                if culprit.as_deref() != Some(self.file_of(site).as_str())
-                    && self.is_on_disk(site, &wanted).await?
-                    && self.is_answered(site, &wanted).await? =>
-            {
-                Ok(())
-            }
-            ConfigTest::Invalid { culprit, message } => {
+        let error = match self.test_and_reload().await {
+            Ok(ConfigTest::Valid) => return self.await_answer(site, &wanted).await,
+            Ok(ConfigTest::Invalid { culprit, message }) => {
+                let own = culprit.as_deref() == Some(self.file_of(site).as_str());
                 let place = culprit.map(|file| format!(" (in {file})")).unwrap_or_default();
                 let what = self.what();
-                Err(PortError::Refused(format!(
-                    "{what} was not reloaded, its configuration is invalid{place}: {message}"
-                )))
+                let told = format!("{what} was not reloaded, its configuration is invalid{place}: {message}");
+                if own {
+                    return Err(PortError::Refused(told));
+                }
+                // Somebody else's mistake, which somebody mends: who has to go on waits for that.
+                PortError::Unavailable(told)
             }
-        }
+            Err(error) => error,
+        };
+        // Undone before it was ever taken: what the server runs with is what is on disk, as far as this site goes.
+        let settled = self.is_on_disk(site, &wanted).await? && self.is_answered(site, &wanted).await?;
+        if settled { Ok(()) } else { Err(error) }
     }
 
     /// Tests, and reloads what is valid: once for all who ask meanwhile.

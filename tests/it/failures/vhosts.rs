@@ -37,10 +37,14 @@ pub(super) async fn invalid(scene: &mut Scene) -> Result<()> {
     super::answers(scene, NEIGHBOUR, 200).await
 }
 
-/// The test is fine and the reload fails, once: it is tried again. And for good: as before.
+/// The test is fine and the reload fails. For good: as before, since what was never taken need not be taken back. Once: it is tried again.
 pub(super) async fn reload_fails(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let (program, pattern) = reload(scene);
+    stand_in(scene, program, pattern, "echo 'reload: never' >&2; exit 1").await?;
+    let ended = rolls_back(scene, &before, &to_the_other_platform(scene), "reload: never").await;
+    stand_back(scene, program).await?;
+    ended?;
     stand_in(scene, program, pattern, "[ $n -gt 1 ] || { echo 'reload: no' >&2; exit 1; }").await?;
     let task = succeeds(scene, &before, &to_the_other_platform(scene)).await;
     let reloads = calls(scene, program).await?;

@@ -1,8 +1,9 @@
 //! Cases about web servers.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use kedge_testenv::Service;
 use serde_json::{Value, json};
+use support::wait_until;
 
 use super::{
     database_of, dir_of, done, done_or_as_before, rolls_back, sql, succeeds, to_the_other_platform, when,
@@ -32,22 +33,24 @@ pub(super) async fn neighbour_before(scene: &mut Scene) -> Result<()> {
     super::rolled_back(scene, &before, &task, "zz-broken.conf").await
 }
 
-/// A neighbour's vhost breaks in the middle: as before, or stuck with the culprit's name until it is repaired; then as before.
+/// A neighbour's vhost breaks in the middle: the culprit is named, its repair is waited for where the way back needs the server, and then
+/// all is as before, without anybody's word.
 pub(super) async fn neighbour_during(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let file = broken_file(scene);
     let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
     when(scene, &id, "copy_database").await?;
     scene.shell(&format!("echo 'NoSuchDirective here;' > {file}")).await?;
-    let mut task = scene.face.settled(&id, LIMIT, |_| ()).await?;
-    let told = task.to_string().contains("zz-broken.conf");
+    let (face, task) = (&scene.face, id.as_str());
+    let turned = wait_until("the way back", LIMIT, || async move {
+        let Ok(task) = face.task(task).await else { return false };
+        let back = matches!(task["state"].as_str(), Some("compensating" | "rolled_back" | "stuck"));
+        back && task.to_string().contains("zz-broken.conf")
+    });
+    let turned = turned.await;
     scene.shell(&format!("rm {file}")).await?;
-    ensure!(told, "the culprit is not named: {task}");
-    if task["state"] == "stuck" {
-        let (status, answer) = scene.face.post(&format!("/v1/tasks/{id}/retry"), &json!({})).await?;
-        ensure!(status == 202, "{status} {answer}");
-        task = scene.face.settled(&id, LIMIT, |_| ()).await?;
-    }
+    turned.context("the culprit is named")?;
+    let task = scene.face.settled(&id, LIMIT, |_| ()).await?;
     super::rolled_back(scene, &before, &task, "").await
 }
 

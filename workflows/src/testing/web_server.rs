@@ -529,10 +529,10 @@ impl WebServer for FakeWebServer {
                 if undone && !state.stopped && state.answers(site, &path, revision) {
                     return Ok(());
                 }
+                let own = culprit.as_ref() == Some(&path);
                 let culprit = culprit.unwrap_or_default();
-                return Err(PortError::Refused(format!(
-                    "not reloaded, the configuration is invalid (in {culprit}): {message}"
-                )));
+                let told = format!("not reloaded, the configuration is invalid (in {culprit}): {message}");
+                return Err(if own { PortError::Refused(told) } else { PortError::Unavailable(told) });
             }
             if state.stopped {
                 return Err(PortError::Unavailable("the web server is not running".to_owned()));

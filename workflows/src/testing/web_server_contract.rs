@@ -380,7 +380,10 @@ async fn a_broken_neighbour_stops_reloads_and_nothing_else(bench: &dyn WebServer
 
     let closed = vhost(&site, VhostMode::Disabled, Some(&target));
     let ours = server.put_vhost(&site, &closed, Some(&before.sha256)).await.expect("a put does not test");
-    refused(server.reload(&site, Some(&ours.revision)).await, &neighbour);
+    match server.reload(&site, Some(&ours.revision)).await {
+        Err(PortError::Unavailable(why)) => assert!(why.contains(&neighbour), "{why}"),
+        other => panic!("until somebody mends the neighbour: {other:?}"),
+    }
     assert_eq!(bench.reloads(), told, "nothing was reloaded");
     assert_eq!(text(&get(bench, &site, REVISION_PATH, None).await).trim(), revision);
     server.restore_vhost(&site, Some(&before), &[ours.sha256]).await.expect("put back");

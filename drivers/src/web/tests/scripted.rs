@@ -169,8 +169,43 @@ async fn an_invalid_configuration_is_not_reloaded_and_its_culprit_is_found() {
         server.test().await,
         Ok(ConfigTest::Invalid { culprit: Some("/etc/vhosts/b.conf".into()), message })
     );
-    refused(server.reload(&site(), Some(REVISION)).await, "(in /etc/vhosts/b.conf): cannot load");
+    unavailable(server.reload(&site(), Some(REVISION)).await, "(in /etc/vhosts/b.conf): cannot load");
     assert_eq!((host.ran("reload"), host.ran("curl")), (0, 0));
+}
+
+/// Where the server takes no reload any more, an undo has nothing to wait for if what it put back was answered all along.
+#[tokio::test]
+async fn a_reload_that_fails_for_good_holds_up_no_undo() {
+    let answered = Arc::new(AtomicBool::new(false));
+    let old = answered.clone();
+    let host = Scripted::new(move |words, input| match words {
+        "nginx -s reload" => (1, "nginx: [error] invalid PID number \"\" in \"/run/nginx.pid\"\n".into()),
+        "curl --disable --config -" if old.load(Ordering::SeqCst) => (0, series(input, || (REVISION, 200))),
+        "curl --disable --config -" => (0, series(input, || ("another", 200))),
+        words => nginx(words, input),
+    });
+    let (files, root) = (files(), Access { mode: 0o755, user: None, group: None });
+    for dir in ["/etc", "/etc/vhosts"] {
+        files.make_dir(dir, &root, false).await.unwrap();
+    }
+    let server = shared(WebServerKind::Nginx, |_| ()).handle(host.clone(), files.clone(), &scope());
+    let vhost = Vhost {
+        site: site(),
+        aliases: vec![],
+        mode: VhostMode::Disabled,
+        target: None,
+        reach: Reach::default(),
+    };
+    let written = server.put_vhost(&site(), &vhost, None).await.unwrap();
+    unavailable(server.reload(&site(), Some(&written.revision)).await, "invalid PID number");
+    // As before, while the server answers what was never taken out of it.
+    let before = format!("# kedge-revision: {REVISION}\n");
+    files.restore(&format!("/etc/vhosts/{}.conf", site()), None, &[written.sha256]).await.unwrap();
+    let access = Access { mode: 0o644, user: None, group: None };
+    files.put("/etc/vhosts/a.test.conf", before.as_bytes(), &access, None).await.unwrap();
+    unavailable(server.reload(&site(), Some(REVISION)).await, "invalid PID number");
+    answered.store(true, Ordering::SeqCst);
+    server.reload(&site(), Some(REVISION)).await.unwrap();
 }
 
 #[tokio::test]
