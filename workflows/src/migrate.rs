@@ -92,7 +92,7 @@ impl Workflow for Migrate {
         platform_lock(&mut plan, cx.facts, &from.platform)?;
         let prepared = platform_lock(&mut plan, cx.facts, &to.platform)?;
         plan.hold(params.hold.0);
-        notes(&mut plan, &from, &to);
+        notes(&mut plan, &record, &from, &to);
         let (hold_ms, redirect) = (params.hold.0, params.redirect_old);
         let mut moving = Move { cx, record: &record, from, to, hold_ms, redirect, lineage: None };
         moving.plan(&mut plan, server, prepared, params.acknowledge_warnings)?;
@@ -112,9 +112,6 @@ fn sides(
     record: &SiteRecord,
     cx: &PlanCx<'_>,
 ) -> Result<(Place, Place, String), PlanRefusal> {
-    if record.state == SiteState::Disabled {
-        return Err(PlanRefusal::Refused(format!("{} is disabled; enable it first", record.name)));
-    }
     let old = records::platform(cx.facts, &record.platform, "/site")?;
     let from = Place::of(record, &old, records::host_of(cx.facts, &old.web_server)?);
     let platform = params.target_platform.as_ref().unwrap_or(&record.platform);
@@ -154,8 +151,11 @@ fn sides(
 }
 
 /// What a person should know before it begins.
-fn notes(plan: &mut PlanBuilder, from: &Place, to: &Place) {
-    plan.note("visitors get a 503 from `close` to `go_live`; the result tells for how long");
+fn notes(plan: &mut PlanBuilder, record: &SiteRecord, from: &Place, to: &Place) {
+    plan.note(match record.state {
+        SiteState::Enabled => "visitors get a 503 from `close` to `go_live`; the result tells for how long",
+        SiteState::Disabled => "the site is disabled, and stays so",
+    });
     if from.site == to.site {
         return;
     }

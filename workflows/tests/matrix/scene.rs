@@ -86,6 +86,11 @@ fn variations() -> Vec<(&'static str, &'static str, Value)> {
         ),
         migrate("to another database server", json!({ "target_database_server": "db2" })),
         migrate("to another host", json!({ "target_platform": "wordpress-far" })),
+        (
+            "migrate",
+            "of a disabled site",
+            json!({ "site": "closed.example.test", "target_platform": "wordpress-68" }),
+        ),
         migrate("to another web server on its host", json!({ "target_platform": "wordpress-beside" })),
         migrate(
             "to everything else at once",
