@@ -149,6 +149,9 @@ pub enum SubmitError {
     /// The parameters are right, but the world does not allow it: site exists already, unknown platform, hold is over.
     #[error("{0}")]
     Refused(String),
+    /// Everything is as asked for already.
+    #[error("{0}")]
+    Nothing(String),
     /// A dedupe key was used with another request.
     #[error("the key {0:?} was used for another request")]
     KeyReused(String),

@@ -73,6 +73,9 @@ pub enum PlanRefusal {
     /// The world does not allow it.
     #[error("{0}")]
     Refused(String),
+    /// Everything is as asked for already.
+    #[error("{0}")]
+    Nothing(String),
     /// The registry could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),

@@ -136,10 +136,8 @@ fn sides(
         ));
     }
     if *platform == record.platform && *site == record.name && *server == record.database_server {
-        return Err(PlanRefusal::param(
-            "",
-            "nothing would change: name another platform, site name or database server",
-        ));
+        let why = "nothing would change: name another platform, site name or database server";
+        return Err(PlanRefusal::Nothing(why.to_owned()));
     }
     let host = records::host_of(cx.facts, &new.web_server)?;
     let reach = match *site == record.name {

@@ -88,6 +88,7 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         plan.map_err(|refusal| match refusal {
             PlanRefusal::BadParams(problems) => SubmitError::BadParams(problems),
             PlanRefusal::Refused(why) => SubmitError::Refused(why),
+            PlanRefusal::Nothing(why) => SubmitError::Nothing(why),
             PlanRefusal::Read(error) => SubmitError::Store(error.to_string()),
             PlanRefusal::Plan(error) => SubmitError::Refused(format!("a defect of the workflow: {error}")),
         })

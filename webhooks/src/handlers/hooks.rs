@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use hyper::body::Body as HttpBody;
 use kedge_engine::inbox::Received;
-use kedge_engine::service::{DedupeKey, Submission, Submitted};
+use kedge_engine::service::{DedupeKey, Submission, SubmitError, Submitted};
 use kedge_engine::task::{Actor, TaskId, TaskView};
 use serde_json::{Value, json};
 
@@ -265,6 +265,11 @@ async fn accept(cx: &Cx<'_>, hook: &Hook, submission: Submission, story: Story) 
         Ok(Submitted::Duplicate(view)) => {
             kept(Status::Duplicate, None, Some(view.id.clone()));
             Ok(Outcome::Duplicate(view))
+        }
+        // No mistake of the sender's: a pipeline deploys what is deployed already, and a forge switches off a hook that answers errors.
+        Err(SubmitError::Nothing(why)) => {
+            kept(Status::Ignored, Some(&why), None);
+            Ok(Outcome::Ignored(why))
         }
         Err(error) => {
             let problem = submit::refusal(cx.app, error, |fault| hook.locate(fault));

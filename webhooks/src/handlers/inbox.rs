@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::Body as HttpBody;
 use kedge_engine::inbox::{Kept, Received};
+use kedge_engine::service::SubmitError;
 use serde_json::{Value, json};
 
 use crate::api;
@@ -101,18 +102,24 @@ pub(crate) async fn explain<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
     let mut explained = explained_by(hook, &cx.app.schemas, &headers, &message, now_s);
     if let Some((workflow, params)) = &explained.task {
         token.demand(Verb::Create, workflow)?;
-        submit::check_sites(cx.app, token.sites(), params)?;
-        let planned = submit::check_sites(cx.app, &hook.sites, params).and_then(|()| {
-            let planned = cx.app.ports.tasks.preview(workflow, params);
-            planned.map_err(|error| submit::refusal(cx.app, error, |fault| hook.locate(fault)))
+        submit::check_sites(cx.app, token.sites(), workflow, params)?;
+        let (mut nothing, mut refused) = (false, "refused");
+        let planned = submit::check_sites(cx.app, &hook.sites, workflow, params).and_then(|()| {
+            cx.app.ports.tasks.preview(workflow, params).map_err(|error| {
+                nothing = matches!(error, SubmitError::Nothing(_));
+                submit::refusal(cx.app, error, |fault| hook.locate(fault))
+            })
         });
+        if nothing {
+            refused = "ignored";
+        }
         match planned {
             Ok(plan) => explained.report["plan"] = api::plan(&plan),
             // Not the message's fault: nothing can be told.
             Err(failure) if failure.status.is_server_error() => return Err(failure),
             Err(refusal) => {
                 // As the hook itself keeps it.
-                let decision = if refusal.status == StatusCode::FORBIDDEN { "invalid" } else { "refused" };
+                let decision = if refusal.status == StatusCode::FORBIDDEN { "invalid" } else { refused };
                 explained.report["decision"] = decision.into();
                 explained.report["reason"] = refusal.in_words().into();
             }

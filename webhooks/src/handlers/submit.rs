@@ -109,6 +109,7 @@ pub(crate) fn refusal(app: &Inner, error: SubmitError, locate: impl Fn(Fault) ->
             let faults = params.into_iter().map(|param| locate(Fault::new(param.pointer, param.detail)));
             bad_params(faults)
         }
+        SubmitError::Nothing(why) => bad_params([locate(Fault::new("", why))]),
         SubmitError::Refused(why) => {
             Problem::new(StatusCode::CONFLICT, "refused", "This cannot be done as things are", why)
         }

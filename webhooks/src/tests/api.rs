@@ -243,6 +243,7 @@ async fn the_engines_refusals_are_problem_documents() {
         (SubmitError::BadParams(vec![param]), 422),
         (SubmitError::UnknownWorkflow("migrate".to_owned()), 422),
         (SubmitError::Refused("unknown platform".to_owned()), 409),
+        (SubmitError::Nothing("nothing would change".to_owned()), 422),
         (SubmitError::Unavailable("draining".to_owned()), 503),
         (SubmitError::Store("disk".to_owned()), 503),
     ] {

@@ -145,6 +145,11 @@ async fn bodies_that_do_not_fit_are_explained_where_the_sender_wrote_them() {
         (response.status().as_u16(), &response.headers()["retry-after"]),
         (503, &"30".parse().unwrap())
     );
+    // A pipeline deploys what is deployed already: no mistake, and no reason for a forge to switch the hook off.
+    h.tasks.refuse(Some(SubmitError::Nothing("nothing would change".to_owned())));
+    let (status, nothing) = ask(signed(&h, "deploy", "m3", now, r#"{"site":"a.test"}"#)).await;
+    assert_eq!((status, &nothing["status"]), (200, &json!("ignored")));
+    assert_eq!(nothing["reason"], "nothing would change");
     h.tasks.refuse(None);
     let (status, _) = ask(signed(&h, "deploy", "m3", now, r#"{"site":"a.test"}"#)).await;
     assert_eq!(status, 202, "what was refused can be sent again");
