@@ -266,7 +266,8 @@ impl Talk<'_> {
         may(grant, Verb::Create, workflow)?;
         let wrong = |faults: Vec<Fault>| submit::bad_params(faults).in_words();
         self.cx.app.schemas.check(workflow, params).map_err(wrong)?;
-        submit::check_sites(self.cx.app, grant.sites(), params).map_err(|problem| problem.in_words())
+        let sites = grant.sites();
+        submit::check_sites(self.cx.app, sites, workflow, params).map_err(|problem| problem.in_words())
     }
 
     fn ask(&self, question: &str, said: &str, act: Act) -> Value {

@@ -204,5 +204,5 @@ fn check(cx: &Cx<'_>, token: &Token, request: &Request) -> Result<(), Problem> {
         .schemas
         .check(&request.workflow, &request.params)
         .map_err(|faults| submit::bad_params(below(faults)))?;
-    submit::check_sites(cx.app, token.sites(), &request.params)
+    submit::check_sites(cx.app, token.sites(), &request.workflow, &request.params)
 }

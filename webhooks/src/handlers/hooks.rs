@@ -244,14 +244,14 @@ fn dedupe(hook: &Hook, verified: &Verified, digest: &str) -> Vec<DedupeKey> {
 fn check(cx: &Cx<'_>, hook: &Hook, workflow: &str, params: &Value, again: Again<'_>) -> Result<(), Problem> {
     if let Again::Once(token) | Again::New(token) = again {
         token.demand(Verb::Replay, workflow)?;
-        submit::check_sites(cx.app, token.sites(), params)?;
+        submit::check_sites(cx.app, token.sites(), workflow, params)?;
     }
     if !cx.app.schemas.knows(workflow) {
         return Err(submit::unknown_workflow(cx.app));
     }
     let checked = cx.app.schemas.check(workflow, params);
     checked.map_err(|faults| submit::bad_params(faults.into_iter().map(|fault| hook.locate(fault))))?;
-    submit::check_sites(cx.app, &hook.sites, params)
+    submit::check_sites(cx.app, &hook.sites, workflow, params)
 }
 
 async fn accept(cx: &Cx<'_>, hook: &Hook, submission: Submission, story: Story) -> Result<Outcome, Problem> {

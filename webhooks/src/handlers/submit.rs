@@ -23,12 +23,38 @@ pub(crate) async fn submit(
     to_its_end(&app.ports.tasks, |tasks| async move { tasks.submit(submission).await }).await
 }
 
-/// Demands that every site named in the parameters is among these, and whatever else holds a site's content too.
-pub(crate) fn check_sites(app: &Inner, sites: &Sites, params: &Value) -> Result<(), Problem> {
-    let of_backup = |name: &str| app.ports.tasks.record("backup", name).map_err(|error| unreadable(&error));
-    let backup = params.get("backup").and_then(Value::as_str).filter(|_| !sites.is_all());
-    let backup = backup.map(of_backup).transpose()?.flatten();
-    refused(outside(sites, params).into_iter().chain(contents(sites, params, backup.as_ref())).collect())
+/// Demands that every name that the task is about, or gives to a site, is among these, and whatever else holds a site's content too.
+pub(crate) fn check_sites(app: &Inner, sites: &Sites, workflow: &str, params: &Value) -> Result<(), Problem> {
+    if sites.is_all() {
+        return Ok(());
+    }
+    let record = |family: &str, parameter: &str| {
+        let name = params.get(parameter).and_then(Value::as_str);
+        let found = name.map(|name| app.ports.tasks.record(family, name).map_err(|error| unreadable(&error)));
+        found.transpose().map(Option::flatten)
+    };
+    let mut wrong = outside(sites, params);
+    wrong.extend(contents(sites, params, record("backup", "backup")?.as_ref()));
+    if workflow == "migrate" {
+        wrong.extend(goes_along(sites, params, record("site", "site")?.as_ref()));
+    }
+    refused(wrong)
+}
+
+/// The same name with `www.`, or without.
+fn twin(name: &str) -> String {
+    name.strip_prefix("www.").map_or_else(|| format!("www.{name}"), str::to_owned)
+}
+
+/// The name with (or without) `www.` that a rename takes along, since the site has it now.
+fn goes_along(sites: &Sites, params: &Value, site: Option<&Value>) -> Option<Fault> {
+    let text = |name: &str| params.get(name).and_then(Value::as_str);
+    let (old, new) = (twin(text("site")?), twin(text("new_site")?));
+    let has_it = site?["aliases"].as_array()?.iter().any(|alias| *alias == old.as_str());
+    (has_it && !sites.covers(Some(&new))).then(|| {
+        let detail = format!("takes the alias along as {new}, which is not among the sites allowed here");
+        Fault::new("/params/new_site", detail)
+    })
 }
 
 /// Whether a parameter is given: null is the same as leaving it out.
@@ -69,6 +95,11 @@ pub(crate) fn outside(sites: &Sites, params: &Value) -> Vec<Fault> {
     }
     if text("new_site").is_some_and(|site| !sites.covers(Some(site))) {
         wrong.push(Fault::new("/params/new_site", "is not among the sites allowed here"));
+    }
+    let with_www = text("site").filter(|_| params.get("www") == Some(&Value::Bool(true))).map(twin);
+    if let Some(name) = with_www.filter(|name| !sites.covers(Some(name))) {
+        let detail = format!("gives the site the name {name}, which is not among the sites allowed here");
+        wrong.push(Fault::new("/params/www", detail));
     }
     for (index, alias) in params.get("aliases").and_then(Value::as_array).into_iter().flatten().enumerate() {
         if !sites.covers(alias.as_str()) {
@@ -171,6 +202,22 @@ mod tests {
             pointers(json!({"site": "x.a.test", "new_site": "b.test", "aliases": ["x.a.test", "b.test", 7]}));
         assert_eq!(all, ["#/params/new_site", "#/params/aliases/1", "#/params/aliases/2"]);
         assert!(outside(&Sites::new(&["*".to_owned()], &mut Vec::new()), &json!({})).is_empty());
+    }
+
+    #[test]
+    fn names_with_and_without_www_have_to_be_allowed_too() {
+        let sites = Sites::new(&["*.a.test".to_owned()], &mut Vec::new());
+        let count = |params: Value| outside(&sites, &params).len();
+        assert_eq!(count(json!({"site": "x.a.test", "www": true})), 0);
+        assert_eq!(count(json!({"site": "www.a.test", "www": true})), 1, "a.test is somebody else's");
+        assert_eq!(count(json!({"site": "www.a.test", "www": false})), 0);
+        let along = |new: &str, aliases: Value| {
+            let params = json!({"site": "www.x.a.test", "new_site": new});
+            goes_along(&sites, &params, Some(&json!({ "aliases": aliases }))).is_some()
+        };
+        assert!(along("www.a.test", json!(["y.a.test", "x.a.test"])));
+        assert!(!along("www.a.test", json!(["y.a.test"])), "nothing goes along");
+        assert!(!along("www.y.a.test", json!(["x.a.test"])));
     }
 
     #[test]
