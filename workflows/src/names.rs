@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest host name (RFC 1035).
-const MAX_HOST: usize = 253;
+/// Longest host name: RFC 1035 has 253, and a file that is called by it and written beside its place has to have a name (255 bytes).
+/// Aegir's limit too.
+const MAX_HOST: usize = 235;
 /// Longest database name of MySQL and MariaDB.
 const MAX_DATABASE: usize = 64;
 /// Longest name that `aegir_base` keeps.
@@ -31,7 +32,7 @@ impl SiteName {
     pub fn parse(text: &str) -> Result<Self, BadName> {
         let bad = |reason| BadName { name: text.chars().take(80).collect(), reason };
         if text.len() > 4 * MAX_HOST {
-            return Err(bad("is too long for a host name (253 characters)"));
+            return Err(bad("is too long for a host name (235 characters)"));
         }
         if text.contains('/') || text.contains('\\') {
             return Err(bad("has a path; a site is named by its host name alone"));
@@ -43,7 +44,7 @@ impl SiteName {
             bad("is not a host name (letters, digits and hyphens in labels of 1 to 63, separated by dots)")
         })?;
         if ascii.is_empty() || ascii.len() > MAX_HOST {
-            return Err(bad("is not a host name of 1 to 253 characters"));
+            return Err(bad("is not a host name of 1 to 235 characters"));
         }
         let labels: Vec<&str> = ascii.split('.').collect();
         if labels.len() < 2 {
@@ -114,7 +115,7 @@ impl schemars::JsonSchema for SiteName {
 
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
-            "type": "string", "minLength": 3, "maxLength": 253,
+            "type": "string", "minLength": 3, "maxLength": MAX_HOST,
             "pattern": "^[^/:\\\\\\s]+\\.[^/:\\\\\\s]+$",
             "description": "A site's host name, such as www.example.org: no scheme, port or path"
         })

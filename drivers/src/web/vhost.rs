@@ -11,8 +11,6 @@ pub(super) const REVISION_PATH: &str = "/.well-known/kedge-revision";
 pub(super) const ACME_PATH: &str = "/.well-known/acme-challenge/";
 /// The first lines of a file of ours; the revision follows.
 const MARK: &str = "# Managed by Kedge, which replaces this file whole and refuses to when it was changed by hand.\n# kedge-revision: ";
-/// Longest site name that gets a file: 255 bytes less `.conf` and what a temporary name adds. Aegir's limit too.
-const MAX_SITE: usize = 235;
 /// Most aliases: keeps the file below the 256 KiB that a `SavedFile` may have.
 const MAX_ALIASES: usize = 500;
 
@@ -136,11 +134,6 @@ pub(super) fn validate(site: &SiteName, vhost: &Vhost) -> PortResult<()> {
     let refuse = |what: String| Err(PortError::Refused(format!("vhost of {site}: {what}")));
     if vhost.site != *site {
         return refuse(format!("it is rendered for {}", vhost.site));
-    }
-    if site.as_str().len() > MAX_SITE {
-        return refuse(format!(
-            "the name is longer than {MAX_SITE} characters, which is what a file name holds"
-        ));
     }
     if vhost.aliases.len() > MAX_ALIASES {
         return refuse(format!("more than {MAX_ALIASES} aliases"));
@@ -314,7 +307,5 @@ mod tests {
         };
         assert_eq!(check(&|v| v.reach.tls = Some(tls("/etc/ssl/a.key"))), Ok(()));
         assert!(check(&|v| v.reach.tls = Some(tls("/etc/ssl/a\"; x"))).is_err());
-        let long = format!("{}.test", vec!["a".repeat(60); 4].join("."));
-        assert!(validate(&site(&long), &Vhost { site: site(&long), ..live("/srv", "/srv/s") }).is_err());
     }
 }
