@@ -32,24 +32,38 @@ pub(super) async fn left_open(
     let mut open = Vec::new();
     let mut found = files.find(&content, ".htaccess", MAX_FOUND).await?;
     found.retain(|path| !CODE.iter().any(|code| path.starts_with(code)));
-    for path in found.into_iter().take(MAX_READ) {
+    for path in found.iter().take(MAX_READ) {
         if let Some(file) = files.read(&format!("{content}/{path}")).await?
             && denies(&String::from_utf8_lossy(&file.bytes))
         {
             open.push(format!("wp-content/{}", path.trim_end_matches(".htaccess")));
         }
     }
+    Ok(told(open, found.len().saturating_sub(MAX_READ), &to.web_server))
+}
+
+/// What whoever moves the site should know: of directories that would be open, and of files that nobody has read.
+fn told(mut open: Vec<String>, unread: usize, server: &str) -> Option<String> {
+    let unread = match unread {
+        0 => String::new(),
+        1 => format!("one .htaccess beyond the first {MAX_READ} was not read, look at it yourself"),
+        _ => format!(
+            "{unread} .htaccess files beyond the first {MAX_READ} were not read, look at them yourself"
+        ),
+    };
     if open.is_empty() {
-        return Ok(None);
+        let why =
+            format!("{unread}: {server} reads none, so what one of them keeps visitors out of would be open");
+        return (!unread.is_empty()).then_some(why);
     }
     let more = open.len().saturating_sub(MAX_TOLD);
     let more = if more == 0 { String::new() } else { format!(" and {more} more") };
     open.truncate(MAX_TOLD);
-    Ok(Some(format!(
-        "{}{more}: a .htaccess there keeps visitors out, which {} does not read, so everybody could fetch what is in there",
+    let unread = if unread.is_empty() { unread } else { format!("; {unread}") };
+    Some(format!(
+        "{}{more}: a .htaccess there keeps visitors out, which {server} does not read, so everybody could fetch what is in there{unread}",
         open.join(", "),
-        to.web_server
-    )))
+    ))
 }
 
 /// Whether a `.htaccess` file denies what is in its directory: not only scripts, which nobody reaches among a site's files anyway.
@@ -76,6 +90,21 @@ fn denies(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_that_were_not_read_are_told_with_those_that_deny_and_without() {
+        let dirs = |count: usize| (0..count).map(|n| format!("wp-content/uploads/{n}/")).collect::<Vec<_>>();
+        assert_eq!(told(dirs(0), 0, "web1"), None);
+        let text = told(dirs(0), 3, "web1").unwrap();
+        assert!(text.starts_with("3 .htaccess files beyond the first 100 were not read"), "{text}");
+        let text = told(dirs(12), 0, "web1").unwrap();
+        assert!(text.contains("uploads/9/ and 2 more: a .htaccess") && text.ends_with("in there"), "{text}");
+        let text = told(dirs(1), 1, "web1").unwrap();
+        assert!(
+            text.ends_with("in there; one .htaccess beyond the first 100 was not read, look at it yourself"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn what_denies_a_directory_is_told_from_what_denies_scripts() {
