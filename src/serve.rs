@@ -263,6 +263,8 @@ fn take_over(file: &Path, app: &App, tls: Option<&SharedTls>, service: &Service)
 pub(crate) struct Service {
     pub(crate) engine: Engine<dyn World>,
     pub(crate) endpoints: Endpoints,
+    /// Where its own pages are.
+    links: Links,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) world: Arc<LiveWorld>,
     pub(crate) facts: Arc<KnownFacts>,
@@ -296,7 +298,7 @@ impl Service {
             random,
             logs: Arc::new(MaskedLogs::new(FileLogs::new(&config.data_dir), world.clone())),
             custody: Arc::new(custody),
-            composer: Arc::new(EndpointComposer::new(endpoints.clone(), links, clock)),
+            composer: Arc::new(EndpointComposer::new(endpoints.clone(), links.clone(), clock)),
             facts: facts.clone(),
             kinds: between.kinds(kedge_workflows::step_kinds()),
             workflows: kedge_workflows::workflows(),
@@ -305,14 +307,15 @@ impl Service {
             limits: Limits::default(),
         });
         let schedules = watch::Sender::new(config.schedules.clone());
-        Ok(Self { engine, endpoints, store, world, facts, approvals, schedules })
+        Ok(Self { engine, endpoints, links, store, world, facts, approvals, schedules })
     }
 }
 
 impl Service {
     fn deliverer(&self, metrics: Metrics) -> Deliverer {
         let outbox = Arc::new(self.engine.outbox());
-        Deliverer::new(outbox, self.endpoints.clone(), Arc::new(SystemClock), Arc::new(SystemRandom), metrics)
+        let to = (self.endpoints.clone(), self.links.clone());
+        Deliverer::new(outbox, to, Arc::new(SystemClock), Arc::new(SystemRandom), metrics)
     }
 
     /// What goes on beside the tasks: old ones are packed and forgotten, secrets end, schedules become tasks.

@@ -29,6 +29,7 @@ mod mail;
 mod mapping;
 mod message;
 mod metrics;
+mod notice;
 mod openapi;
 mod own;
 mod problem;

@@ -248,9 +248,9 @@ impl Mail {
         queued(self.to.clone(), &subject, message::plain(task, links))
     }
 
-    /// A test.
-    pub(crate) fn test(&self, text: &str) -> Option<String> {
-        queued(self.to.clone(), "A test", format!("{text}\n")).filter(|_| !self.to.is_empty())
+    /// What is queued about no task.
+    pub(crate) fn notice(&self, subject: &str, text: &str) -> Option<String> {
+        queued(self.to.clone(), subject, format!("{text}\n")).filter(|_| !self.to.is_empty())
     }
 
     /// The welcome mail of a finished `login`, with a place for the link.

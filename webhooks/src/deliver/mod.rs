@@ -28,11 +28,11 @@ pub(crate) use attempt::Sender;
 use breaker::Breakers;
 use lanes::{Lanes, Pick, Thread, thread};
 
-use crate::api;
-use crate::config::matches_glob;
+use crate::api::{self, Links};
 use crate::desk::Desk;
-use crate::endpoint::{ENDPOINT_DISABLED, Endpoints, Form};
+use crate::endpoint::{ENDPOINT_DISABLED, Endpoints};
 use crate::metrics::Metrics;
+use crate::notice::Notice;
 
 /// Due callbacks looked at: more only when all of them have to wait for their endpoints.
 const WINDOW: usize = 256;
@@ -57,6 +57,7 @@ pub struct Deliverer {
 struct Shared {
     outbox: Arc<dyn Outbox>,
     endpoints: Endpoints,
+    links: Links,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     metrics: Metrics,
@@ -79,18 +80,18 @@ impl Deliverer {
     /// A deliverer; it does nothing before [`Deliverer::run`].
     pub fn new(
         outbox: Arc<dyn Outbox>,
-        endpoints: Endpoints,
+        (endpoints, links): (Endpoints, Links),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: Metrics,
     ) -> Self {
-        Self::with_patience(outbox, endpoints, clock, random, metrics, Patience::default())
+        Self::with_patience(outbox, (endpoints, links), clock, random, metrics, Patience::default())
     }
 
     /// The same with other time limits.
     pub fn with_patience(
         outbox: Arc<dyn Outbox>,
-        endpoints: Endpoints,
+        (endpoints, links): (Endpoints, Links),
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: Metrics,
@@ -100,6 +101,7 @@ impl Deliverer {
         let shared = Arc::new(Shared {
             outbox,
             endpoints,
+            links,
             clock,
             random,
             metrics,
@@ -348,23 +350,21 @@ impl Shared {
         self.endpoints.set_disabled(name, Some(reason)).await;
         tracing::warn!(target: "kedge::callbacks", endpoint = name, reason, "an endpoint is disabled");
         let now = self.clock.now();
-        let body = json!({
-            "type": ENDPOINT_DISABLED,
-            "timestamp": api::time(now),
-            "data": { "endpoint": name, "reason": reason, "delivery": callback.id },
-        });
+        let notice = Notice {
+            event: ENDPOINT_DISABLED,
+            subject: "An endpoint is disabled",
+            text: format!("Kedge sends no more to the endpoint {name}: {reason}"),
+            data: json!({ "endpoint": name, "reason": reason, "delivery": callback.id }),
+        };
         let all = self.endpoints.all();
-        let others = all.iter().filter(|other| {
-            other.name != name
-                && other.form == Form::Standard
-                && other.events.iter().any(|pattern| matches_glob(pattern, ENDPOINT_DISABLED))
-        });
-        for other in others {
+        for other in all.iter().filter(|other| other.name != name && other.wants(ENDPOINT_DISABLED)) {
+            let id = format!("msg_{}", hex::encode(self.random.id()));
+            let Some(body) = notice.body(other, &id, &self.links, now) else { continue };
             let notice = Callback {
-                id: format!("msg_{}", hex::encode(self.random.id())),
+                id,
                 endpoint: other.name.clone(),
                 event: ENDPOINT_DISABLED.to_owned(),
-                body: body.to_string(),
+                body,
                 created_at: now,
                 attempts: 0,
                 status: CallbackStatus::Due { at: now },

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use kedge_engine::outbox::{CallbackStatus, Outbox};
 use kedge_engine::store::ReadError;
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -15,7 +16,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Deliverer, Patience};
-use crate::endpoint::{Endpoint, EndpointSpec, Endpoints};
+use crate::api::Links;
+use crate::endpoint::{Endpoint, EndpointSpec, Endpoints, Form};
 use crate::metrics::Metrics;
 use crate::provider::Provider;
 use crate::secret::Secret;
@@ -136,8 +138,14 @@ fn run(outbox: Arc<FakeOutbox>, endpoints: Endpoints) -> Harness {
     let patience = Patience { connect: Duration::from_millis(500), total: Duration::from_secs(1) };
     let random = Arc::new(FakeRandom::default());
     let metrics = Metrics::default();
-    let deliverer =
-        Deliverer::with_patience(outbox.clone(), endpoints.clone(), clock.clone(), random, metrics, patience);
+    let deliverer = Deliverer::with_patience(
+        outbox.clone(),
+        (endpoints.clone(), Links::default()),
+        clock.clone(),
+        random,
+        metrics,
+        patience,
+    );
     let running = tokio::spawn(deliverer.run(stop.clone().cancelled_owned()));
     Harness { outbox, clock, endpoints, stop, running }
 }
@@ -265,6 +273,45 @@ async fn gone_disables_the_endpoint_until_a_replay() {
     assert!(h.outbox.replay("msg_2", NOW).await.unwrap());
     h.attempts(3).await;
     assert_eq!(h.outbox.status("msg_2"), CallbackStatus::Delivered { at: NOW });
+    h.end().await;
+}
+
+#[tokio::test]
+async fn that_an_endpoint_is_disabled_is_told_in_the_form_of_whoever_asks_for_it() {
+    let gone = Receiver::start(&[Act::Answer("410 Gone")]).await;
+    let others = Receiver::start(&[]).await;
+    let endpoint = |name: &str, to: &Receiver, form: Form, event: &str| {
+        let secrets = if form == Form::Slack { Vec::new() } else { vec![Secret::new(SECRET)] };
+        Endpoint::new(EndpointSpec {
+            name: name.to_owned(),
+            url: url(to),
+            secrets,
+            events: Some(vec![event.to_owned()]),
+            allow_private: LOCAL.iter().map(|net| (*net).to_owned()).collect(),
+            form,
+            ..EndpointSpec::default()
+        })
+        .unwrap()
+    };
+    let list = vec![
+        endpoint("ci", &gone, Form::Standard, "task.*"),
+        endpoint("cloud", &others, Form::CloudEvents, "endpoint.disabled"),
+        endpoint("room", &others, Form::Slack, "*"),
+        endpoint("plain", &others, Form::Standard, "endpoint.*"),
+        endpoint("deaf", &others, Form::Standard, "task.succeeded"),
+    ];
+    let h = run(FakeOutbox::new(), Endpoints::new(list).unwrap());
+    h.outbox.queue("msg_1", "ci", 1, 7);
+    h.attempts(4).await;
+    let bodies: Vec<Value> =
+        others.got().iter().map(|(_, body)| serde_json::from_slice(body).unwrap()).collect();
+    let told = |fits: &dyn Fn(&Value) -> bool| bodies.iter().filter(|body| fits(body)).count();
+    assert_eq!(bodies.len(), 3, "{bodies:?}");
+    assert_eq!(told(&|body| body["type"] == "endpoint.disabled" && body["data"]["endpoint"] == "ci"), 1);
+    let cloud = |body: &Value| body["type"] == "kedge.endpoint.disabled" && body["source"] == "urn:kedge";
+    assert_eq!(told(&|body| cloud(body) && body["data"]["delivery"] == "msg_1"), 1, "{bodies:?}");
+    let words = "Kedge sends no more to the endpoint ci: it answered 410 Gone";
+    assert_eq!(told(&|body| body["text"].as_str().is_some_and(|text| text.starts_with(words))), 1);
     h.end().await;
 }
 

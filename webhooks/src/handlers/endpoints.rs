@@ -19,6 +19,7 @@ use crate::cx::Cx;
 use crate::endpoint::{Endpoint, Form, Kind, origin};
 use crate::fields::Fields;
 use crate::handlers::{self, MAX_LIMIT, Query, unreadable};
+use crate::notice::Notice;
 use crate::own::{NotChanged, Stored};
 use crate::problem::{Fault, Problem};
 use crate::route::EndpointVerb;
@@ -166,13 +167,24 @@ async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
         return Err(Problem::new(StatusCode::CONFLICT, "kind", "There is nothing to test it with", detail));
     }
     let now = cx.app.ports.clock.now();
-    let body = test_body(cx, endpoint, now)?;
+    let id = format!("msg_{}", hex::encode(cx.app.ports.random.id()));
+    let test = Notice {
+        event: "endpoint.test",
+        subject: "A test",
+        text: "This is a test: Kedge reaches you.".to_owned(),
+        data: json!({ "endpoint": endpoint.name }),
+    };
+    let body = test.body(endpoint, &id, &cx.app.links, now).ok_or_else(|| {
+        let nobody =
+            "it sends login links to whom their tasks name, and has nobody of its own to send a test to";
+        Problem::new(StatusCode::CONFLICT, "kind", "There is nobody to send a test to", nobody)
+    })?;
     let callback = Callback {
-        id: format!("msg_{}", hex::encode(cx.app.ports.random.id())),
+        id,
         task: TaskId::from_bytes([0; 16]),
         sequence: 0,
         endpoint: endpoint.name.clone(),
-        event: "endpoint.test".to_owned(),
+        event: test.event.to_owned(),
         state: TaskState::Queued,
         body,
         created_at: now,
@@ -188,30 +200,6 @@ async fn test(cx: &Cx<'_>, endpoint: &Endpoint) -> Answer {
         "answer": outcome.answer,
     });
     Ok(handlers::json(StatusCode::OK, &value))
-}
-
-/// What a test says.
-fn test_body(cx: &Cx<'_>, endpoint: &Endpoint, now: Millis) -> Result<String, Problem> {
-    let text = "This is a test: Kedge reaches you.";
-    if let Kind::Mail(mail) = &endpoint.kind {
-        let nobody =
-            "it sends login links to whom their tasks name, and has nobody of its own to send a test to";
-        return mail.test(text).ok_or_else(|| {
-            Problem::new(StatusCode::CONFLICT, "kind", "There is nobody to send a test to", nobody)
-        });
-    }
-    let body = match endpoint.form {
-        Form::Standard => {
-            json!({ "type": "endpoint.test", "timestamp": api::time(now), "data": { "endpoint": endpoint.name } })
-        }
-        Form::CloudEvents => json!({
-            "specversion": "1.0", "id": hex::encode(cx.app.ports.random.id()), "source": cx.app.links.source(),
-            "type": "kedge.endpoint.test", "time": api::time(now), "data": { "endpoint": endpoint.name },
-        }),
-        Form::Slack | Form::Mattermost => json!({ "text": text }),
-        Form::Discord => json!({ "content": text }),
-    };
-    Ok(body.to_string())
 }
 
 /// Makes due what the endpoint did not take since a time: what is dead, or waits for a later attempt. Also what went by it to a task's own

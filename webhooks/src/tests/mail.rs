@@ -88,7 +88,13 @@ fn post(list: Vec<Endpoint>) -> Post {
     let (outbox, endpoints, stop) =
         (FakeOutbox::new(), Endpoints::new(list).unwrap(), CancellationToken::new());
     let (clock, random) = (FakeClock::at(NOW), Arc::new(FakeRandom::default()));
-    let deliverer = Deliverer::new(outbox.clone(), endpoints.clone(), clock, random, Metrics::default());
+    let deliverer = Deliverer::new(
+        outbox.clone(),
+        (endpoints.clone(), Links::default()),
+        clock,
+        random,
+        Metrics::default(),
+    );
     let running = tokio::spawn(deliverer.with_desk(Arc::new(FakeDesk)).run(stop.clone().cancelled_owned()));
     Post { outbox, endpoints, stop, running }
 }
