@@ -119,7 +119,8 @@ pub(crate) async fn serve(file: &Path) -> Result<ExitCode> {
     }
 }
 
-fn access(config: &Config) -> Access {
+/// Who may come in.
+pub(crate) fn access(config: &Config) -> Access {
     Access {
         tokens: config.tokens.clone(),
         certificates: config.certificates.clone(),

@@ -41,7 +41,8 @@ pub(crate) fn whole(
         let line = error.span().map_or(0, |span| line_of(text, span.start));
         vec![Problem { line, part: String::new(), detail: error.message().to_owned() }]
     })?;
-    let mut check = Check { text, read, public, env, problems: Vec::new(), secrets: Vec::new() };
+    let mut check =
+        Check { text, read, public, env, problems: Vec::new(), secrets: Vec::new(), lines: BTreeMap::new() };
     let config = check.file(file);
     if check.problems.is_empty() {
         return Ok(Config { secrets: check.secrets, ..config });
@@ -79,6 +80,8 @@ pub(super) struct Check<'a> {
     pub(super) env: ReadEnv<'a>,
     problems: Vec<Problem>,
     pub(super) secrets: Vec<String>,
+    /// Where the parts of the face are, by their names such as `hooks.deploy`.
+    pub(super) lines: BTreeMap<String, usize>,
 }
 
 impl Check<'_> {
@@ -123,7 +126,14 @@ impl Check<'_> {
         let database_servers = self.database_servers(file.database_servers, &host_names);
         let platforms = self.platforms(file.platforms, &web_server_names);
         let (mails, smtp) = (file.smtp.is_some(), file.smtp.and_then(|smtp| self.smtp(smtp)));
-        Config {
+        if let Some(Err(error)) = http.public_url.as_deref().map(url::Url::parse) {
+            self.problem(
+                line,
+                "http",
+                format!("public_url: {error}; write such as https://kedge.example.org"),
+            );
+        }
+        let config = Config {
             data_dir,
             backup_dir,
             ages,
@@ -146,7 +156,9 @@ impl Check<'_> {
             approvals: self.approvals(file.approvals),
             schedules: self.schedules(file.schedules),
             secrets: Vec::new(),
-        }
+        };
+        self.face(&config);
+        config
     }
 
     fn store(&mut self, store: Spanned<toml::Value>) -> Ages {
@@ -449,6 +461,28 @@ secret_file = "good"
         has("tokens.ci: the secret file bad cannot be read");
         has("endpoints.ci: url:");
         assert_eq!(told.len(), 5, "{told:#?}");
+    }
+
+    /// What used to be found only by a service that had opened its journal.
+    #[test]
+    fn what_parts_say_of_each_other_is_checked_with_its_line() {
+        let has = |told: &[String], words: &str| {
+            assert!(told.iter().any(|line| line.contains(words)), "{words:?} is not in {told:#?}");
+        };
+        let told = problems(&WHOLE.replace("workflow = \"migrate\"", "workflow = \"migrat\""));
+        has(&told, "33 hooks.deploy: workflow: there is no workflow \"migrat\"; there are ");
+        let told = problems(&WHOLE.replace("task:*:create", "task:instal:create"));
+        has(&told, "27 tokens.ci: scopes: there is no workflow \"instal\"");
+        let hook = "workflow = \"migrate\"\ncallback = { endpoint = \"nobody\" }\nstatus = { endpoint = \"ci\", commit = \"{/sha}\", repository = \"{/r}\" }";
+        let told = problems(&WHOLE.replace("workflow = \"migrate\"", hook));
+        has(&told, "33 hooks.deploy: callback");
+        let endpoint =
+            WHOLE.rsplit_once("[[endpoints]]").map(|(_, part)| format!("[[endpoints]]{part}")).unwrap();
+        has(&problems(&format!("{WHOLE}{endpoint}")), " endpoints.ci: another one has the same name");
+        let token = "[[tokens]]\nname = \"ci\"\nsecret_file = \"good\"\nscopes = [\"admin\"]\nsites = [\"*\"]\n";
+        has(&problems(&format!("{WHOLE}{token}")), " tokens.ci: another one has the same name");
+        let told = problems(&WHOLE.replace("[http]", "[http]\npublic_url = \"kedge.example\""));
+        has(&told, "4 http: public_url: ");
     }
 
     #[test]

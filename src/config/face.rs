@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use kedge_webhooks::{
-    ApprovalPolicy, CertificateSpec, Chat, ChatSpec, ClientCertificate, Endpoint, EndpointSpec, Hook,
-    HookSpec, MailSpec, Secret, Smtp, SmtpSpec, Tls, TlsSpec, Token, TokenSpec,
+    ApprovalPolicy, CertificateSpec, Chat, ChatSpec, ClientCertificate, Endpoint, EndpointSpec, Endpoints,
+    Hook, HookSpec, MailSpec, Secret, Smtp, SmtpSpec, Tls, TlsSpec, Token, TokenSpec, check_face,
 };
 use toml::Spanned;
 
 use super::check::Check;
-use super::raw;
+use super::{Config, raw};
+use crate::serve::access;
 
 /// How long handing over one mail may take.
 const SMTP_PATIENCE: Duration = Duration::from_secs(20);
@@ -19,7 +20,7 @@ impl Check<'_> {
     pub(super) fn tokens(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Token> {
         let mut tokens: Vec<Token> = Vec::new();
         for (line, raw) in self.list::<raw::Token>("tokens", parts) {
-            let part = format!("tokens.{}", raw.name);
+            let part = self.at(line, format!("tokens.{}", raw.name));
             let files: Vec<String> = raw.secret_file.into_iter().collect();
             let envs: Vec<String> = raw.secret_env.into_iter().collect();
             let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };
@@ -83,13 +84,49 @@ impl Check<'_> {
     pub(super) fn certificates(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<ClientCertificate> {
         let mut certificates = Vec::new();
         for (line, raw) in self.list::<raw::Certificate>("certificates", parts) {
-            let part = format!("certificates.{}", raw.name);
+            let part = self.at(line, format!("certificates.{}", raw.name));
             let raw::Certificate { name, fingerprint, subject, dns_name, scopes, sites, networks } = raw;
             let grant = TokenSpec { name, scopes, sites, networks, ..TokenSpec::default() };
             let spec = CertificateSpec { grant, fingerprint, subject, dns_name };
             certificates.extend(self.built(line, &part, ClientCertificate::new(spec)));
         }
         certificates
+    }
+
+    /// What the parts say of each other.
+    pub(super) fn face(&mut self, config: &Config) {
+        let workflows = kedge_workflows::workflows();
+        let known: Vec<&str> = workflows.iter().map(|workflow| workflow.name()).collect();
+        let checked = Endpoints::new(config.endpoints.clone());
+        let mut mistakes = checked.as_ref().err().cloned().unwrap_or_default();
+        let endpoints = checked.unwrap_or_default();
+        mistakes.extend(check_face(&access(config), &endpoints, &known).err().unwrap_or_default());
+        // Who names an endpoint that has mistakes of its own has none.
+        let named = self.lines.keys().filter(|part| part.starts_with("endpoints.")).count();
+        let whole = config.endpoints.len() >= named;
+        let names_one = |field: &str| field.contains(".callback") || field.contains(".status");
+        for mistake in mistakes.iter().filter(|mistake| whole || !names_one(&mistake.field)) {
+            // The part is what its field begins with.
+            let mut part = mistake.field.as_str();
+            while !self.lines.contains_key(part) {
+                part = part.rsplit_once('.').map_or("", |(above, _)| above);
+                if part.is_empty() {
+                    break;
+                }
+            }
+            let line = self.lines.get(part).copied().unwrap_or_default();
+            let detail = match mistake.field[part.len()..].trim_start_matches('.') {
+                "" => mistake.detail.clone(),
+                field => format!("{field}: {}", mistake.detail),
+            };
+            self.problem(line, &part.to_owned(), detail);
+        }
+    }
+
+    /// Keeps where a part is.
+    fn at(&mut self, line: usize, part: String) -> String {
+        self.lines.insert(part.clone(), line);
+        part
     }
 
     pub(super) fn networks(&mut self, line: usize, field: &str, texts: &[String]) -> Vec<ipnet::IpNet> {
@@ -109,7 +146,7 @@ impl Check<'_> {
     pub(super) fn hooks(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Hook> {
         let mut hooks = Vec::new();
         for (line, raw) in self.list::<raw::Hook>("hooks", parts) {
-            let part = format!("hooks.{}", raw.name);
+            let part = self.at(line, format!("hooks.{}", raw.name));
             let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
             let spec = HookSpec {
                 name: raw.name,
@@ -135,7 +172,7 @@ impl Check<'_> {
     pub(super) fn chats(&mut self, parts: Vec<Spanned<toml::Value>>) -> Vec<Chat> {
         let mut chats = Vec::new();
         for (line, raw) in self.list::<raw::Chat>("chat", parts) {
-            let part = format!("chat.{}", raw.name.as_ref().unwrap_or(&raw.platform));
+            let part = self.at(line, format!("chat.{}", raw.name.as_ref().unwrap_or(&raw.platform)));
             let Some(secrets) = self.load(line, &part, &raw.secret_files, &raw.secret_envs) else { continue };
             let webhook: Vec<String> = raw.webhook_file.into_iter().collect();
             let Some(webhook) = self.load(line, &part, &webhook, &[]) else { continue };
@@ -180,7 +217,7 @@ impl Check<'_> {
     ) -> Vec<Endpoint> {
         let mut endpoints = Vec::new();
         for (line, raw) in self.list::<raw::Endpoint>("endpoints", parts) {
-            let part = format!("endpoints.{}", raw.name);
+            let part = self.at(line, format!("endpoints.{}", raw.name));
             let files: Vec<String> = raw.secret_file.into_iter().chain(raw.secret_files).collect();
             let envs: Vec<String> = raw.secret_env.into_iter().collect();
             let Some(secrets) = self.load(line, &part, &files, &envs) else { continue };

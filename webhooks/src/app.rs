@@ -43,7 +43,8 @@ use crate::route::{Route, Routed, route};
 use crate::schemas::Schemas;
 use crate::server::HttpConfig;
 use crate::tls::ClientCertificate;
-use crate::tokens::{OwnToken, Tokens};
+use crate::tokens::Tokens;
+use crate::whole;
 
 /// Largest head of a request: line and headers.
 const MAX_HEAD: usize = 16 * 1024;
@@ -135,7 +136,7 @@ impl App {
         let unread = |error: ReadError| vec![Mistake::new("store", error.to_string())];
         let tokens = Tokens::open(ports.store.clone()).map_err(unread)?;
         let audit = Audit::open(ports.store.clone()).map_err(unread)?;
-        check(&access, &tokens.all(), &schemas, &endpoints)?;
+        whole::check(&access, &tokens.all(), &schemas.list(), &endpoints)?;
         let limiter = |kind, rate: Option<_>| rate.map(|rate| Limiter::new(kind, rate, ports.clock.clone()));
         let chat_url = config
             .public_url
@@ -175,7 +176,7 @@ impl App {
     /// # Errors
     /// Every mistake; then nothing has changed.
     pub fn replace(&self, access: Access) -> Result<(), Vec<Mistake>> {
-        check(&access, &self.0.tokens.all(), &self.0.schemas, &self.0.endpoints)?;
+        whole::check(&access, &self.0.tokens.all(), &self.0.schemas.list(), &self.0.endpoints)?;
         self.put(access);
         Ok(())
     }
@@ -185,7 +186,8 @@ impl App {
     /// # Errors
     /// Every mistake; then nothing has changed.
     pub fn reload(&self, access: Access, endpoints: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        check(&access, &self.0.tokens.all(), &self.0.schemas, &Endpoints::new(endpoints.clone())?)?;
+        let fresh = Endpoints::new(endpoints.clone())?;
+        whole::check(&access, &self.0.tokens.all(), &self.0.schemas.list(), &fresh)?;
         self.0.endpoints.replace(endpoints)?;
         self.put(access);
         Ok(())
@@ -362,47 +364,6 @@ fn options(allow: &str) -> Response<Body> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().extend(HeaderValue::from_str(allow).ok().map(|allow| (header::ALLOW, allow)));
     response
-}
-
-fn check(
-    access: &Access,
-    own: &[OwnToken],
-    schemas: &Schemas,
-    endpoints: &Endpoints,
-) -> Result<(), Vec<Mistake>> {
-    let mut mistakes = Vec::new();
-    let tokens = access.tokens.iter().chain(own.iter().map(|own| &own.token));
-    let tokens = tokens.map(|token| ("tokens", token.name()));
-    let names: Vec<(&str, &str)> = tokens
-        .chain(access.hooks.iter().map(|hook| ("hooks", hook.name())))
-        .chain(access.chats.iter().map(|chat| ("chat", chat.name())))
-        .chain(access.certificates.iter().map(|certificate| ("certificates", certificate.name())))
-        .collect();
-    for (index, (kind, name)) in names.iter().enumerate() {
-        if names[..index].contains(&(*kind, *name)) {
-            mistakes.push(Mistake::new(*kind, format!("two of them are named {name:?}")));
-        }
-    }
-    for hook in &access.hooks {
-        for workflow in hook.named_workflows().filter(|workflow| !schemas.knows(workflow)) {
-            let detail = format!("there is no workflow {workflow:?}; there are {}", schemas.names());
-            mistakes.push(Mistake::new(format!("hooks.{}.workflow", hook.name()), detail));
-        }
-        if let Some(status) = &hook.status {
-            let all = endpoints.all();
-            if !all.iter().any(|endpoint| endpoint.is_forge() && endpoint.name == status.endpoint) {
-                let detail = format!("{:?} is no endpoint with `forge`", status.endpoint);
-                mistakes.push(Mistake::new(format!("hooks.{}.status.endpoint", hook.name()), detail));
-            }
-        }
-        if let Some(Err(faults)) = hook.callback.as_ref().map(|callback| endpoints.check_callback(callback)) {
-            let field =
-                |pointer: &str| format!("hooks.{}.callback{}", hook.name(), pointer.replace('/', "."));
-            mistakes
-                .extend(faults.into_iter().map(|fault| Mistake::new(field(&fault.pointer), fault.detail)));
-        }
-    }
-    if mistakes.is_empty() { Ok(()) } else { Err(mistakes) }
 }
 
 fn check_head(parts: &Parts) -> Result<(), Problem> {

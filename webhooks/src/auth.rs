@@ -254,6 +254,15 @@ impl Token {
             && (self.networks.is_empty() || self.networks.iter().any(here))
     }
 
+    /// The workflows that its scopes name.
+    pub(crate) fn named_workflows(&self) -> Vec<String> {
+        let named = |scope: &Scope| match scope {
+            Scope::Tasks { workflow, .. } => workflow.clone(),
+            Scope::Admin => None,
+        };
+        self.scopes.iter().filter_map(named).collect()
+    }
+
     /// Demands the scope `admin`.
     pub(crate) fn demand_admin(&self) -> Result<(), Problem> {
         if self.scopes.contains(&Scope::Admin) { Ok(()) } else { Err(lacking("admin")) }

@@ -50,6 +50,7 @@ mod tests;
 mod tls;
 mod tokens;
 mod trace;
+mod whole;
 
 pub use app::{Access, App, Ports};
 pub use approvals::{ApprovalPolicy, ApprovalSpec, Approvals};
@@ -77,3 +78,4 @@ pub use secret::Secret;
 pub use server::{HttpConfig, Server};
 pub use status::StatusSpec;
 pub use tls::{CertificateSpec, ClientCertificate, SharedTls, Tls, TlsSpec};
+pub use whole::check_face;

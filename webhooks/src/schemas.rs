@@ -48,6 +48,10 @@ impl Schemas {
         self.0.contains_key(workflow)
     }
 
+    pub(crate) fn list(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+
     pub(crate) fn names(&self) -> String {
         self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }

@@ -205,6 +205,11 @@ enum By {
 }
 
 impl ClientCertificate {
+    /// The workflows that its scopes name.
+    pub(crate) fn named_workflows(&self) -> Vec<String> {
+        self.grant.named_workflows()
+    }
+
     /// Checks an entry.
     ///
     /// # Errors

@@ -202,6 +202,11 @@ impl Chat {
         Actor { name: format!("{ACTOR}{}", grant.name()), via: self.platform.as_str().to_owned() }
     }
 
+    /// The workflows that run without a question.
+    pub(crate) fn without_a_question(&self) -> impl Iterator<Item = &str> {
+        self.at_once.iter().map(String::as_str)
+    }
+
     /// Whether a workflow runs without a question.
     pub(crate) fn at_once(&self, workflow: &str) -> bool {
         self.at_once.iter().any(|name| name == workflow)

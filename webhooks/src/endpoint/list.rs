@@ -46,7 +46,7 @@ impl Endpoints {
         names.extend(list.iter().map(|endpoint| endpoint.name.as_str()));
         let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
         let mistakes: Vec<Mistake> = doubled
-            .map(|(_, name)| Mistake::new("name", format!("two endpoints are named {name:?}")))
+            .map(|(_, name)| Mistake::new(format!("endpoints.{name}"), "another one has the same name"))
             .collect();
         if !mistakes.is_empty() {
             return Err(mistakes);

@@ -372,7 +372,7 @@ async fn access_is_replaced_while_serving_and_a_bad_one_changes_nothing() {
     .unwrap();
     let mistakes = h.app.replace(bad).unwrap_err();
     let fields: Vec<&str> = mistakes.iter().map(|mistake| mistake.field.as_str()).collect();
-    assert_eq!(fields, ["tokens", "hooks.x.workflow", "hooks.x.callback.endpoint"]);
+    assert_eq!(fields, ["tokens.ci", "hooks.x.workflow", "hooks.x.callback.endpoint"]);
     assert_eq!(status().await, 200);
     let mut new = access();
     new.tokens.truncate(0);
