@@ -149,7 +149,7 @@ impl Machine {
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished.as_ref().map(|finish| finish.at),
-            undo_until: self.undo_until(),
+            undo_until: self.undo_until().filter(|until| now <= *until),
             sequence: self.sequence,
             progress_version: 0,
         }

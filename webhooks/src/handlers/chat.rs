@@ -220,7 +220,7 @@ impl Talk<'_> {
                 answer(&format!("{}\n{}", message::task(&view), message::why(&view)))
             }
             Command::Undo(task) => {
-                let view = self.find(grant, &task)?;
+                let view = self.find_for(grant, &task, |view| view.undo_until.is_some())?;
                 may(grant, Verb::Undo, &view.workflow)?;
                 if view.undo_until.is_none() {
                     return Err(format!("{}\nIt cannot be taken back any more.", message::task(&view)));
@@ -382,6 +382,16 @@ impl Talk<'_> {
 
     /// A task by its id, the end of it, or its site: then the newest one.
     fn find(&self, grant: &Token, text: &str) -> Result<TaskView, String> {
+        self.find_for(grant, text, |_| true)
+    }
+
+    /// The same; of a site's tasks the newest one that fits, if one does.
+    fn find_for(
+        &self,
+        grant: &Token,
+        text: &str,
+        fitting: impl Fn(&TaskView) -> bool,
+    ) -> Result<TaskView, String> {
         let tasks = &self.cx.app.ports.tasks;
         let sees = |view: &TaskView| grant.sees(&view.workflow, view.site.as_deref());
         if let Ok(id) = TaskId::try_from(text.to_owned()) {
@@ -396,10 +406,15 @@ impl Talk<'_> {
         }
         let filter = TaskFilter { site: site.clone(), limit: 200, ..TaskFilter::default() };
         let page = tasks.tasks(&filter).map_err(|error| unreadable(&error).in_words())?;
-        let mut fits = page
+        let mut found: Vec<TaskView> = page
             .tasks
             .into_iter()
-            .filter(|view| sees(view) && (site.is_some() || view.id.as_str().ends_with(text)));
+            .filter(|view| sees(view) && (site.is_some() || view.id.as_str().ends_with(text)))
+            .collect();
+        if site.is_some() && found.iter().any(&fitting) {
+            found.retain(fitting);
+        }
+        let mut fits = found.into_iter();
         match (fits.next(), fits.next()) {
             (Some(view), None) => Ok(view),
             (Some(newest), Some(_)) if site.is_some() => Ok(newest),
