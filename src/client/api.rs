@@ -25,6 +25,9 @@ pub(crate) enum ApiError {
         /// Why.
         why: String,
     },
+    /// It answers that it cannot at the moment, or somebody in front of it does.
+    #[error("{0}")]
+    Busy(String),
     /// It answered with a problem.
     #[error("{0}")]
     Refused(String),
@@ -171,8 +174,23 @@ impl Api {
         let status = response.status();
         let text = response.text().await.map_err(unreachable)?;
         let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        if status.is_success() { Ok(value) } else { Err(ApiError::Refused(problem(status, &value)).into()) }
+        if status.is_success() {
+            return Ok(value);
+        }
+        let told = problem(status, &value);
+        Err(if is_busy(status) { ApiError::Busy(told) } else { ApiError::Refused(told) }.into())
     }
+}
+
+/// Whether the same question may be answered later: too many of them, a full disk, a proxy without the server behind it.
+fn is_busy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 /// A problem document in words.

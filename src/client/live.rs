@@ -1,5 +1,5 @@
 //! Follows a task: a picture that redraws itself in a terminal, a line for each change elsewhere. It asks again and again; a server
-//! that is being restarted is waited for. It changes nothing.
+//! that is being restarted, or has no answer for the moment, is waited for. It changes nothing.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -11,6 +11,8 @@ use super::{Api, ApiError, Out, render};
 
 /// How often a task is asked for.
 const EVERY: Duration = Duration::from_millis(250);
+/// How often one is asked that says that it is too busy to answer: less, since that may be why.
+const BUSY: Duration = Duration::from_secs(2);
 /// How many questions in a row may stay without an answer: a minute and a half, more than a restart with many open tasks takes.
 const UNANSWERED: u32 = 360;
 
@@ -46,7 +48,10 @@ async fn patiently(api: &Api, id: &str, mut screen: Option<&mut Screen>) -> Resu
     let mut unanswered = 0;
     loop {
         match api.get(&format!("/v1/tasks/{id}")).await {
-            Err(error) if matches!(error.downcast_ref(), Some(ApiError::Unreachable { .. })) => {
+            Err(error)
+                if matches!(error.downcast_ref(), Some(ApiError::Unreachable { .. } | ApiError::Busy(_))) =>
+            {
+                let busy = matches!(error.downcast_ref(), Some(ApiError::Busy(_)));
                 unanswered += 1;
                 if unanswered == UNANSWERED {
                     return Err(error);
@@ -58,7 +63,7 @@ async fn patiently(api: &Api, id: &str, mut screen: Option<&mut Screen>) -> Resu
                         None => eprintln!("{note}"),
                     }
                 }
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(if busy { BUSY } else { EVERY }).await;
             }
             answer => return answer,
         }
