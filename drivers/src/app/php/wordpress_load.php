@@ -31,7 +31,8 @@ function kedge_no_http()
 }
 // In this form WordPress takes hooks that are set before it is loaded.
 foreach (['enable_loading_advanced_cache_dropin' => 'kedge_false', 'pre_wp_mail' => 'kedge_mail_sent',
-    'pre_http_request' => 'kedge_no_http'] as $hook => $function) {
+    // A `.maintenance` that somebody's update has left in the platform keeps visitors out, not us.
+    'enable_maintenance_mode' => 'kedge_false', 'pre_http_request' => 'kedge_no_http'] as $hook => $function) {
     $GLOBALS['wp_filter'][$hook][10]['kedge'] = ['function' => $function, 'accepted_args' => 1];
 }
 unset($hook, $function);

@@ -25,6 +25,7 @@ async fn real_applications() {
     wordpress::visits_change_volatile_rows_only(&bench).await;
     wordpress::the_dispatcher_picks_by_host_and_nothing_else(&bench).await;
     wordpress::a_login_link_lets_in_once(&bench).await;
+    wordpress::a_platform_in_maintenance_is_looked_at(&bench).await;
     wordpress::no_secret_is_an_argument(&bench).await;
     plain::a_plain_site_is_what_its_configuration_says(&bench).await;
     bench.close().await;

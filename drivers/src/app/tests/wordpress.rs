@@ -258,6 +258,18 @@ pub(super) async fn no_secret_is_an_argument(bench: &Bench) {
     site.remove(bench).await;
 }
 
+/// What an update of somebody's that broke off has left in the platform keeps visitors out, and nobody from looking.
+pub(super) async fn a_platform_in_maintenance_is_looked_at(bench: &Bench) {
+    let [root, _] = bench.platforms();
+    let site = Site::install(bench, &root, "kept").await;
+    bench.sh_ok("echo '<?php $upgrading = time();' >\"$1/.maintenance\"", &[&root], b"").await;
+    let (app, seen) = (bench.app(), bench.app().site_facts(&site.site).await);
+    let packages = app.packages(&site.site).await;
+    bench.sh_ok("rm \"$1/.maintenance\"", &[&root], b"").await;
+    assert!(seen.unwrap().installed && !packages.unwrap().is_empty());
+    site.remove(bench).await;
+}
+
 pub(super) async fn a_login_link_lets_in_once(bench: &Bench) {
     let [root, _] = bench.platforms();
     let (site, other) =
