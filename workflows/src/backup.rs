@@ -17,7 +17,7 @@ use crate::place::{Place, Store};
 use crate::ports::{Compression, MAX_BACKUP_NAME};
 use crate::records;
 use crate::steps::backup::{CatalogBackup, Catalogued, VerifyBackup, WriteBackup};
-use crate::steps::preflight::Preflight;
+use crate::steps::preflight::{Becomes, Preflight};
 
 /// Most paths that a backup leaves out.
 const MAX_EXCLUDES: usize = 100;
@@ -86,6 +86,7 @@ impl Workflow for Backup {
                 may_be_broken: false,
                 replaces: None,
                 state: None,
+                becomes: Becomes::Kept,
             },
             &[],
         );

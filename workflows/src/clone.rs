@@ -27,7 +27,7 @@ use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::names::ReserveNames;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registry::CommitClone;
 use crate::steps::vhost::GoLive;
 
@@ -172,6 +172,7 @@ impl Copy<'_> {
             may_be_broken: false,
             replaces: None,
             state: None,
+            becomes: Becomes::Kept,
         };
         let found = plan.step("preflight", preflight, &[]);
         let proof = FingerprintSite {

@@ -18,7 +18,7 @@ use crate::steps::database::Unfence;
 use crate::steps::files::{Publish, TrashDir};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::hidden::{CheckHidden, OpenHidden};
-use crate::steps::preflight::Preflight;
+use crate::steps::preflight::{Becomes, Preflight};
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::{CommitDelete, CommitUndelete};
 use crate::steps::removal::{LockAccount, Survey};
@@ -149,6 +149,7 @@ fn delete(
             may_be_broken: why.may_be_broken,
             replaces: None,
             state: Some(state),
+            becomes: Becomes::Deleted,
         };
         let found = plan.step("preflight", preflight, &[]);
         let request = backup::Request {
@@ -257,6 +258,7 @@ fn undelete(cx: &PlanCx<'_>, task: &str, trash: &TrashRecord) -> Result<Plan, Pl
         may_be_broken: false,
         replaces: None,
         state: None,
+        becomes: Becomes::Kept,
     };
     let found = plan.step("preflight", preflight, &[]);
     let publish = Publish { to: place.clone(), from_dir: waits };

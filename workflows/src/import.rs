@@ -31,7 +31,7 @@ use crate::steps::found::{FindDatabase, FindSite, LookAtFound};
 use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::import::{CommitGiveBack, CopyFound, FingerprintFound, HandBack, TakeName};
 use crate::steps::names::{ReserveNames, Reserved};
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registry::CommitInstall;
 use crate::steps::vhost::{Close, GoLive, SaveVhost};
 
@@ -413,6 +413,7 @@ fn take_back(finished: &FinishedTask<'_>, params: &Params, cx: &PlanCx<'_>) -> R
         may_be_broken: true,
         replaces: None,
         state: Some(SiteState::Enabled),
+        becomes: Becomes::Replaced,
     };
     let found = plan.step("preflight", preflight, &[]);
     let vhost = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

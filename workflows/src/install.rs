@@ -22,7 +22,7 @@ use crate::steps::files::{FixAccess, MakeStage, Publish};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::hidden::{CheckHidden, OpenHidden};
 use crate::steps::names::ReserveNames;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registry::CommitInstall;
 use crate::steps::vhost::GoLive;
 
@@ -173,6 +173,7 @@ fn build(
             may_be_broken: false,
             replaces: None,
             state: None,
+            becomes: Becomes::Kept,
         },
         &[],
     );

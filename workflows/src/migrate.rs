@@ -27,7 +27,7 @@ use crate::steps::files::{CopyFiles, FixAccess, MakeStage, Publish, SetAside, Sy
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::hidden::{CheckHidden, Gives, OpenHidden};
 use crate::steps::names::ReserveNames;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registry::CommitMove;
 use crate::steps::vhost::{Close, GoLive, RetireVhost, SaveVhost};
 use crate::{reach, renaming};
@@ -231,6 +231,7 @@ impl Move<'_> {
                 may_be_broken: false,
                 replaces: None,
                 state: Some(self.record.state),
+                becomes: Becomes::Replaced,
             },
             &[],
         );

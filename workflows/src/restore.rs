@@ -25,7 +25,7 @@ use crate::steps::database::{CreateSchema, CreateUser, Fence};
 use crate::steps::files::{CopyFiles, FixAccess, MakeStage, SyncFiles};
 use crate::steps::names::ReserveNames;
 use crate::steps::packages::CompareRestored;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::restore::{ImportBackup, ReadBackup, UnpackFiles};
 use crate::steps::vhost::{Close, SaveVhost};
 
@@ -164,6 +164,7 @@ impl Restoring<'_> {
             may_be_broken: true,
             replaces: None,
             state: Some(moving.record.state),
+            becomes: Becomes::Replaced,
         };
         let found = plan.step("preflight", preflight, &[]);
         let read = ReadBackup {

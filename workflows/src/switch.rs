@@ -17,7 +17,7 @@ use crate::ports::{Compression, SavedFile, SecretRef};
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::fingerprint::FingerprintSite;
 use crate::steps::hidden::{CheckHidden, OpenHidden};
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitState;
 use crate::steps::vhost::{Disable as DisableStep, GoLive, SaveVhost};
@@ -197,6 +197,7 @@ fn begin(plan: &mut PlanBuilder, record: &SiteRecord, place: &Place) -> (Ref<Fou
         may_be_broken: false,
         replaces: None,
         state: Some(record.state),
+        becomes: Becomes::Kept,
     };
     let found = plan.step("preflight", preflight, &[]);
     let saved = plan.step("save_vhost", SaveVhost { place: place.clone() }, &[&found]);

@@ -277,6 +277,13 @@ fn failed(path: &Path, error: &io::Error) -> PortError {
     let what = format!("{}: {error}", path.display());
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PortError::NoSpace(what),
+        // Whoever repairs the disk makes it right: what is to be taken back waits for that.
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::StaleNetworkFileHandle => {
+            PortError::Unavailable(what)
+        }
+        _ if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+            PortError::Unavailable(what)
+        }
         _ => PortError::Refused(what),
     }
 }

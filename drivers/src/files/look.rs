@@ -115,9 +115,9 @@ impl HostFiles {
         let text = String::from_utf8_lossy(&output);
         let numbers: Option<Vec<u64>> = text.split_whitespace().map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {
-            Some(&[blocks, block, free_inodes, inodes, device]) => {
-                let inodes = (inodes > 0).then_some(free_inodes);
-                Ok(Free { bytes: blocks.saturating_mul(block), inodes, device })
+            Some(&[blocks, block, free_inodes, inodes, device, writable]) => {
+                let (bytes, inodes) = (blocks.saturating_mul(block), (inodes > 0).then_some(free_inodes));
+                Ok(Free { bytes, inodes, device, writable: writable == 1 })
             }
             _ => Err(PortError::Refused(format!("{what}: stat says {text:?}"))),
         }

@@ -248,6 +248,16 @@ pub(super) async fn set_locked(
     if locked { end_sessions(client, user).await } else { Ok(()) }
 }
 
+/// Without PROCESS a list of sessions has our own only, and nothing says so: a table that wants the same right does.
+pub(super) async fn sees_sessions(client: &Client) -> PortResult<bool> {
+    let query = Select::new(["COUNT(*)"], "FROM information_schema.INNODB_TRX");
+    match client.select_one("looking whether sessions of others are seen", query).await {
+        Ok(_) => Ok(true),
+        Err(PortError::Refused(why)) if why.contains("PROCESS") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 async fn end_sessions(client: &Client, user: &DatabaseName) -> PortResult<()> {
     let name = quote::text(user.as_str())?;
     let mut said = String::new();

@@ -44,6 +44,10 @@ fn of_code(code: Option<u32>, failure: Failure<'_>, effect: Effect) -> fn(String
     if matches!(code, Some(1021 | 1114)) || no_space(failure.stderr) {
         return PortError::NoSpace;
     }
+    // Read-only, as a replica or a server that is being moved is: that ends. 1290 has other reasons too.
+    if code == Some(1836) || (code == Some(1290) && failure.stderr.contains("read")) {
+        return PortError::Unavailable;
+    }
     match (code, effect) {
         // Too many connections, cannot connect, unknown host, read error while connecting; lock wait, deadlock: rolled back.
         (Some(1040 | 1203 | 1129 | 2002 | 2003 | 2005 | 2012 | 2026 | 1205 | 1213 | 1412), _) => {

@@ -171,6 +171,10 @@ impl Database for Mysql {
         accounts::set_locked(&self.client, user, false, stay).await
     }
 
+    async fn sees_sessions(&self) -> PortResult<bool> {
+        accounts::sees_sessions(&self.client).await
+    }
+
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()> {
         accounts::set_locked(&self.client, user, locked, &[]).await
     }

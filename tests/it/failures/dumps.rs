@@ -169,6 +169,14 @@ pub(super) async fn least_privilege(scene: &mut Scene) -> Result<()> {
     super::install(scene, LEAST, &json!({ "database_server": "least" })).await?;
     let backup = done(scene, "backup", &json!({ "site": LEAST })).await?;
     ensure!(dump_in_backup(scene, &backup).await?.contains("wp_posts"), "the dump is empty");
+    // Whoever does not see the sessions of a site cannot tell when it writes no more: it is not moved.
+    let task = scene.run("migrate", &json!({ "site": LEAST, "target_platform": scene.platforms[1] })).await?;
+    let told = task["error"].to_string();
+    ensure!(
+        task["state"] == "rolled_back" && told.contains("GRANT PROCESS"),
+        "a move without PROCESS: {task}"
+    );
+    super::answers(scene, LEAST, 200).await?;
     super::gone(scene, LEAST).await?;
     crate::scene::as_before(&before, &scene.look().await?, "after the site was removed")?;
     sql(scene, "mysql", "DROP USER kedge_least@localhost").await.map(drop)

@@ -64,8 +64,17 @@ pub(super) async fn shared_account(scene: &mut Scene) -> Result<()> {
     install(scene, SHARED, &json!({ "method": "empty" })).await?;
     let user = super::database_of(scene, 0, SHARED).await?;
     sql(scene, "mysql", &format!("CREATE DATABASE theirs; CREATE TABLE theirs.t (a INT); INSERT INTO theirs.t VALUES (7); GRANT SELECT ON theirs.* TO '{user}'@'localhost'")).await?;
+    // A move would lock it: refused, and whoever uses it is named.
+    let task =
+        scene.run("migrate", &json!({ "site": SHARED, "target_platform": scene.platforms[1] })).await?;
+    let told = task["error"].to_string();
+    ensure!(task["state"] == "rolled_back" && told.contains("(theirs)"), "a shared account: {task}");
     super::done(scene, "disable", &json!({ "site": SHARED, "force": true })).await?;
     super::done(scene, "delete", &json!({ "site": SHARED, "force": true, "hold": "0m" })).await?;
+    let locked =
+        "SELECT COUNT(*) FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.account_locked') = 1 AND User = ";
+    let locked = sql(scene, "mysql", &format!("{locked}'{user}'")).await?;
+    ensure!(locked.trim() == "0", "the account of somebody else is locked while the site is in the trash");
     super::purged(scene, SHARED).await?;
     let kept = sql(
         scene,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::faults::SmallDisk;
 use super::{done_or_as_before, rolled_back, succeeds, to_the_other_platform, when};
-use crate::scene::{LIMIT, SITE, Scene, as_before};
+use crate::scene::{LIMIT, SITE, Scene};
 
 /// Where the new side's files will be.
 const SITES: &str = "/srv/platforms/wordpress-6.8/sites";
@@ -129,25 +129,15 @@ async fn compensating(scene: &Scene, id: &str) -> Result<()> {
     .await
 }
 
-/// Quotas and read-only file systems of the site itself are no obstacle to a migrate that never writes there; a broken one is told.
+/// A site on a read-only file system cannot be moved aside: found out before anything begins, and told.
 pub(super) async fn old_side_read_only(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let disk = SmallDisk::under(scene, "/srv/platforms/wordpress-6.1/sites", 100_000, "").await?;
     disk.remount(scene, "ro").await?;
-    let id = scene.face.submit("migrate", &to_the_other_platform(scene)).await?;
-    // Until the old side goes to the trash, after the decision: that waits.
-    support::wait_until("the wait for the old side's file system", LIMIT, || async {
-        let task = scene.face.task(&id).await.unwrap_or_default();
-        let waits = |step: &Value| step["name"] == "trash_dir" && step["error"].is_object();
-        task["state"] == "rolled_back"
-            || task["steps"].as_array().is_some_and(|steps| steps.iter().any(waits))
-    })
-    .await?;
+    let task = scene.run("migrate", &to_the_other_platform(scene)).await;
     disk.remount(scene, "rw").await?;
-    done_or_as_before(scene, &before, &id).await?;
     disk.away(scene, true).await?;
-    let after = scene.look().await?;
-    as_before(&before.without_trash(&before), &after.without_trash(&before), "with the old file system back")
+    rolled_back(scene, &before, &task?, "is read-only").await
 }
 
 /// The journal's own disk runs full in the middle of a task: the service says so, takes nothing on, and goes on by itself when there is

@@ -16,7 +16,7 @@ use crate::reach::can_be_quiet;
 use crate::records::{self, SiteRecord, SiteState};
 use crate::steps::certificate;
 use crate::steps::database::Fence;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::vhost::{Close, SaveVhost};
 
 /// The step that only such a clone has: what an undo knows it by.
@@ -137,6 +137,7 @@ impl Over<'_> {
             may_be_broken: true,
             replaces: None,
             state: Some(moving.record.state),
+            becomes: Becomes::Replaced,
         };
         let found = plan.step("preflight", replaced, &[]);
         let copied = Preflight {
@@ -149,6 +150,7 @@ impl Over<'_> {
             may_be_broken: false,
             replaces: Some(moving.from.clone()),
             state: None,
+            becomes: Becomes::Kept,
         };
         let looked = plan.step(LOOK, copied, &[&found]);
         (found, looked)

@@ -83,6 +83,7 @@ impl Files for ClusterFiles {
         for other in &self.others {
             let theirs = other.port.free(path).await?;
             free.bytes = free.bytes.min(theirs.bytes);
+            free.writable &= theirs.writable;
             free.inodes = match (free.inodes, theirs.inodes) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

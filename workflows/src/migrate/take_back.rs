@@ -17,7 +17,7 @@ use crate::records::{self, PREPARED, SiteRecord, TrashRecord};
 use crate::steps::database::{Fence, Unfence};
 use crate::steps::files::{Publish, SetAside};
 use crate::steps::fingerprint::FingerprintSite;
-use crate::steps::preflight::{Found, Preflight};
+use crate::steps::preflight::{Becomes, Found, Preflight};
 use crate::steps::registered::AskRegistry;
 use crate::steps::registry::CommitMove;
 use crate::steps::verify::Reached;
@@ -122,6 +122,7 @@ impl Move<'_> {
             may_be_broken: false,
             replaces: None,
             state: Some(self.record.state),
+            becomes: Becomes::Replaced,
         };
         let found = plan.step("preflight", preflight, &[&asked]);
         let saved = plan.step("save_vhost", SaveVhost { place: self.from.clone() }, &[&found]);

@@ -55,6 +55,8 @@ pub trait Database: Send + Sync {
     async fn locked_at(&self, user: &DatabaseName) -> PortResult<Vec<String>>;
     /// Unlocks the accounts of a user but those that connect from these hosts, which stay as they are.
     async fn unlock_but(&self, user: &DatabaseName, stay: &[String]) -> PortResult<()>;
+    /// Whether the sessions of other users are shown to us: without that, nobody knows when a locked account writes no more.
+    async fn sees_sessions(&self) -> PortResult<bool>;
     /// Locks or unlocks all accounts of a user. Locking also ends its open sessions and returns when none is left.
     async fn set_account_locked(&self, user: &DatabaseName, locked: bool) -> PortResult<()>;
 

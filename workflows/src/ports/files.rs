@@ -205,6 +205,8 @@ pub struct Free {
     pub inodes: Option<u64>,
     /// Device number, to tell file systems apart.
     pub device: u64,
+    /// Whether it may be written to: not mounted read-only.
+    pub writable: bool,
 }
 
 /// Mode and owner, by name: `None` keeps what is there (root for new things).

@@ -6,12 +6,14 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::leaving::demand_sessions;
 use super::left_names;
 use super::links_out;
 use super::names::Reserved;
 use super::packages::judge;
-use super::preflight::{Found, demand_on_all_hosts, demand_room, demand_valid, look_at_server, with_margin};
+use super::preflight::{Found, demand_on_all_hosts, demand_valid, look_at_server};
 use super::registered::demand_free;
+use super::room::demand_room_in;
 use crate::names::SiteName;
 use crate::place::{Place, Store, scope};
 use crate::ports::{Existing, FileKind, Files, FoundSite, Usage, VhostOrigin, World};
@@ -143,6 +145,7 @@ impl Step for FindDatabase {
                 reach.join(", ")
             )));
         }
+        demand_sessions(&*server, &self.server).await?;
         Ok(Reserved { schema: database, user })
     }
 }
@@ -190,12 +193,7 @@ impl Step for LookAtFound {
         }
         let usage = self.usage(&*files, &site.members).await?;
         let (file_bytes, file_entries) = (usage.bytes, usage.entries);
-        let sites = to.sites_dir();
-        let free = files.free(&sites).await?;
-        demand_room(&format!("the file system of {sites}"), free.bytes, file_bytes)?;
-        if free.inodes.is_some_and(|inodes| inodes < with_margin(file_entries)) {
-            return Err(StepError::fatal(format!("the file system of {sites} has too few inodes free")));
-        }
+        demand_room_in(&*files, &to.sites_dir(), file_bytes, file_entries).await?;
         let server = cx.ports.database(&self.server, &scope)?;
         let (schema, user) = self.old.known(cx)?;
         let holds = server.schema_facts(&schema).await?;

@@ -6,10 +6,12 @@ use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
 use super::guards;
+use super::leaving::{demand_fence, demand_movable, demand_writable};
 use super::left_names;
 use super::links_out;
 use super::packages::judge;
 use super::registered::{demand_free, demand_unchanged};
+use super::room::{demand_room, demand_room_in};
 use super::taken::demand_taken;
 use crate::place::{Place, Store, app_site, scope};
 use crate::ports::{
@@ -17,12 +19,29 @@ use crate::ports::{
 };
 use crate::records::{PREPARED, SiteState};
 
-/// Room demanded beyond what is counted, in percent: sites grow while we copy.
-const MARGIN_PERCENT: u64 = 20;
 /// Most files that are named of those that would stay behind on another host of a cluster.
 const MAX_STRAYS: usize = 10;
 /// Half an hour: reading every file of a large site, on each host of a cluster.
 const LOOK_LIMIT_MS: u64 = 1_800_000;
+
+/// What becomes of the side that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Becomes {
+    /// It stays where it is.
+    #[default]
+    Kept,
+    /// Another takes its place: it is fenced, and goes to the trash.
+    Replaced,
+    /// It goes to the trash.
+    Deleted,
+}
+
+impl Becomes {
+    fn is_kept(&self) -> bool {
+        *self == Self::Kept
+    }
+}
 
 /// Looks at the old side, the new side, or both.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +68,9 @@ pub(crate) struct Preflight {
     /// Whether the side that is there serves visitors, where that makes a difference: who closes it meanwhile does not have it opened again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) state: Option<SiteState>,
+    /// What becomes of the side that is there.
+    #[serde(default, skip_serializing_if = "Becomes::is_kept")]
+    pub(crate) becomes: Becomes,
 }
 
 /// What was found.
@@ -171,7 +193,11 @@ impl Preflight {
         demand_valid(cx, &place.web_server).await?;
         let files = cx.ports.files(&place.web_server, &scope)?;
         match files.stat(&place.dir).await? {
-            Some(stat) if stat.kind == FileKind::Dir => {}
+            Some(stat) if stat.kind == FileKind::Dir => {
+                if self.becomes != Becomes::Kept {
+                    demand_movable(&*files, place, &stat).await?;
+                }
+            }
             Some(_) => return Err(StepError::fatal(format!("{} is not a directory", place.dir))),
             None => return Err(directory_missing(&place.dir)),
         }
@@ -190,6 +216,13 @@ impl Preflight {
         self.look_for_strays(cx, &*files, place, found).await?;
         let server = cx.ports.database(&store.server, &scope)?;
         let (schema, user) = store.known(cx)?;
+        if self.becomes == Becomes::Replaced {
+            demand_fence(&*server, store, &schema, &user).await?;
+        }
+        // Its account will be locked.
+        if self.becomes != Becomes::Kept && self.to_server.as_ref() != Some(&store.server) {
+            demand_writable(&server.facts().await?, &store.server)?;
+        }
         let holds = server.schema_facts(&schema).await?;
         found.database_bytes = holds.bytes;
         found.charset = Some(holds.charset.clone());
@@ -318,15 +351,7 @@ impl Preflight {
             }
         }
         // Where the stage will be: sites are often on a file system of their own below the platform.
-        let sites = place.sites_dir();
-        let free = files.free(&sites).await?;
-        demand_room(&format!("the file system of {sites}"), free.bytes, found.file_bytes)?;
-        if let Some(inodes) = free.inodes.filter(|inodes| *inodes < with_margin(found.file_entries)) {
-            let needed = with_margin(found.file_entries);
-            return Err(StepError::fatal(format!(
-                "the file system of {sites} has {inodes} inodes free, {needed} are needed"
-            )));
-        }
+        demand_room_in(&*files, &place.sites_dir(), found.file_bytes, found.file_entries).await?;
         let app = cx.ports.app(&place.web_server, &place.platform, place.app, &scope)?;
         let platform = app.platform_facts(&place.root).await?;
         demand_on_all_hosts(cx, &place.platform, &platform)?;
@@ -382,9 +407,7 @@ pub(super) async fn look_at_server(
     found: &mut Found,
 ) -> Result<(), StepError> {
     let facts = cx.ports.database(name, &scope(cx))?.facts().await?;
-    if facts.read_only {
-        return Err(StepError::fatal(format!("the database server {name} refuses writes (read_only)")));
-    }
+    demand_writable(&facts, name)?;
     if let Some(free) = facts.free_bytes {
         demand_room(&format!("the data directory of {name}"), free, found.database_bytes)?;
     }
@@ -408,10 +431,6 @@ pub(super) async fn demand_valid(cx: &Cx<'_, dyn World>, web_server: &str) -> Re
     }
 }
 
-pub(super) fn with_margin(needed: u64) -> u64 {
-    needed + needed * MARGIN_PERCENT / 100
-}
-
 /// Whether one version comes before another, by its numbers: `6.8.1` before `6.8.10`; `6.8-beta` counts as 6.8.
 fn is_older(version: &str, than: &str) -> bool {
     let numbers = |text: &str| -> Vec<u64> {
@@ -423,15 +442,6 @@ fn is_older(version: &str, than: &str) -> bool {
         numbers
     };
     numbers(version) < numbers(than)
-}
-
-pub(super) fn demand_room(what: &str, free: u64, needed: u64) -> Result<(), StepError> {
-    let needed = with_margin(needed);
-    if free >= needed {
-        return Ok(());
-    }
-    let mib = |bytes: u64| bytes.div_ceil(1024 * 1024);
-    Err(StepError::fatal(format!("{what} has {} MiB free, {} MiB are needed", mib(free), mib(needed))))
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ use kedge_engine::step::{Query, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::leaving::demand_movable;
+use super::preflight::demand_valid;
 use super::registry::GivenUp;
 use crate::place::{Place, Store, scope};
-use crate::ports::{Existing, World};
+use crate::ports::{ConfigTest, Existing, World};
 use crate::records::{BACKUP, BackupRecord, DATABASE_NAME, SITE, SiteRecord, TRASH};
 
 /// An hour: removing millions of files.
@@ -47,12 +49,22 @@ impl Step for Survey {
         let (scope, place) = (scope(cx), &self.place);
         let (schema, user) = self.store.known(cx)?;
         let server = cx.ports.database(&self.store.server, &scope)?;
+        let files = cx.ports.files(&place.web_server, &scope)?;
         let mut missing = Vec::new();
-        if cx.ports.files(&place.web_server, &scope)?.stat(&place.dir).await?.is_none() {
-            missing.push(format!("the directory {}", place.dir));
+        match files.stat(&place.dir).await? {
+            Some(dir) => demand_movable(&*files, place, &dir).await?,
+            None => missing.push(format!("the directory {}", place.dir)),
         }
-        if cx.ports.web_server(&place.web_server, &scope)?.vhost(&place.site).await?.is_none() {
+        let web = cx.ports.web_server(&place.web_server, &scope)?;
+        let vhost = web.vhost(&place.site).await?;
+        if vhost.is_none() {
             missing.push(format!("the vhost on {}", place.web_server));
+        }
+        // A vhost of its own that is broken goes; with another's, the server would not notice that this one has gone.
+        match web.test().await? {
+            ConfigTest::Invalid { culprit: Some(file), .. }
+                if vhost.as_ref().is_some_and(|vhost| vhost.path == file) => {}
+            _ => demand_valid(cx, &place.web_server).await?,
         }
         if server.schema(&schema).await? == Existing::Absent {
             missing.push(format!("the database {schema} on {}", self.store.server));
@@ -89,12 +101,18 @@ impl Step for LockAccount {
     }
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<(), StepError> {
-        let (_, user) = self.store.known(cx)?;
+        let (schema, user) = self.store.known(cx)?;
         let server = cx.ports.database(&self.store.server, &scope(cx))?;
-        if server.user_exists(&user).await? {
-            server.set_account_locked(&user, true).await?;
+        if !server.user_exists(&user).await? {
+            return Ok(());
         }
-        Ok(())
+        let mut reach = server.reach(&user).await?;
+        reach.retain(|other| other != schema.as_str());
+        if !reach.is_empty() {
+            cx.log(format!("{user} stays open: it has rights on {} as well", reach.join(", ")));
+            return Ok(());
+        }
+        Ok(server.set_account_locked(&user, true).await?)
     }
 
     fn policy(&self) -> Policy {

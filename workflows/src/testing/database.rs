@@ -108,6 +108,13 @@ impl FakeDatabase {
         }
     }
 
+    /// Gives a user rights on another schema.
+    pub fn give_rights(&self, user: &DatabaseName, schema: &str) {
+        if let Some(user) = self.lock().users.get_mut(user.as_str()) {
+            user.schemas.push(schema.to_owned());
+        }
+    }
+
     /// Does something with a schema's tables, as an administrator; `None` when it does not exist.
     pub fn with_tables<R>(&self, schema: &DatabaseName, act: impl FnOnce(&mut FakeTables) -> R) -> Option<R> {
         self.lock().schemas.get_mut(schema.as_str()).map(|schema| act(&mut schema.tables))
@@ -441,6 +448,10 @@ impl Database for FakeDatabase {
             }
             Ok(())
         })
+    }
+
+    async fn sees_sessions(&self) -> PortResult<bool> {
+        self.query("database.sees_sessions", "", |_| Ok(true))
     }
 
     async fn reach(&self, user: &DatabaseName) -> PortResult<Vec<String>> {

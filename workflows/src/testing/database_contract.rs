@@ -194,6 +194,7 @@ async fn a_user_reaches_its_schema_only(bench: &dyn DatabaseBench) {
         "one schema, nothing else"
     );
     assert_eq!(database.reach(&name("kedge_contract_nobody")).await, Ok(Vec::new()));
+    assert_eq!(database.sees_sessions().await, Ok(true), "an administrator sees whoever is there");
     assert!(place.add(bench, "x", "y").await);
     let intruder = (&login.user, &place.password);
     assert!(!bench.add_option(&neighbour.schema, intruder, "x", "y").await, "it reached another schema");

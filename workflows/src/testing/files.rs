@@ -114,7 +114,9 @@ impl Files for FakeFiles {
     }
 
     async fn free(&self, path: &str) -> PortResult<Free> {
-        self.look("files.free", path, |disk| Ok(Free { bytes: disk.free, inodes: None, device: DEVICE }))
+        self.look("files.free", path, |disk| {
+            Ok(Free { bytes: disk.free, inodes: None, device: DEVICE, writable: true })
+        })
     }
 
     async fn make_dir(&self, path: &str, access: &Access, parents: bool) -> PortResult<()> {

@@ -120,6 +120,7 @@ async fn directories_are_made_and_listed(files: &dyn Files, dir: &str) {
     assert_eq!((usage.entries, usage.links_out_count), (6, 0));
     let (free, below) =
         (files.free(dir).await.expect("room"), files.free(&format!("{dir}/x/y/z")).await.expect("room"));
+    assert!(free.writable && below.writable, "nothing is mounted read-only");
     assert!(
         free.bytes > 0 && free.device == stat.device && below.device == free.device,
         "{free:?} {below:?}"

@@ -126,3 +126,27 @@ fn a_side_that_comes_back_leaves_locked_what_was() {
         assert_eq!(locked(&back, "closedexampletes"), ["192.0.2.7"]);
     }
 }
+
+/// Somebody has given the site's account rights on a database of theirs: a move would lock them out, a delete leaves them in.
+#[test]
+fn an_account_that_others_use_is_not_locked() {
+    let base = usual();
+    let server = base.world.database_server("db1");
+    server.give_rights(&old(), "theirs");
+    let closed = DatabaseName::parse("closedexampletes").unwrap();
+    server.give_rights(&closed, "theirs");
+    let before = server.state();
+    let end =
+        migrate(&base, json!({ "site": "shop.example.test", "target_platform": "wordpress-68" }), &|_| None);
+    let error = end.view.error.clone().unwrap();
+    assert_eq!((end.view.state, error.step.as_str()), (TaskState::RolledBack, "preflight"));
+    assert!(error.detail.contains("rights on more than shopexampletest (theirs)"), "{}", error.detail);
+    assert_eq!(end.rig.world.database_server("db1").state(), before);
+    for force in [false, true] {
+        let params = json!({ "site": "closed.example.test", "force": force });
+        let (away, view) = quietly(&base, &Ask::Task { workflow: "delete", params });
+        let server = away.world.database_server("db1");
+        let locked = futures::executor::block_on(server.locked_at(&closed)).unwrap();
+        assert_eq!((view.state, locked), (TaskState::Succeeded, Vec::new()));
+    }
+}
