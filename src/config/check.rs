@@ -126,19 +126,12 @@ impl Check<'_> {
         let database_servers = self.database_servers(file.database_servers, &host_names);
         let platforms = self.platforms(file.platforms, &web_server_names);
         let (mails, smtp) = (file.smtp.is_some(), file.smtp.and_then(|smtp| self.smtp(smtp)));
-        if let Some(Err(error)) = http.public_url.as_deref().map(url::Url::parse) {
-            self.problem(
-                line,
-                "http",
-                format!("public_url: {error}; write such as https://kedge.example.org"),
-            );
-        }
         let config = Config {
             data_dir,
             backup_dir,
             ages,
             listen,
-            public_url: http.public_url,
+            public_url: self.public_url(line, http.public_url),
             rates,
             endpoint_networks,
             trusted_proxies,
@@ -185,6 +178,14 @@ impl Check<'_> {
             }
         }
         ages
+    }
+
+    fn public_url(&mut self, line: usize, text: Option<String>) -> Option<String> {
+        if let Some(Err(error)) = text.as_deref().map(url::Url::parse) {
+            let detail = format!("public_url: {error}; write such as https://kedge.example.org");
+            self.problem(line, "http", detail);
+        }
+        text
     }
 
     fn directory(&mut self, part: &str, value: Option<Spanned<String>>, default: &str) -> PathBuf {
@@ -473,13 +474,16 @@ secret_file = "good"
         has(&told, "33 hooks.deploy: workflow: there is no workflow \"migrat\"; there are ");
         let told = problems(&WHOLE.replace("task:*:create", "task:instal:create"));
         has(&told, "27 tokens.ci: scopes: there is no workflow \"instal\"");
-        let hook = "workflow = \"migrate\"\ncallback = { endpoint = \"nobody\" }\nstatus = { endpoint = \"ci\", commit = \"{/sha}\", repository = \"{/r}\" }";
-        let told = problems(&WHOLE.replace("workflow = \"migrate\"", hook));
-        has(&told, "33 hooks.deploy: callback");
+        let status = "status = { endpoint = \"ci\", commit = \"{/sha}\", repository = \"{/r}\" }";
+        let by_api = "callback = { endpoint = \"made-by-api\" }";
+        let hook = format!("workflow = \"migrate\"\n{by_api}\n{status}");
+        let told = problems(&WHOLE.replace("workflow = \"migrate\"", &hook));
+        assert_eq!(told, ["33 hooks.deploy: status.endpoint: \"ci\" is no endpoint with `forge`"]);
         let endpoint =
             WHOLE.rsplit_once("[[endpoints]]").map(|(_, part)| format!("[[endpoints]]{part}")).unwrap();
         has(&problems(&format!("{WHOLE}{endpoint}")), " endpoints.ci: another one has the same name");
-        let token = "[[tokens]]\nname = \"ci\"\nsecret_file = \"good\"\nscopes = [\"admin\"]\nsites = [\"*\"]\n";
+        let token =
+            "[[tokens]]\nname = \"ci\"\nsecret_file = \"good\"\nscopes = [\"admin\"]\nsites = [\"*\"]\n";
         has(&problems(&format!("{WHOLE}{token}")), " tokens.ci: another one has the same name");
         let told = problems(&WHOLE.replace("[http]", "[http]\npublic_url = \"kedge.example\""));
         has(&told, "4 http: public_url: ");

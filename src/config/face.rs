@@ -104,8 +104,7 @@ impl Check<'_> {
         // Who names an endpoint that has mistakes of its own has none.
         let named = self.lines.keys().filter(|part| part.starts_with("endpoints.")).count();
         let whole = config.endpoints.len() >= named;
-        let names_one = |field: &str| field.contains(".callback") || field.contains(".status");
-        for mistake in mistakes.iter().filter(|mistake| whole || !names_one(&mistake.field)) {
+        for mistake in mistakes.iter().filter(|mistake| whole || !mistake.field.contains(".status")) {
             // The part is what its field begins with.
             let mut part = mistake.field.as_str();
             while !self.lines.contains_key(part) {
@@ -119,7 +118,7 @@ impl Check<'_> {
                 "" => mistake.detail.clone(),
                 field => format!("{field}: {}", mistake.detail),
             };
-            self.problem(line, &part.to_owned(), detail);
+            self.problem(line, part, detail);
         }
     }
 

@@ -186,7 +186,8 @@ impl App {
     /// # Errors
     /// Every mistake; then nothing has changed.
     pub fn reload(&self, access: Access, endpoints: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        let fresh = Endpoints::new(endpoints.clone())?;
+        let made_by_api = self.0.endpoints.made_by_api();
+        let fresh = Endpoints::new(endpoints.iter().cloned().chain(made_by_api).collect())?;
         whole::check(&access, &self.0.tokens.all(), &self.0.schemas.list(), &fresh)?;
         self.0.endpoints.replace(endpoints)?;
         self.put(access);

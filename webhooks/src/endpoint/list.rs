@@ -41,7 +41,7 @@ impl Endpoints {
     /// # Errors
     /// Every doubled name; then nothing has changed.
     pub fn replace(&self, list: Vec<Endpoint>) -> Result<(), Vec<Mistake>> {
-        let own = self.own();
+        let (own, kept) = (self.own(), self.made_by_api());
         let mut names: Vec<&str> = own.keys().map(String::as_str).collect();
         names.extend(list.iter().map(|endpoint| endpoint.name.as_str()));
         let doubled = names.iter().enumerate().filter(|(index, name)| names[..*index].contains(name));
@@ -51,17 +51,17 @@ impl Endpoints {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let kept = self
-            .all()
-            .iter()
-            .filter(|endpoint| own.contains_key(&endpoint.name))
-            .cloned()
-            .collect::<Vec<_>>();
         let list: Vec<Endpoint> = list.into_iter().chain(kept).collect();
         *self.list.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(list);
         let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
         disabled.retain(|name, _| own.contains_key(name));
         Ok(())
+    }
+
+    /// Those that were made by API.
+    pub(crate) fn made_by_api(&self) -> Vec<Endpoint> {
+        let own = self.own();
+        self.all().iter().filter(|endpoint| own.contains_key(&endpoint.name)).cloned().collect()
     }
 
     pub(crate) fn all(&self) -> Arc<Vec<Endpoint>> {

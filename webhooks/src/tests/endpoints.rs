@@ -124,6 +124,18 @@ async fn an_endpoint_is_changed_within_what_is_allowed() {
         (200, &json!("https://b.test"), &json!("full"), &json!("cloudevents"))
     );
     assert_eq!(changed["keys"], 1, "the secret stays");
+    // A hook of the configuration may name what was made by API, at a reload as at the start.
+    let mut again = access();
+    again.hooks[0] = Hook::new(HookSpec {
+        name: "deploy".to_owned(),
+        provider: "standard".to_owned(),
+        secrets: vec![Secret::new(SECRET)],
+        workflow: "migrate".to_owned(),
+        callback: Some(json!({"endpoint": "a"})),
+        ..HookSpec::default()
+    })
+    .unwrap();
+    h.app.reload(again, vec![endpoint("ci", "https://ci.test/", &[])]).unwrap();
     assert_eq!((ask(patch("ci", json!({}))).await.0, ask(patch("x", json!({}))).await.0), (409, 404));
     let disable = json!({"reason": "moving house"});
     assert_eq!(ask(h.post("/v1/endpoints/a/disable", &disable)).await.1["disabled"], "moving house");
