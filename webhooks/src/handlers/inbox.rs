@@ -103,23 +103,24 @@ pub(crate) async fn explain<B: HttpBody<Data = Bytes> + Unpin>(cx: &Cx<'_>, name
     if let Some((workflow, params)) = &explained.task {
         token.demand(Verb::Create, workflow)?;
         submit::check_sites(cx.app, token.sites(), workflow, params)?;
-        let (mut nothing, mut refused) = (false, "refused");
+        let mut nothing = false;
         let planned = submit::check_sites(cx.app, &hook.sites, workflow, params).and_then(|()| {
             cx.app.ports.tasks.preview(workflow, params).map_err(|error| {
                 nothing = matches!(error, SubmitError::Nothing(_));
                 submit::refusal(cx.app, error, |fault| hook.locate(fault))
             })
         });
-        if nothing {
-            refused = "ignored";
-        }
         match planned {
             Ok(plan) => explained.report["plan"] = api::plan(&plan),
             // Not the message's fault: nothing can be told.
             Err(failure) if failure.status.is_server_error() => return Err(failure),
             Err(refusal) => {
                 // As the hook itself keeps it.
-                let decision = if refusal.status == StatusCode::FORBIDDEN { "invalid" } else { refused };
+                let decision = match refusal.status {
+                    StatusCode::FORBIDDEN => "invalid",
+                    _ if nothing => "ignored",
+                    _ => "refused",
+                };
                 explained.report["decision"] = decision.into();
                 explained.report["reason"] = refusal.in_words().into();
             }

@@ -84,9 +84,10 @@ pub trait WebServer: Send + Sync {
     /// [`WebServer::restore_vhost`] puts it back.
     async fn set_aside(&self, site: &SiteName, saved: &SavedFile) -> PortResult<bool>;
 
-    /// Makes the server take its files: config test first (a failure is `Refused` with the culprit, and nothing is reloaded),
-    /// reload, then polls until `revision` is answered for `site` on this host (or, with `None`, until no revision of ours is
-    /// answered for it). Concurrent reloads are coalesced.
+    /// Makes the server take its files: config test first (a failure names the culprit and nothing is reloaded: `Refused` where it is the
+    /// site's own file, `Unavailable` where somebody else has to mend theirs), reload, then polls until `revision` is answered for `site`
+    /// on this host (or, with `None`, until no revision of ours is answered for it). Where that is on disk and answered already, a test or
+    /// reload that fails is no failure. Concurrent reloads are coalesced.
     async fn reload(&self, site: &SiteName, revision: Option<&str>) -> PortResult<()>;
 
     /// A GET from the host to the server itself, for a host name. Redirects are not followed; the body is bounded (1 MiB).

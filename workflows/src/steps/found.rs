@@ -6,7 +6,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Ref, Step, StepError};
 use serde::{Deserialize, Serialize};
 
-use super::leaving::demand_sessions;
+use super::leaving::{demand_sessions, reach_beyond};
 use super::left_names;
 use super::links_out;
 use super::names::Reserved;
@@ -136,8 +136,7 @@ impl Step for FindDatabase {
             return other(format!("it has no user {user}"));
         }
         // The account is locked while the database is copied, and stays so: nobody else may depend on it.
-        let mut reach = server.reach(&user).await?;
-        reach.retain(|schema| schema != database.as_str());
+        let reach = reach_beyond(&*server, &database, &user).await?;
         if !reach.is_empty() {
             return Err(StepError::fatal(format!(
                 "the database user {user} of the site has rights on more than {database} ({}), and Kedge would lock it; give the \

@@ -4,7 +4,7 @@ use kedge_engine::step::StepError;
 
 use crate::names::DatabaseName;
 use crate::place::{Place, Store};
-use crate::ports::{Database, DatabaseFacts, Files, Stat};
+use crate::ports::{Database, DatabaseFacts, Files, PortResult, Stat};
 
 /// A side that goes is renamed into the trash beside it: refuses what nobody can rename, before anything is done.
 pub(super) async fn demand_movable(files: &dyn Files, place: &Place, dir: &Stat) -> Result<(), StepError> {
@@ -33,8 +33,7 @@ pub(super) async fn demand_fence(
     schema: &DatabaseName,
     user: &DatabaseName,
 ) -> Result<(), StepError> {
-    let mut reach = server.reach(user).await?;
-    reach.retain(|other| other != schema.as_str());
+    let reach = reach_beyond(server, schema, user).await?;
     if !reach.is_empty() {
         return Err(StepError::fatal(format!(
             "the database user {user} of the site has rights on more than {schema} ({}), and would be locked: give whoever uses those a user \
@@ -43,6 +42,17 @@ pub(super) async fn demand_fence(
         )));
     }
     demand_sessions(server, &store.server).await
+}
+
+/// The schemas besides its own that a site's user has rights on: somebody else depends on it.
+pub(super) async fn reach_beyond(
+    server: &dyn Database,
+    schema: &DatabaseName,
+    user: &DatabaseName,
+) -> PortResult<Vec<String>> {
+    let mut reach = server.reach(user).await?;
+    reach.retain(|other| other != schema.as_str());
+    Ok(reach)
 }
 
 pub(super) async fn demand_sessions(server: &dyn Database, name: &str) -> Result<(), StepError> {

@@ -6,7 +6,7 @@ use kedge_engine::step::{Query, Retriable, Step, StepError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::leaving::demand_movable;
+use super::leaving::{demand_movable, reach_beyond};
 use super::preflight::demand_valid;
 use super::registry::GivenUp;
 use crate::place::{Place, Store, scope};
@@ -106,8 +106,7 @@ impl Step for LockAccount {
         if !server.user_exists(&user).await? {
             return Ok(());
         }
-        let mut reach = server.reach(&user).await?;
-        reach.retain(|other| other != schema.as_str());
+        let reach = reach_beyond(&*server, &schema, &user).await?;
         if !reach.is_empty() {
             cx.log(format!("{user} stays open: it has rights on {} as well", reach.join(", ")));
             return Ok(());
