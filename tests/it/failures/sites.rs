@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{answers, dir_of, done, install, purged, refused, rolled_back, sql};
 use crate::scene::{LIMIT, SITE, Scene, as_before};
 
-/// A site that was closed before stays closed, whatever fails: an enable that finds broken pages, a delete that is taken back.
+/// A site that was closed before stays closed, whatever happens: an enable that finds broken pages, a delete that is taken back, a move
+/// and its undo.
 pub(super) async fn closed_before(scene: &mut Scene) -> Result<()> {
     let open = scene.look().await?;
     done(scene, "disable", &json!({ "site": SITE })).await?;
@@ -25,7 +26,10 @@ pub(super) async fn closed_before(scene: &mut Scene) -> Result<()> {
         &scene.look().await?.without_trash(&closed),
         "after the undelete",
     )?;
-    refused(scene, "migrate", &super::to_the_other_platform(scene), 409, "disabled").await?;
+    let moved = done(scene, "migrate", &super::to_the_other_platform(scene)).await?;
+    answers(scene, SITE, 503).await?;
+    super::returns(scene, &closed, &moved).await?;
+    answers(scene, SITE, 503).await?;
     done(scene, "enable", &json!({ "site": SITE })).await?;
     as_before(&open.without_trash(&open), &scene.look().await?.without_trash(&open), "after all")
 }
