@@ -2,7 +2,7 @@
 
 use kedge_engine::builder::PlanBuilder;
 use kedge_engine::plan::Plan;
-use kedge_engine::workflow::{FinishedTask, PlanCx, PlanRefusal, Workflow};
+use kedge_engine::workflow::{Facts, FinishedTask, PlanCx, PlanRefusal, Workflow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -70,6 +70,14 @@ impl Workflow for Delete {
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
+        if cx.facts.record(records::SITE, params.site.as_str())?.is_none()
+            && let Some((task, _)) = newest_deleted(cx.facts, &params.site)?
+        {
+            return Err(PlanRefusal::Nothing(format!(
+                "{} is deleted already, by {task}: it is in the trash, from where undelete brings it back",
+                params.site
+            )));
+        }
         let record = records::site(cx.facts, &params.site, "/site")?;
         let enabled = record.state != SiteState::Disabled;
         let policy: Option<DeletePolicy> = records::find(cx.facts, records::POLICY, "delete")?;
@@ -188,21 +196,27 @@ impl Workflow for Undelete {
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: UndeleteParams = parse(params)?;
-        let mut newest: Option<(String, TrashRecord)> = None;
-        for (task, value) in cx.facts.records(records::TRASH)? {
-            let Ok(trash) = serde_json::from_value::<TrashRecord>(value) else {
-                return Err(PlanRefusal::Refused(format!("the trash record of {task} does not read")));
-            };
-            let fits = trash.why == TrashedBy::Delete && trash.site.name == params.site;
-            if fits && newest.as_ref().is_none_or(|(_, other)| other.until < trash.until) {
-                newest = Some((task, trash));
-            }
-        }
+        let newest = newest_deleted(cx.facts, &params.site)?;
         let (task, trash) = newest.ok_or_else(|| {
             PlanRefusal::param("/site", format!("no deleted site {} is in the trash", params.site))
         })?;
         undelete(cx, &task, &trash)
     }
+}
+
+/// The site of this name that was deleted last and is in the trash, with the task that put it there.
+fn newest_deleted(facts: &dyn Facts, site: &SiteName) -> Result<Option<(String, TrashRecord)>, PlanRefusal> {
+    let mut newest: Option<(String, TrashRecord)> = None;
+    for (task, value) in facts.records(records::TRASH)? {
+        let Ok(trash) = serde_json::from_value::<TrashRecord>(value) else {
+            return Err(PlanRefusal::Refused(format!("the trash record of {task} does not read")));
+        };
+        let fits = trash.why == TrashedBy::Delete && trash.site.name == *site;
+        if fits && newest.as_ref().is_none_or(|(_, other)| other.until < trash.until) {
+            newest = Some((task, trash));
+        }
+    }
+    Ok(newest)
 }
 
 /// The plan that takes back what has made a site: the site goes to the trash, as if it were deleted, and is kept there.
