@@ -63,7 +63,19 @@ pub(super) async fn hand_edited(scene: &mut Scene) -> Result<()> {
     let before = scene.look().await?;
     let ended = rolls_back(scene, &before, &to_the_other_platform(scene), "changed by hand").await;
     scene.shell(&format!("f={file}; cp -a /root/vhost.kept \"$f\"")).await?;
-    ended
+    ended?;
+    // Inside our lines of its settings: the new side does not have it, and that is told.
+    let settings = format!("{}/wp-config.php", dir_of(0, SITE));
+    let edit = format!(
+        "f={settings}; cp -a \"$f\" /root/settings.kept; sed -i \"/END kedge/i define( 'BY_HAND', 1 );\" \"$f\""
+    );
+    scene.shell(&edit).await?;
+    let before = scene.look().await?;
+    let moved = succeeds(scene, &before, &to_the_other_platform(scene)).await?;
+    scene.shell(&format!("f={settings}; cp -a /root/settings.kept \"$f\"")).await?;
+    let told = moved["result"].to_string();
+    ensure!(told.contains("wp-config.php was changed inside") && told.contains("BY_HAND"), "{told}");
+    Ok(())
 }
 
 /// A site whose settings are open to everybody and whose vhost is gone is put right: its salts, passwords, account and scheduled events

@@ -1,13 +1,23 @@
 //! Old names in settings that nothing rewrites: an owner's own lines stay as they are, so whoever moves a site is told which of them name what
 //! it was called, or where it was.
 
-use crate::place::Place;
-use crate::ports::{App, AppKind, Files, PortResult};
+use kedge_engine::context::Cx;
+use kedge_engine::step::StepError;
+
+use crate::place::{Place, scope};
+use crate::ports::{App, AppKind, Files, PortResult, World};
 
 /// Most lines told of one file: who has more has to read it anyway.
 const MAX_LINES: usize = 20;
 /// Settings of the owner's own that Drupal's file includes, by habit.
 const DRUPAL_OWN: [&str; 2] = ["local.settings.php", "settings.local.php"];
+
+/// What the owner's own settings say of the side that is there, and would say of the new one too.
+pub(super) async fn told(cx: &Cx<'_, dyn World>, from: &Place, to: &Place) -> Result<Vec<String>, StepError> {
+    let files = cx.ports.files(&from.web_server, &scope(cx))?;
+    let app = cx.ports.app(&from.web_server, &from.platform, from.app, &scope(cx))?;
+    Ok(look(&*files, &*app, from.app, &from.dir, &old_names(from, to)).await?)
+}
 
 /// What a side was called and where it was, as far as the new one is not.
 pub(super) fn old_names(from: &Place, to: &Place) -> Vec<String> {

@@ -7,6 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod copy_ahead;
 pub(crate) mod copy_database;
 pub(crate) mod database;
+mod edited;
 pub(crate) mod files;
 pub(crate) mod fingerprint;
 pub(crate) mod found;

@@ -5,6 +5,7 @@ use kedge_engine::retry::Policy;
 use kedge_engine::step::{Query, Step, StepError};
 use serde::{Deserialize, Serialize};
 
+use super::edited;
 use super::guards;
 use super::leaving::{demand_fence, demand_movable, demand_writable};
 use super::left_names;
@@ -134,7 +135,7 @@ impl Step for Preflight {
             self.look_at_new(cx, place, schema_version, &mut found).await?;
             self.compare(cx, place, &packages, &mut found).await?;
             if let Some((from, _)) = &self.from {
-                found.warnings.extend(left_names(cx, from, place).await?);
+                found.warnings.extend(left_names::told(cx, from, place).await?);
                 let open = guards::left_open(cx, from, place).await?;
                 if let (true, Some(open)) = (self.warnings_stop, &open) {
                     return Err(StepError::fatal(format!(
@@ -169,14 +170,6 @@ impl Step for Preflight {
     fn policy(&self) -> Policy {
         Policy::RUN.limit(LOOK_LIMIT_MS)
     }
-}
-
-/// What the owner's own settings say of the side that is there, and would say of the new one too.
-async fn left_names(cx: &Cx<'_, dyn World>, from: &Place, to: &Place) -> Result<Vec<String>, StepError> {
-    let old = left_names::old_names(from, to);
-    let files = cx.ports.files(&from.web_server, &scope(cx))?;
-    let app = cx.ports.app(&from.web_server, &from.platform, from.app, &scope(cx))?;
-    Ok(left_names::look(&*files, &*app, from.app, &from.dir, &old).await?)
 }
 
 impl Preflight {
@@ -238,6 +231,9 @@ impl Preflight {
             return Err(StepError::fatal(format!("{} is not installed in its database", place.site)));
         }
         found.from_version = Some(facts.version);
+        if self.to.is_some() {
+            found.warnings.extend(edited::told(&*app, &site).await?);
+        }
         let packages = match (&self.to, app.abilities().packages) {
             (None, _) => Vec::new(),
             (Some(_), true) => app.packages(&site).await?,
