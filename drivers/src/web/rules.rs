@@ -75,8 +75,12 @@ impl SiteRules {
             AppKind::Drupal => Self {
                 root: target.platform_root.clone(),
                 mount: None,
-                // Where a site that was alone on its Drupal had its files: links to them are in its content, and with others.
-                rewritten: Some(("^/sites/default/files/(.*)$", format!("/sites/{site}/files/$1"))),
+                // Where a site that was alone on its Drupal had its files, and Aegir's short form: links to them are in its content, and
+                // with others. A page may begin with /files/ too, and is none with an ending.
+                rewritten: Some((
+                    r"^/(?:sites/default/files|files(?=/.*\.[A-Za-z0-9]+$))/(.*)$",
+                    format!("/sites/{site}/files/$1"),
+                )),
                 denied: drupal_denied(&site),
                 index: "index.php",
                 front: Some(FRONT),
