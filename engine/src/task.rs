@@ -129,6 +129,9 @@ pub struct Actor {
     pub via: String,
 }
 
+/// The workflow's name of tasks that take back others.
+pub const UNDO: &str = "undo";
+
 /// A task with everything that its page shows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskView {
@@ -183,6 +186,14 @@ pub struct TaskView {
     pub sequence: u64,
     /// Rises with each report of progress; not durable.
     pub progress_version: u64,
+}
+
+impl TaskView {
+    /// The workflow of the task that this one takes back.
+    #[must_use]
+    pub fn takes_back(&self) -> Option<&str> {
+        (self.workflow == UNDO).then(|| self.params["workflow"].as_str()).flatten()
+    }
 }
 
 /// A step within a task.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, StatusCode, header};
 use ipnet::IpNet;
-use kedge_engine::task::Millis;
+use kedge_engine::task::{Millis, TaskView};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -299,9 +299,19 @@ impl Token {
         &self.sites
     }
 
+    /// Whether it may do something with a task: by its workflow, or by that of the task that it takes back.
+    pub(crate) fn may_with(&self, verb: Verb, task: &TaskView) -> bool {
+        self.may(verb, &task.workflow) || task.takes_back().is_some_and(|workflow| self.may(verb, workflow))
+    }
+
+    /// Demands a scope for something with a task.
+    pub(crate) fn demand_with(&self, verb: Verb, task: &TaskView) -> Result<(), Problem> {
+        if self.may_with(verb, task) { Ok(()) } else { Err(insufficient(verb, &task.workflow)) }
+    }
+
     /// Whether it sees a task.
-    pub(crate) fn sees(&self, workflow: &str, site: Option<&str>) -> bool {
-        self.may(Verb::Read, workflow) && self.sites.covers(site)
+    pub(crate) fn sees(&self, task: &TaskView) -> bool {
+        self.may_with(Verb::Read, task) && self.sites.covers(task.site.as_deref())
     }
 }
 
@@ -365,6 +375,7 @@ fn unauthorized(detail: &str, challenge: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::sample_task;
 
     fn spec(name: &str, secret: &str, scopes: &[&str], sites: &[&str]) -> TokenSpec {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
@@ -451,11 +462,33 @@ mod tests {
         assert!(token.may(Verb::Create, "migrate") && !token.may(Verb::Create, "delete"));
         assert!(token.may(Verb::Read, "delete") && !token.may(Verb::Cancel, "migrate"));
         assert!(token.may_some(Verb::Create) && !token.may_some(Verb::Undo));
-        assert!(token.sees("migrate", Some("x.a.test")) && !token.sees("migrate", Some("b.test")));
-        assert!(!token.sees("purge", None), "what is about no site is for tokens with `*` alone");
+        let (seen, other) = (sample_task(1, "x.a.test"), sample_task(2, "b.test"));
+        assert!(token.sees(&seen) && !token.sees(&other));
+        let purge = TaskView { workflow: "purge".to_owned(), site: None, ..seen };
+        assert!(!token.sees(&purge), "what is about no site is for tokens with `*` alone");
         let everything = Token::new(spec("a", "long-enough", &["task:*:*"], &["*"])).unwrap();
         assert!(Verb::ALL.into_iter().all(|verb| everything.may(verb, "anything")));
-        assert!(everything.sees("purge", None));
+        assert!(everything.sees(&purge));
+    }
+
+    #[test]
+    fn what_takes_a_task_back_is_seen_by_whoever_sees_that_task() {
+        let token = |scopes: &[&str]| Token::new(spec("a", "long-enough", scopes, &["*"])).unwrap();
+        let undo = |params: serde_json::Value| TaskView {
+            workflow: "undo".to_owned(),
+            params,
+            ..sample_task(1, "x.a.test")
+        };
+        let (of_migrate, older) =
+            (undo(serde_json::json!({ "workflow": "migrate" })), undo(serde_json::Value::Null));
+        let migrates = token(&["task:migrate:read"]);
+        assert!(
+            migrates.sees(&of_migrate)
+                && !migrates.sees(&older)
+                && !migrates.may_with(Verb::Cancel, &of_migrate)
+        );
+        assert!(!token(&["task:backup:read"]).sees(&of_migrate));
+        assert!(token(&["task:undo:read"]).sees(&older));
     }
 
     #[test]

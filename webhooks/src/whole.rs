@@ -1,12 +1,11 @@
 //! Checks what the parts of a face say of each other: names that are there twice, workflows and endpoints that are not there. Pure.
 
+use kedge_engine::task::UNDO;
+
 use crate::app::Access;
 use crate::config::Mistake;
 use crate::endpoint::Endpoints;
 use crate::tokens::OwnToken;
-
-/// The workflow's name of tasks that take back others: in scopes it stands beside those that can be asked for.
-const UNDO: &str = "undo";
 
 /// Checks tokens, hooks, chats and certificates as a whole; `own` are the tokens made by API. A mistake's field begins with the part, such as
 /// `hooks.deploy.workflow`.
@@ -54,6 +53,7 @@ pub fn check_face(access: &Access, endpoints: &Endpoints, workflows: &[&str]) ->
     let certificates = access.certificates.iter();
     let certificates = certificates.map(|one| ("certificates", one.name(), one.named_workflows()));
     for (kind, name, named) in tokens.chain(certificates) {
+        // In scopes it stands beside those that can be asked for.
         for workflow in named.iter().filter(|name| !workflows.contains(&name.as_str()) && *name != UNDO) {
             mistakes.push(unknown(format!("{kind}.{name}.scopes"), workflow, workflows));
         }

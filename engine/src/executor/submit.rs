@@ -29,8 +29,6 @@ use crate::task::{Millis, TaskId, TaskView};
 const MAX_DEDUPE: usize = 8;
 /// Longest scope of a dedupe key that is kept readable, in bytes; a longer one is kept by its hash.
 const MAX_SCOPE: usize = 128;
-/// The workflow's name of tasks that take back others.
-pub(super) const UNDO: &str = "undo";
 /// Scope of the keys under which the task that takes back another is found.
 const UNDO_SCOPE: &str = "engine:undo";
 

@@ -7,11 +7,10 @@ use futures::channel::oneshot;
 use super::Inner;
 use super::live::{Mail, Verb};
 use super::planning::Origin;
-use super::submit::UNDO;
 use crate::event::Outcome;
 use crate::machine::Machine;
 use crate::service::{DedupeKey, Resolution, ResolveVerb, Submission, SubmitError, Submitted, VerbError};
-use crate::task::{Actor, TaskId, TaskView};
+use crate::task::{Actor, TaskId, TaskView, UNDO};
 
 /// Longest reason, in bytes: it goes into an event.
 const MAX_REASON: usize = 1000;
@@ -133,7 +132,8 @@ impl<P: ?Sized + Send + Sync + 'static> Inner<P> {
         let accepted = machine.accepted();
         let submission = Submission {
             workflow: UNDO.to_owned(),
-            params: serde_json::json!({ "task": task }),
+            // Whoever may do something with a task may do it with what takes it back too.
+            params: serde_json::json!({ "task": task, "workflow": accepted.workflow }),
             actor,
             correlation_id: accepted.correlation_id.clone(),
             callback: accepted.callback.clone(),

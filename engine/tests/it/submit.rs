@@ -232,7 +232,10 @@ fn a_finished_task_is_taken_back_by_a_new_one_within_its_hold() {
     assert_eq!(until, rig.view(&task).finished_at.unwrap() + 10_000);
     rig.restart();
     let undo = rig.undo(&task).unwrap();
-    assert_eq!((undo.workflow.as_str(), &undo.params), ("undo", &json!({ "task": task })));
+    assert_eq!(
+        (undo.workflow.as_str(), &undo.params),
+        ("undo", &json!({ "task": task, "workflow": "plan" }))
+    );
     assert!(
         refusal(rig.undo(&task)).contains("is taking it back already"),
         "once, however often it is asked for"

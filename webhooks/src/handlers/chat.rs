@@ -375,7 +375,7 @@ impl Talk<'_> {
         }
         let filter = TaskFilter { site: of.map(str::to_owned), limit: 200, ..TaskFilter::default() };
         let page = self.cx.app.ports.tasks.tasks(&filter).map_err(|error| unreadable(&error).in_words())?;
-        let seen = page.tasks.iter().filter(|view| grant.sees(&view.workflow, view.site.as_deref()));
+        let seen = page.tasks.iter().filter(|view| grant.sees(view));
         let lines: Vec<String> = seen.take(LISTED).map(message::task).collect();
         if lines.is_empty() { Ok("No tasks.".to_owned()) } else { Ok(lines.join("\n")) }
     }
@@ -393,7 +393,7 @@ impl Talk<'_> {
         fitting: impl Fn(&TaskView) -> bool,
     ) -> Result<TaskView, String> {
         let tasks = &self.cx.app.ports.tasks;
-        let sees = |view: &TaskView| grant.sees(&view.workflow, view.site.as_deref());
+        let sees = |view: &TaskView| grant.sees(view);
         if let Ok(id) = TaskId::try_from(text.to_owned()) {
             let view = tasks.task(&id).map_err(|error| unreadable(&error).in_words())?;
             return view.filter(sees).ok_or_else(|| "There is no such task.".to_owned());

@@ -3,6 +3,7 @@
 use http::StatusCode;
 use kedge_engine::outbox::Callback;
 use kedge_engine::store::CommitError;
+use kedge_engine::task::UNDO;
 use serde_json::Value;
 
 use crate::api;
@@ -117,11 +118,11 @@ fn is_id(text: &str) -> bool {
 /// task.
 fn sees(cx: &Cx<'_>, token: &Token, verb: Verb, callback: &Callback) -> bool {
     let body: Value = serde_json::from_str(&callback.body).unwrap_or(Value::Null);
-    if let Some(workflow) = body["data"]["workflow"].as_str() {
+    if let Some(workflow) = body["data"]["workflow"].as_str().filter(|workflow| *workflow != UNDO) {
         return token.may(verb, workflow) && token.sites().covers(body["data"]["site"].as_str());
     }
     match cx.app.ports.tasks.task(&callback.task) {
-        Ok(Some(task)) => token.may(verb, &task.workflow) && token.sites().covers(task.site.as_deref()),
+        Ok(Some(task)) => token.may_with(verb, &task) && token.sites().covers(task.site.as_deref()),
         // Notices about delivering, and what is left of forgotten tasks: for those who see everything.
         Ok(None) | Err(_) => token.may(verb, "") && token.sites().covers(None),
     }

@@ -132,7 +132,7 @@ pub(crate) fn find(cx: &Cx<'_>, id: &TaskId, verb: Verb) -> Result<TaskView, Pro
     let seen = view.filter(|view| token.sites().covers(view.site.as_deref()));
     let view =
         seen.ok_or_else(|| Problem::not_found("there is no such task, or this token does not see its site"))?;
-    token.demand(verb, &view.workflow)?;
+    token.demand_with(verb, &view)?;
     Ok(view)
 }
 

@@ -79,7 +79,7 @@ fn visible(
         let count = page.tasks.len();
         scanned += count;
         for (index, task) in page.tasks.into_iter().enumerate() {
-            if token.sees(&task.workflow, task.site.as_deref()) {
+            if token.sees(&task) {
                 tasks.push(task);
             }
             if tasks.len() == wanted {
