@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Platforms(PlatformsArgs),
     /// List backups.
     Backups,
+    /// List what is in the trash: old sides and deleted sites, until their hold is over.
+    Trash,
     /// Who may ask: tokens, of the configuration and made here.
     #[command(subcommand)]
     Tokens(TokensCommand),

@@ -99,6 +99,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"])
                 .await
         }
+        Command::Trash => {
+            client::records(&Api::from_env()?, out, "trash", &["task", "site", "why", "until", "dir"]).await
+        }
         Command::Tokens(command) => client::tokens(&Api::from_env()?, out, command).await,
         Command::Audit(args) => client::audit(&Api::from_env()?, out, args).await,
         Command::Endpoints(command) => client::endpoints(&Api::from_env()?, out, command).await,

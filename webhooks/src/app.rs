@@ -332,6 +332,7 @@ impl App {
             Route::Workflows => handlers::resources::workflows(cx),
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),
             Route::Records(family) => handlers::resources::records(cx, family),
+            Route::Record(family, name) => handlers::resources::record(cx, family, &name),
             Route::MakePlatform => handlers::platforms::make(cx, body).await,
             Route::RemovePlatform(name) => handlers::platforms::remove(cx, &name).await,
             Route::Compare(from, to) => handlers::compare::platforms(cx, &from, &to).await,

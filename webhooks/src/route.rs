@@ -5,8 +5,8 @@ use kedge_engine::task::TaskId;
 
 use crate::chat::Platform;
 
-/// Longest name in a path: workflows, hooks and steps have at most 64 characters, callbacks' ids fewer.
-const MAX_SEGMENT: usize = 80;
+/// Longest name in a path: a site's has 235 characters at most, a backup's 255.
+const MAX_SEGMENT: usize = 255;
 
 /// A thing that can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,7 @@ pub(crate) enum Route {
     Workflows,
     Workflow(String),
     Records(Family),
+    Record(Family, String),
     MakePlatform,
     RemovePlatform(String),
     Compare(String, String),
@@ -64,6 +65,8 @@ pub(crate) enum Family {
     Sites,
     Platforms,
     Backups,
+    /// What the trash holds, by the task that put it there.
+    Trash,
 }
 
 /// What can be done with an endpoint.
@@ -116,6 +119,11 @@ impl Route {
             Self::Records(Family::Sites) => "sites",
             Self::Records(Family::Platforms) => "platforms",
             Self::Records(Family::Backups) => "backups",
+            Self::Records(Family::Trash) => "trash",
+            Self::Record(Family::Sites, _) => "site",
+            Self::Record(Family::Platforms, _) => "platform",
+            Self::Record(Family::Backups, _) => "backup",
+            Self::Record(Family::Trash, _) => "trashed",
             Self::MakePlatform => "make_platform",
             Self::RemovePlatform(_) => "remove_platform",
             Self::Compare(..) => "compare",
@@ -289,18 +297,26 @@ fn others(method: &Method, rest: &[&str]) -> Routed {
                 [(Method::GET, Route::Records(Family::Platforms)), (Method::POST, Route::MakePlatform)];
             one_of(method, "GET, HEAD, POST", routes)
         }
+        ["sites", name] => get(method, Route::Record(Family::Sites, name.to_owned())),
         ["platforms", name] => {
-            one_of(method, "DELETE", [(Method::DELETE, Route::RemovePlatform(name.to_owned()))])
+            let routes = [
+                (Method::GET, Route::Record(Family::Platforms, name.to_owned())),
+                (Method::DELETE, Route::RemovePlatform(name.to_owned())),
+            ];
+            one_of(method, "GET, HEAD, DELETE", routes)
         }
         ["platforms", from, "compare", to] => get(method, Route::Compare(from.to_owned(), to.to_owned())),
         ["backups"] => get(method, Route::Records(Family::Backups)),
+        ["backups", name] => get(method, Route::Record(Family::Backups, name.to_owned())),
+        ["trash"] => get(method, Route::Records(Family::Trash)),
+        ["trash", task] => get(method, Route::Record(Family::Trash, task.to_owned())),
         ["locks"] => get(method, Route::Locks),
         ["deliveries"] => get(method, Route::Deliveries),
         ["deliveries", id] => get(method, Route::Delivery(id.to_owned())),
         ["deliveries", id, "replay"] => post(method, Route::Replay(id.to_owned())),
         ["audit"] => get(method, Route::Audit),
         _ => Routed::Nothing(
-            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, locks, endpoints, deliveries, inbox, chat, tokens and audit",
+            "there are tasks, hooks/{hook}, workflows, sites, platforms, backups, trash, locks, endpoints, deliveries, inbox, chat, tokens and audit",
         ),
     }
 }
@@ -346,11 +362,16 @@ mod tests {
             ("GET", "/v1/workflows", Route::Workflows),
             ("GET", "/v1/workflows/x", Route::Workflow(name())),
             ("GET", "/v1/sites", Route::Records(Family::Sites)),
+            ("GET", "/v1/sites/x", Route::Record(Family::Sites, name())),
             ("GET", "/v1/platforms", Route::Records(Family::Platforms)),
+            ("GET", "/v1/platforms/x", Route::Record(Family::Platforms, name())),
             ("POST", "/v1/platforms", Route::MakePlatform),
             ("DELETE", "/v1/platforms/x", Route::RemovePlatform(name())),
             ("GET", "/v1/platforms/x/compare/x", Route::Compare(name(), name())),
             ("GET", "/v1/backups", Route::Records(Family::Backups)),
+            ("GET", "/v1/backups/x", Route::Record(Family::Backups, name())),
+            ("GET", "/v1/trash", Route::Records(Family::Trash)),
+            ("GET", "/v1/trash/x", Route::Record(Family::Trash, name())),
             ("GET", "/v1/locks", Route::Locks),
         ]
     }
@@ -418,7 +439,7 @@ mod tests {
 
     #[test]
     fn nothing_else_is_there() {
-        let long = format!("/v1/hooks/{}", "x".repeat(81));
+        let long = format!("/v1/hooks/{}", "x".repeat(256));
         for path in [
             "",
             "/",

@@ -45,11 +45,7 @@ pub(crate) fn records(cx: &Cx<'_>, family: Family) -> Answer {
     if after.as_ref().is_some_and(|cursor| cursor.len() > MAX_CURSOR) {
         return Err(Problem::query("cursor", "is what `next` of the page before said"));
     }
-    let (list, stored) = match family {
-        Family::Sites => ("sites", "site"),
-        Family::Platforms => ("platforms", "platform"),
-        Family::Backups => ("backups", "backup"),
-    };
+    let (list, stored) = words(family);
     let mut items = Vec::new();
     let mut scanned = 0;
     while items.len() < limit && scanned < MAX_SCANNED {
@@ -66,7 +62,7 @@ pub(crate) fn records(cx: &Cx<'_>, family: Family) -> Answer {
             }
             scanned += 1;
             if sees(token, family, &name, &value) {
-                items.push(record(&name, value));
+                items.push(shown(family, &name, value));
             }
             after = Some(name);
         }
@@ -77,16 +73,49 @@ pub(crate) fn records(cx: &Cx<'_>, family: Family) -> Answer {
     Ok(handlers::page(cx, &query, list, items, after.as_deref()))
 }
 
+/// One of them. What a token does not see is not there.
+pub(crate) fn record(cx: &Cx<'_>, family: Family, name: &str) -> Answer {
+    let token = cx.token()?;
+    token.demand_some(Verb::Read)?;
+    Query::new(cx, &[])?;
+    let (list, stored) = words(family);
+    let found = cx.app.ports.tasks.record(stored, name).map_err(|error| unreadable(&error))?;
+    let seen = found.filter(|value| sees(token, family, name, value));
+    let value = seen.ok_or_else(|| {
+        Problem::not_found(format!("there is no {stored} of this name; GET /v1/{list} lists what there is"))
+    })?;
+    Ok(handlers::json(StatusCode::OK, &shown(family, name, value)))
+}
+
+/// What a family is called in answers, and in the registry.
+fn words(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::Sites => ("sites", "site"),
+        Family::Platforms => ("platforms", "platform"),
+        Family::Backups => ("backups", "backup"),
+        Family::Trash => ("trash", "trash"),
+    }
+}
+
 /// Platforms carry many sites and are shown to all readers; sites and backups to those who see the site.
 fn sees(token: &Token, family: Family, name: &str, value: &Value) -> bool {
     match family {
         Family::Platforms => true,
         Family::Sites => token.sites().covers(Some(name)),
         Family::Backups => token.sites().covers(value.get("site").and_then(Value::as_str)),
+        Family::Trash => token.sites().covers(value["site"]["name"].as_str()),
     }
 }
 
-fn record(name: &str, value: Value) -> Value {
+/// A record as it is, under its name; of the trash, what tells whether it is still wanted.
+fn shown(family: Family, name: &str, value: Value) -> Value {
+    if family == Family::Trash {
+        let (site, why) = (&value["site"], value.get("why").and_then(Value::as_str));
+        return json!({
+            "name": name, "task": name, "site": site["name"], "platform": site["platform"], "database_server": site["database_server"],
+            "dir": site["dir"], "why": why.unwrap_or("move"), "until": value["until"].as_u64().map(api::time),
+        });
+    }
     let mut map = match value {
         Value::Object(map) => map,
         other => Map::from_iter([("value".to_owned(), other)]),

@@ -169,6 +169,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "SitePage")],
         &["Link"],
     )]),
+    Operation::get("/v1/sites/{record}", "site", "resources", "A site").gives(&[(
+        200,
+        "The site",
+        &[Part(JSON, "Record")],
+        &[],
+    )]),
     Operation::get("/v1/platforms", "platforms", "resources", "The platforms").with(LIST).gives(&[(
         200,
         "A page of platforms",
@@ -184,6 +190,12 @@ pub(super) const OPERATIONS: &[Operation] = &[
     .taking("NewPlatform")
     .gives(&[(201, "The platform", &[Part(JSON, "Record")], &["Location"])])
     .refuses(&[404, 409, 503]),
+    Operation::get("/v1/platforms/{name}", "platform", "resources", "A platform").gives(&[(
+        200,
+        "The platform",
+        &[Part(JSON, "Record")],
+        &[],
+    )]),
     Operation::other(
         "DELETE",
         "/v1/platforms/{name}",
@@ -208,6 +220,17 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "BackupPage")],
         &["Link"],
     )]),
+    Operation::get("/v1/backups/{record}", "backup", "resources", "A backup").gives(&[(
+        200,
+        "The backup",
+        &[Part(JSON, "Record")],
+        &[],
+    )]),
+    Operation::get("/v1/trash", "trash", "resources", "Old sides and deleted sites within their hold")
+        .with(LIST)
+        .gives(&[(200, "A page of the trash", &[Part(JSON, "TrashPage")], &["Link"])]),
+    Operation::get("/v1/trash/{record}", "trashed", "resources", "What a task has put into the trash")
+        .gives(&[(200, "What is there of it", &[Part(JSON, "Trashed")], &[])]),
     Operation::get("/v1/locks", "locks", "resources", "Who holds what, and who waits for it").gives(&[(
         200,
         "The locks",

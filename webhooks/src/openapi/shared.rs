@@ -18,6 +18,7 @@ pub(super) fn parameters() -> Value {
         "path.hook": path("hook", "A hook's name", word()),
         "path.platform": path("platform", "A chat platform", json!({ "type": "string", "enum": ["slack", "mattermost", "discord"] })),
         "path.name": path("name", "A platform's name", word()),
+        "path.record": path("record", "The name of a site or a backup, or a task's id", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[A-Za-z0-9_.-]+$" })),
         "path.from": path("from", "The platform that the site is on", word()),
         "path.to": path("to", "The platform that it may move to", word()),
         "path.message": path("message", "A message's id", json!({ "type": "string", "pattern": "^in_[0-9a-f]{32}$" })),

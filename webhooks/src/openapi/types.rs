@@ -242,6 +242,11 @@ fn resources() -> Value {
         "SitePage": page("sites", &of("Record")),
         "PlatformPage": page("platforms", &of("Record")),
         "BackupPage": page("backups", &of("Record")),
+        "Trashed": object(json!({
+            "name": text(), "task": task_id(), "site": text(), "platform": text(), "database_server": text(), "dir": text(),
+            "why": { "type": "string", "enum": ["move", "delete", "import"] }, "until": time(),
+        })),
+        "TrashPage": page("trash", &of("Trashed")),
         "LoginLink": object(json!({
             "url": { "type": "string", "description": "Logs in once: as secret as a password." },
             "result": { "description": "Whom it logs in, and until when.", "type": ["object", "null"], "additionalProperties": true },

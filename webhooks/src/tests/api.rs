@@ -298,6 +298,23 @@ async fn resources_are_listed() {
     );
     assert_eq!(names(&ci("/v1/platforms").await, "platforms"), ["wp"]);
     assert!(names(&ci("/v1/backups").await, "backups").is_empty());
+    let one = async |path: &str| ask(h.client.get(h.url(path)).bearer_auth(CI)).await;
+    assert_eq!(one("/v1/sites/s3.a.test").await, (200, json!({ "name": "s3.a.test", "platform": "wp" })));
+    assert_eq!(one("/v1/platforms/wp").await, (200, json!({ "name": "wp", "app": "wordpress" })));
+    for unseen in ["/v1/sites/other.test", "/v1/sites/nobody.test", "/v1/backups/x", "/v1/platforms/x"] {
+        assert_eq!(one(unseen).await.0, 404, "{unseen}");
+    }
+    let old = json!({ "name": "s1.a.test", "platform": "wp", "database_server": "db1", "dir": "/srv/wp/sites/.kedge-trash-1" });
+    h.tasks.record(
+        "trash",
+        task_id(7).as_str(),
+        json!({ "site": old, "until": 1_790_000_000_000_u64, "why": "delete" }),
+    );
+    let (status, trash) = one("/v1/trash").await;
+    assert_eq!((status, &trash["trash"][0]["site"]), (200, &json!("s1.a.test")), "{trash}");
+    assert_eq!(one(&format!("/v1/trash/{}", task_id(7))).await.1, trash["trash"][0]);
+    assert_eq!(trash["trash"][0]["until"], "2026-09-21T14:13:20.000Z", "{trash}");
+    assert_eq!(ask(h.get("/v1/backups/x")).await, (200, json!({ "name": "x", "site": "other.test" })));
     assert_eq!(ci("/v1/locks").await["locks"].as_array().unwrap().len(), 1);
     let (_, all) = ask(h.get("/v1/locks")).await;
     assert_eq!(all["locks"].as_array().unwrap().len(), 2);
