@@ -111,7 +111,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Hooks(HooksCommand::Explain(args)) => hooks::explain(args, out),
         Command::Inbox(command) => hooks::inbox(command, out).await,
         Command::Drill(args) => {
-            let params = client::params(args.site.as_deref(), &args.params)?;
+            let params = client::params(&args.workflow, args.site.as_deref(), &args.params)?;
             drill::drill(args, params, cli.json).await
         }
         Command::DrillLife => {

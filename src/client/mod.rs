@@ -72,8 +72,8 @@ fn exit_of(task: &Value) -> ExitCode {
 
 /// `kedge task`.
 pub(crate) async fn task(api: &Api, out: Out, args: &TaskArgs) -> Result<ExitCode> {
-    let mut body =
-        json!({ "workflow": args.workflow, "params": params(args.site.as_deref(), &args.params)? });
+    let params = params(&args.workflow, args.site.as_deref(), &args.params)?;
+    let mut body = json!({ "workflow": args.workflow, "params": params });
     if let Some(url) = &args.callback {
         body["callback"] = json!({ "url": url });
     }
@@ -110,11 +110,17 @@ pub(crate) async fn login_link(api: &Api, out: Out, id: &str) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-/// The parameters of a task as they are typed.
+/// The parameters of a task as they are typed: JSON where it is some, but text where the workflow takes text only.
 ///
 /// # Errors
 /// When one is not `name=value`.
-pub(crate) fn params(site: Option<&str>, typed: &[String]) -> Result<Value> {
+pub(crate) fn params(workflow: &str, site: Option<&str>, typed: &[String]) -> Result<Value> {
+    let workflows = kedge_workflows::workflows();
+    let known = workflows.iter().find(|known| known.name() == workflow);
+    params_by(&known.map_or(Value::Null, |known| known.schema()), site, typed)
+}
+
+fn params_by(schema: &Value, site: Option<&str>, typed: &[String]) -> Result<Value> {
     let mut params = Map::new();
     if let Some(site) = site {
         params.insert("site".to_owned(), json!(site));
@@ -122,10 +128,29 @@ pub(crate) fn params(site: Option<&str>, typed: &[String]) -> Result<Value> {
     for param in typed {
         let (name, text) =
             param.split_once('=').ok_or_else(|| anyhow!("--param {param:?}: write name=value"))?;
-        let value = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        let value = match takes_text_only(schema, &schema["properties"][name]) {
+            // `user=1`, `title=2026`: in quotes it is JSON all the same.
+            true if !text.starts_with('"') => json!(text),
+            _ => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+        };
         params.insert(name.to_owned(), value);
     }
     Ok(Value::Object(params))
+}
+
+/// Whether a part of a schema takes text, or nothing, and no other value.
+fn takes_text_only(schema: &Value, part: &Value) -> bool {
+    let kinds: Vec<&str> = match &part["type"] {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let refers = part["$ref"].as_str().and_then(|target| schema.pointer(target.strip_prefix('#')?));
+    let ways = part["anyOf"].as_array().into_iter().flatten();
+    let mut ways = ways.filter(|way| way["type"] != "null").peekable();
+    kinds.contains(&"string") && kinds.iter().all(|kind| matches!(*kind, "string" | "null"))
+        || refers.is_some_and(|part| part["$ref"].is_null() && takes_text_only(schema, part))
+        || ways.peek().is_some() && ways.all(|way| takes_text_only(schema, way))
 }
 
 /// `kedge tasks`.
@@ -232,9 +257,48 @@ pub(crate) async fn compare(api: &Api, out: Out, args: &CompareArgs) -> Result<E
     Ok(ExitCode::from(u8::from(table["errors"].as_u64().is_some_and(|errors| errors > 0))))
 }
 
-/// `kedge sites`, `platforms`, `backups`.
+/// `kedge sites`, `platforms`, `backups`, `trash`.
 pub(crate) async fn records(api: &Api, out: Out, path: &str, fields: &[&str]) -> Result<ExitCode> {
     let page = api.all(&format!("/v1/{path}"), path).await?;
     out.table(&page, path, fields)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_schema_wants_as_text_is_text() {
+        let schema = json!({
+            "properties": {
+                "user": { "type": ["string", "null"] }, "title": { "type": "string" }, "force": { "type": "boolean" },
+                "hold": { "$ref": "#/$defs/Hold" }, "new_site": { "anyOf": [{ "$ref": "#/$defs/Hold" }, { "type": "null" }] },
+                "either": { "anyOf": [{ "type": "string" }, { "type": "integer" }] }, "aliases": { "type": "array" },
+            },
+            "$defs": { "Hold": { "type": "string" } },
+        });
+        let typed = [
+            "user=1",
+            "title=\"2026\"",
+            "force=true",
+            "hold=7",
+            "new_site=8",
+            "either=9",
+            "aliases=[\"a.test\"]",
+            "other=2",
+            "x=a=b",
+        ];
+        let params = params_by(&schema, Some("s.test"), &typed.map(str::to_owned)).unwrap();
+        assert_eq!(
+            params,
+            json!({
+                "site": "s.test", "user": "1", "title": "2026", "force": true, "hold": "7", "new_site": "8", "either": 9,
+                "aliases": ["a.test"], "other": 2, "x": "a=b",
+            })
+        );
+        assert!(params_by(&Value::Null, None, &["x".to_owned()]).is_err());
+        let login = super::params("login", Some("s.test"), &["user=1".to_owned()]).unwrap();
+        assert_eq!(login, json!({ "site": "s.test", "user": "1" }));
+    }
 }
