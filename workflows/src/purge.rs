@@ -37,6 +37,21 @@ struct Params {
     #[serde(default)]
     #[schemars(range(min = 1))]
     keep: Option<usize>,
+    /// This backup goes, whatever its age, by its file name: neither a pinned one nor the newest of its site.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 255))]
+    backup: Option<String>,
+    /// What this task has put into the trash goes, though its hold still runs: the task cannot be undone any more.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 80))]
+    trash: Option<String>,
+}
+
+/// What a purge gives up.
+#[derive(Default)]
+struct Going {
+    trash: Vec<(String, TrashRecord)>,
+    backups: Backups,
 }
 
 impl Workflow for Purge {
@@ -45,7 +60,7 @@ impl Workflow for Purge {
     }
 
     fn title(&self) -> &'static str {
-        "Give up old sides whose hold is over, and old backups."
+        "Give up old sides whose hold is over, and old backups; or the ones that are named."
     }
 
     fn schema(&self) -> Value {
@@ -58,23 +73,13 @@ impl Workflow for Purge {
 
     fn plan(&self, params: &Value, cx: &PlanCx<'_>) -> Result<Plan, PlanRefusal> {
         let params: Params = parse(params)?;
-        let of_site = |site: &SiteName| params.site.as_ref().is_none_or(|only| only == site);
-        let mut trash: Vec<(String, TrashRecord)> = all(cx.facts, records::TRASH)?;
-        trash.retain(|(_, trash)| trash.until <= cx.now && of_site(&trash.site.name));
+        let named = params.backup.is_some() || params.trash.is_some();
+        let Going { trash, backups } = if named { asked_for(&params, cx)? } else { due(&params, cx)? };
         // One platform that is not configured any more must not keep everything else.
-        let (trash, left): (Vec<_>, Vec<_>) = trash
+        let (mut trash, left): (Vec<_>, Vec<_>) = trash
             .into_iter()
             .partition(|(_, trash)| records::platform(cx.facts, &trash.site.platform, "").is_ok());
-        let mut trash = trash;
-        let before = params.older_than.map(|age| cx.now.saturating_sub(age.0));
-        let Backups { going: mut backups, mut staying } = if before.is_some() || params.keep.is_some() {
-            // Nobody can ask for none: the newest always stays.
-            let keep = params.keep.unwrap_or(1).max(1);
-            let all = all::<BackupRecord>(cx.facts, records::BACKUP)?.into_iter().map(|(_, backup)| backup);
-            old_backups(all.filter(|backup| of_site(&backup.site)), before.unwrap_or(u64::MAX), keep)
-        } else {
-            Backups::default()
-        };
+        let Backups { going: mut backups, mut staying } = backups;
         if trash.is_empty() && backups.is_empty() {
             return Err(PlanRefusal::Refused("there is nothing to purge: every hold still runs".to_owned()));
         }
@@ -95,6 +100,60 @@ impl Workflow for Purge {
         purge(&mut plan, cx.facts, &trash, &backups, &staying)?;
         Ok(plan.build()?)
     }
+}
+
+/// What is due: by hold, age and number.
+fn due(params: &Params, cx: &PlanCx<'_>) -> Result<Going, PlanRefusal> {
+    let of_site = |site: &SiteName| params.site.as_ref().is_none_or(|only| only == site);
+    let mut trash: Vec<(String, TrashRecord)> = all(cx.facts, records::TRASH)?;
+    trash.retain(|(_, trash)| trash.until <= cx.now && of_site(&trash.site.name));
+    let before = params.older_than.map(|age| cx.now.saturating_sub(age.0));
+    if before.is_none() && params.keep.is_none() {
+        return Ok(Going { trash, ..Going::default() });
+    }
+    // Nobody can ask for none: the newest always stays.
+    let keep = params.keep.unwrap_or(1).max(1);
+    let all = all::<BackupRecord>(cx.facts, records::BACKUP)?.into_iter().map(|(_, backup)| backup);
+    let backups = old_backups(all.filter(|backup| of_site(&backup.site)), before.unwrap_or(u64::MAX), keep);
+    Ok(Going { trash, backups })
+}
+
+/// What somebody names.
+fn asked_for(params: &Params, cx: &PlanCx<'_>) -> Result<Going, PlanRefusal> {
+    let also = [
+        ("/site", params.site.is_some()),
+        ("/older_than", params.older_than.is_some()),
+        ("/keep", params.keep.is_some()),
+    ];
+    if let Some((at, _)) = also.iter().find(|(_, given)| *given) {
+        return Err(PlanRefusal::param(*at, "leave it out: what goes is named already"));
+    }
+    let mut going = Going::default();
+    if let Some(task) = &params.trash {
+        let found = records::find(cx.facts, records::TRASH, task)?.ok_or_else(|| {
+            PlanRefusal::param(
+                "/trash",
+                "this task has nothing in the trash; `kedge trash` lists what is there",
+            )
+        })?;
+        going.trash.push((task.clone(), found));
+    }
+    let Some(name) = &params.backup else { return Ok(going) };
+    let there: BackupRecord = records::find(cx.facts, records::BACKUP, name)?.ok_or_else(|| {
+        PlanRefusal::param("/backup", "there is no backup of this name; `kedge backups` lists them")
+    })?;
+    if there.pinned {
+        return Err(PlanRefusal::param("/backup", "it is pinned; `pin` with pinned=false lets it go"));
+    }
+    let all = all::<BackupRecord>(cx.facts, records::BACKUP)?.into_iter().map(|(_, backup)| backup);
+    going.backups = old_backups(all.filter(|backup| backup.site == there.site), u64::MAX, 1);
+    going.backups.going.retain(|backup| backup.name == there.name);
+    if going.backups.going.is_empty() {
+        let why =
+            format!("it is the newest of {}, or the newest that holds all of it, and stays", there.site);
+        return Err(PlanRefusal::param("/backup", why));
+    }
+    Ok(going)
 }
 
 fn all<T: DeserializeOwned>(facts: &dyn Facts, family: &str) -> Result<Vec<(String, T)>, PlanRefusal> {

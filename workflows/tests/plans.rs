@@ -489,6 +489,22 @@ fn a_purge_takes_what_is_due_and_never_the_newest_backup() {
     );
     let later = plan("purge", json!({ "site": "deleted.example.test" }), &known).unwrap_err();
     assert!(later.to_string().contains("nothing to purge"), "{later}");
+    // By name: what may go goes at once, whatever its age.
+    assert_eq!(kept(json!({ "backup": "b2" }), &known), [true, false, true, true]);
+    let early = plan("purge", json!({ "trash": "task_2" }), &known).unwrap();
+    let titles: Vec<String> = early.steps().map(|(_, step)| step.title.clone()).collect();
+    assert!(titles.len() == 3 && titles[0].contains("1 old sides and 0 backups"), "{titles:?}");
+    for (params, why) in [
+        (json!({ "backup": "b1" }), "pinned"),
+        (json!({ "backup": "b4" }), "the newest"),
+        (json!({ "backup": "b9" }), "no backup of this name"),
+        (json!({ "backup": "b3" }), "the newest"),
+        (json!({ "backup": "b2", "keep": 1 }), "named already"),
+        (json!({ "trash": "task_x" }), "nothing in the trash"),
+    ] {
+        let refused = format!("{:?}", plan("purge", params, &known).unwrap_err());
+        assert!(refused.contains(why), "{why}: {refused}");
+    }
 }
 
 /// Fifty backups are of the first sites: what stays of others is nothing that their purge is about.
