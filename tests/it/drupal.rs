@@ -2,6 +2,7 @@
 //! `KEDGE_DRUPAL10_DIR` has `drupal-10.5` and `drupal-10.6` (projects with `web` and `vendor`). Skipped, saying so, where it is not.
 
 mod import;
+mod login;
 mod packages;
 mod quiet;
 
@@ -331,6 +332,7 @@ async fn play(drupal: Drupal, server: Service) -> Result<()> {
     sites.works(SITE, SITE, old).await?;
     sites.works(&format!("www.{SITE}"), SITE, old).await?;
 
+    login::lets_in_once(&sites).await?;
     import::a_site_made_by_hand(&sites).await?;
     quiet::a_copy_is_quiet_and_clean(&sites).await?;
     packages::are_compared(&sites).await?;

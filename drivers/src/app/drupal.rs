@@ -21,10 +21,10 @@ use super::drift::drift;
 use super::drush::{self, Drush};
 use super::packages::{Packages, sorted};
 use super::php::{Php, Run};
-use super::{drupal_find, drupal_policy, drupal_settings, drupal_sites};
+use super::{drupal_find, drupal_login, drupal_policy, drupal_settings, drupal_sites};
 use crate::host::Host;
 
-const SETTINGS: &str = "settings.php";
+pub(super) const SETTINGS: &str = "settings.php";
 pub(super) const CODE: &str = include_str!("php/drupal_code.php");
 pub(super) const LOAD: &str = include_str!("php/drupal_load.php");
 /// Limits of runs that read, that install, and that update: a step's own limit ends them before, where it is shorter.
@@ -45,8 +45,8 @@ const TRIES: usize = 5;
 pub struct Drupal {
     php: Php,
     drush: Drush,
-    files: Arc<dyn Files>,
-    secrets: Arc<dyn Secrets>,
+    pub(super) files: Arc<dyn Files>,
+    pub(super) secrets: Arc<dyn Secrets>,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +100,7 @@ impl Drupal {
     }
 
     /// Runs a script on a site, from the directory where it is now.
-    async fn on_site<T: DeserializeOwned>(&self, site: &AppSite, run: OnSite) -> PortResult<T> {
+    pub(super) async fn on_site<T: DeserializeOwned>(&self, site: &AppSite, run: OnSite) -> PortResult<T> {
         let mut secrets = run.secrets;
         secrets.extend(self.secrets.get(&site.database.password).await?);
         let mut parameters = run.parameters;
@@ -130,7 +130,7 @@ impl Drupal {
         self.on_site::<Value>(site, run).await.map(|_| ())
     }
 
-    async fn drush(
+    pub(super) async fn drush(
         &self,
         site: &AppSite,
         doing: &str,
@@ -144,18 +144,18 @@ impl Drupal {
 }
 
 /// A script and how it is run.
-struct OnSite {
-    doing: &'static str,
-    script: &'static str,
-    parameters: Map<String, Value>,
-    secrets: Vec<Secret>,
-    mode: &'static str,
-    limit: Duration,
-    changes: bool,
+pub(super) struct OnSite {
+    pub(super) doing: &'static str,
+    pub(super) script: &'static str,
+    pub(super) parameters: Map<String, Value>,
+    pub(super) secrets: Vec<Secret>,
+    pub(super) mode: &'static str,
+    pub(super) limit: Duration,
+    pub(super) changes: bool,
 }
 
 impl OnSite {
-    fn new(doing: &'static str, script: &'static str) -> Self {
+    pub(super) fn new(doing: &'static str, script: &'static str) -> Self {
         let (parameters, secrets) = (Map::new(), Vec::new());
         Self { doing, script, parameters, secrets, mode: "look", limit: FACTS_LIMIT, changes: false }
     }
@@ -358,7 +358,7 @@ impl App for Drupal {
 
     fn abilities(&self) -> Abilities {
         // Its compiled templates are files, and a rebuild takes minutes.
-        Abilities { login_links: false, clears_in_place: false, ..Abilities::ALL }
+        Abilities { clears_in_place: false, ..Abilities::ALL }
     }
 
     async fn packages(&self, site: &AppSite) -> PortResult<Vec<Package>> {
@@ -373,22 +373,18 @@ impl App for Drupal {
         Ok(sorted(packages))
     }
 
-    /// Drupal's own links (`drush user:login`) are not what is asked for: they end when Drupal says, and none can be taken back.
     async fn login_link(
         &self,
         site: &AppSite,
-        _: Option<&str>,
-        _: &SecretRef,
-        _: Millis,
+        user: Option<&str>,
+        link: &SecretRef,
+        until: Millis,
     ) -> PortResult<LoginUser> {
-        Err(PortError::Refused(format!(
-            "{} is a Drupal site: Kedge makes no login links for Drupal yet; `drush user:login` on its host does",
-            site.name
-        )))
+        drupal_login::make(self, site, user, link, until).await
     }
 
-    async fn revoke_login(&self, _: &AppSite, link: &SecretRef) -> PortResult<()> {
-        self.secrets.remove(link).await
+    async fn revoke_login(&self, site: &AppSite, link: &SecretRef) -> PortResult<()> {
+        drupal_login::revoke(self, site, link).await
     }
 
     fn access_rules(&self) -> Vec<AccessRule> {

@@ -10,6 +10,8 @@ use super::wordpress_settings::literal;
 
 /// Our block's markers: comments of PHP.
 const MARKERS: Markers = Markers { begin: "// BEGIN kedge", end: "// END kedge" };
+/// What takes login links: in front of Drupal, which no page cache of its own is.
+const LOGIN: &str = include_str!("php/drupal_login_lines.php");
 /// What holds a quiet site back: at the end of the file, where nothing else has the last word.
 const QUIET: &str = include_str!("php/drupal_quiet.php");
 /// Its markers.
@@ -121,7 +123,7 @@ fn block(site: &AppSite, password: &Secret) -> PortResult<String> {
     text += ");\n";
     // What is kept in memory by the name of a deployment is never another side's.
     text += &format!("$settings['deployment_identifier'] = {};\n", literal(site.database.name.as_str())?);
-    text += &format!("umask(0002);\n{}\n", MARKERS.end);
+    text += &format!("umask(0002);\n{LOGIN}{}\n", MARKERS.end);
     Ok(text)
 }
 

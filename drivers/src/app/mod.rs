@@ -4,6 +4,7 @@ mod block;
 mod drift;
 mod drupal;
 mod drupal_find;
+mod drupal_login;
 mod drupal_policy;
 mod drupal_settings;
 mod drupal_sites;

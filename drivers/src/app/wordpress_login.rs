@@ -40,7 +40,7 @@ pub(super) async fn make(
     let Made { user, url } = run(app, site, link, user.unwrap_or_default(), &hash, until).await?;
     let url = format!("{}/index.php?kedge_login={text}", url.trim_end_matches('/'));
     app.secrets.put(link, &Secret::new(url), until).await?;
-    Ok(LoginUser { user })
+    Ok(LoginUser { user, until })
 }
 
 /// See `App::revoke_login`.

@@ -61,9 +61,9 @@ pub trait App: Send + Sync {
     /// What the platform at this root gives its sites, the core among it; nothing is enabled or a site's own there.
     async fn platform_packages(&self, root: &str) -> PortResult<Vec<Package>>;
 
-    /// Makes a link that logs in as `user` (name, mail address or number; `None`: the first administrator), once, until `until`, and
-    /// for that site and user alone. It is kept in the secret `link` and in nothing else: the site has what tells it, and no more than
-    /// that. Asked again with the same `link`, the one before is good no more. Unknown user: `Refused`.
+    /// Makes a link that logs in as `user` (name, mail address or number; `None`: the first administrator), once, until `until` or as
+    /// long as the application lets such links live, and for that site and user alone. It is kept in the secret `link` and in nothing
+    /// else: the site has what tells it, and no more than that. Asked again with the same `link`, the one before is good no more. Unknown user: `Refused`.
     async fn login_link(
         &self,
         site: &AppSite,
@@ -307,6 +307,8 @@ pub enum PackageKind {
 pub struct LoginUser {
     /// The user's name.
     pub user: String,
+    /// Until when the link is good: as asked for, or shorter where the application's own limit is.
+    pub until: Millis,
 }
 
 /// One request of a smoke test. Passed when the status is one of `statuses` and the body has all of `contains` and none of

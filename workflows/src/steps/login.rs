@@ -63,9 +63,9 @@ impl Step for MakeLogin {
 
     async fn run(&self, cx: &Cx<'_, dyn World>) -> Result<LoginMade, StepError> {
         let (app, site) = live(cx, &self.place, &self.store).await?;
-        let expires_at = cx.now.saturating_add(self.valid_ms);
-        let made = app.login_link(&site, self.user.as_deref(), &self.link, expires_at).await?;
-        Ok(LoginMade { user: made.user, expires_at })
+        let until = cx.now.saturating_add(self.valid_ms);
+        let made = app.login_link(&site, self.user.as_deref(), &self.link, until).await?;
+        Ok(LoginMade { user: made.user, expires_at: made.until })
     }
 
     fn reports(&self) -> bool {

@@ -594,7 +594,7 @@ impl App for FakeApp {
         let user = user.ok_or_else(|| refused(format!("{} has no such user", site.name)))?;
         self.faults.after("app.login_link", site.name.as_str())?;
         self.secrets.put(link, &Secret::new(url), until).await?;
-        Ok(LoginUser { user })
+        Ok(LoginUser { user, until })
     }
 
     async fn revoke_login(&self, site: &AppSite, link: &SecretRef) -> PortResult<()> {

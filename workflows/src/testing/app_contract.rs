@@ -352,6 +352,7 @@ async fn a_login_link_is_made_and_taken_back(bench: &dyn AppBench, side: &Side) 
     }
     let made = app.login_link(site, None, &link, u64::MAX).await.expect("a link");
     assert_eq!(made.user, "chief", "the first administrator");
+    assert!(made.until > 0, "a link that was never good");
     let url = secrets.get(&link).await.expect("asked").expect("kept");
     assert!(url.expose().starts_with(&format!("http://{}/", site.name)), "the link is to somewhere else");
     for user in ["chief", &request("chief").admin_email] {

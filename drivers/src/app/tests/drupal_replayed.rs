@@ -22,6 +22,8 @@ struct Recordings {
     update: &'static str,
     update_fails: &'static str,
     caches: &'static str,
+    /// Drupal 7 is not asked: its own function tells.
+    login: &'static str,
 }
 
 const SEVEN: Recordings = Recordings {
@@ -29,12 +31,14 @@ const SEVEN: Recordings = Recordings {
     update: include_str!("drush/drupal-7-update.txt"),
     update_fails: include_str!("drush/drupal-7-update-fails.txt"),
     caches: include_str!("drush/drupal-7-caches.txt"),
+    login: "",
 };
 const TEN: Recordings = Recordings {
     version: include_str!("drush/drupal-10-version.txt"),
     update: include_str!("drush/drupal-10-update.txt"),
     update_fails: include_str!("drush/drupal-10-update-fails.txt"),
     caches: include_str!("drush/drupal-10-caches.txt"),
+    login: include_str!("drush/drupal-10-login.txt"),
 };
 
 /// A machine with two platforms, whose PHP is a model and whose drush is a recording.
@@ -84,6 +88,8 @@ impl Machine {
                 installed(tables, input, *wanted)
             } else if script.contains("'sanitized_users'") {
                 sanitized(tables)
+            } else if script.contains("kedge_login_") {
+                login(tables, input, self.seven)
             } else {
                 self.facts(tables, version, *wanted, script)
             }
@@ -115,6 +121,10 @@ impl Machine {
         if has(if self.seven { "cache-clear" } else { "cache:rebuild" }) {
             return (self.drush.caches, 0);
         }
+        if has("user:login") {
+            assert!(!self.seven && has("--name=chief"), "{:?}", command.argv);
+            return (self.drush.login, 0);
+        }
         assert!(has("updatedb"), "drush does not know {:?}", command.argv);
         let root = command.argv.iter().find_map(|arg| arg.strip_prefix("--root=")).expect("a root");
         let site = command.env.iter().find(|(name, _)| name == "KEDGE_SITE").expect("a site directory");
@@ -136,6 +146,28 @@ impl Machine {
         updated.expect("the site's own access works");
         (self.drush.update, 0)
     }
+}
+
+/// Who is meant, or the row of a link, written or taken away.
+fn login(tables: &mut FakeTables, input: &Value, seven: bool) -> Value {
+    if input["what"] == "find" {
+        let given = input["user"].as_str().filter(|given| !given.is_empty());
+        let is = |cell: &Option<String>| given.is_none() || cell.as_deref() == given;
+        let users = tables.get("users").map(|users| users.rows.iter()).into_iter().flatten();
+        let Some((uid, row)) = users.into_iter().find(|(_, row)| is(&row[0]) || is(&row[2])) else {
+            return json!({ "error": "the site has no such user" });
+        };
+        let path = seven.then_some("/?q=user/reset/1/1700000000/a-hash/login");
+        return json!({ "uid": uid, "user": row[0], "path": path, "now": 1_700_000_000_u64, "limit": 86_400 });
+    }
+    let rows = &mut tables.get_mut("key_value_expire").expect("installed").rows;
+    rows.retain(|_, row| row[0].as_deref() != input["id"].as_str());
+    if let Some(row) = input["row"].as_str() {
+        let id = input["id"].as_str().map(str::to_owned);
+        // Behind all others: the table's counter stays as it is.
+        rows.insert(u64::MAX, vec![id, Some(row.to_owned())]);
+    }
+    json!({ "done": true })
 }
 
 fn sanitized(tables: &mut FakeTables) -> Value {
@@ -182,6 +214,7 @@ fn installed(tables: &mut FakeTables, input: &Value, wanted: u64) -> Value {
     let mut users = FakeTable::new(&["name", "pass", "mail"]);
     let given = |name: &str| input[name].as_str().unwrap_or_default();
     users.insert(&[given("admin_user"), password, given("admin_email")]);
+    tables.insert("key_value_expire".to_owned(), FakeTable::new(&["name", "value"]));
     tables.insert("system".to_owned(), system);
     tables.insert("users".to_owned(), users);
     json!({ "installed": true })
