@@ -9,8 +9,8 @@ use crate::drill::Take;
 mod service;
 
 pub(crate) use service::{
-    AddPlatformArgs, AuditArgs, CompareArgs, DeliveriesCommand, EndpointsCommand, PlatformsArgs,
-    PlatformsCommand, TokensCommand,
+    AddPlatformArgs, AuditArgs, BackupsArgs, BackupsCommand, CompareArgs, DeliveriesCommand,
+    EndpointsCommand, PlatformsArgs, PlatformsCommand, TokensCommand,
 };
 
 /// Kedge: durable sagas for the risky operations of website hosting.
@@ -58,8 +58,8 @@ pub(crate) enum Command {
     Sites,
     /// List platforms, or compare two.
     Platforms(PlatformsArgs),
-    /// List backups.
-    Backups,
+    /// List backups, or bring an archive here.
+    Backups(BackupsArgs),
     /// List what is in the trash: old sides and deleted sites, until their hold is over.
     Trash,
     /// Who may ask: tokens, of the configuration and made here.

@@ -1,22 +1,27 @@
 //! What the HTTP face shows and changes beside tasks and records: login links, from the secrets, comparisons of platforms, looked up on
 //! their hosts, and platforms made by API. Touches no site.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
 use kedge_engine::service::{TaskFilter, Tasks};
 use kedge_engine::store::ReadError;
 use kedge_engine::task::{TaskId, TaskState, TaskView};
 use kedge_engine::workflow::Facts as _;
-use kedge_webhooks::{Desk, DeskError, NewPlatform};
+use kedge_webhooks::{Archive, Desk, DeskError, NewPlatform};
 use kedge_workflows::compare::{CompareError, compare_platforms};
 use kedge_workflows::login_secret;
 use kedge_workflows::names::SiteName;
 use kedge_workflows::ports::{AppKind, PortError, World as _};
 use kedge_workflows::records::{SITE, TRASH};
 use serde_json::{Value, json};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
+use tokio_util::io::ReaderStream;
 
 use crate::config::own::{self, OwnPlatform};
 use crate::config::{Config, platform_mistakes};
@@ -25,6 +30,9 @@ use crate::world::LiveWorld;
 
 /// Longest look at two platforms: somebody waits for the answer.
 const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+/// How much of an archive is read at a time.
+const ARCHIVE_PIECE: usize = 256 * 1024;
 
 /// The desk of a running service.
 pub(crate) struct LiveDesk {
@@ -161,6 +169,27 @@ impl LiveDesk {
     }
 }
 
+/// An archive as it is in the backup directory; a purge may take it away meanwhile, and whoever reads it still gets all of it.
+async fn archive(dir: &Path, name: &str) -> Result<Archive, DeskError> {
+    let away = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => {
+            DeskError::Unknown(format!("the archive {name} is not in the backup directory any more"))
+        }
+        _ => DeskError::Failed(format!("{}: {error}", dir.join(name).display())),
+    };
+    // A name of the registry is a file name; one that is not leads nowhere.
+    if Path::new(name).file_name() != Some(name.as_ref()) {
+        return Err(DeskError::Unknown(format!("{name:?} is no name of an archive")));
+    }
+    let file = File::open(dir.join(name)).await.map_err(away)?;
+    let about = file.metadata().await.map_err(away)?;
+    if !about.is_file() {
+        return Err(DeskError::Unknown(format!("{name} is no file")));
+    }
+    let stream = ReaderStream::with_capacity(file.take(about.len()), ARCHIVE_PIECE).boxed();
+    Ok(Archive { bytes: about.len(), stream })
+}
+
 fn failed(error: anyhow::Error) -> DeskError {
     DeskError::Failed(format!("{error:#}"))
 }
@@ -204,5 +233,10 @@ impl Desk for LiveDesk {
     fn remove_platform(&self, name: &str) -> BoxFuture<'_, Result<(), DeskError>> {
         let name = name.to_owned();
         async move { self.remove(&name) }.boxed()
+    }
+
+    fn archive(&self, backup: &str) -> BoxFuture<'_, Result<Archive, DeskError>> {
+        let (dir, backup) = (self.world.now().config.backup_dir.clone(), backup.to_owned());
+        async move { archive(&dir, &backup).await }.boxed()
     }
 }

@@ -95,10 +95,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
             client::records(&Api::from_env()?, out, "sites", &fields).await
         }
         Command::Platforms(args) => client::platforms(&Api::from_env()?, out, args).await,
-        Command::Backups => {
-            client::records(&Api::from_env()?, out, "backups", &["name", "site", "bytes", "description"])
-                .await
-        }
+        Command::Backups(args) => client::backups(&Api::from_env()?, out, args).await,
         Command::Trash => {
             client::records(&Api::from_env()?, out, "trash", &["task", "site", "why", "until", "dir"]).await
         }

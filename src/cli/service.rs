@@ -124,6 +124,27 @@ pub(crate) enum PlatformsCommand {
     },
 }
 
+/// Arguments of `backups`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupsArgs {
+    /// What to do with them; they are listed by default.
+    #[command(subcommand)]
+    pub(crate) command: Option<BackupsCommand>,
+}
+
+/// Commands on backups.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupsCommand {
+    /// Bring an archive here; needs the scope `task:restore:create`.
+    Get {
+        /// Its file name.
+        name: String,
+        /// The file that it becomes; of the same name here by default.
+        #[arg(long)]
+        to: Option<std::path::PathBuf>,
+    },
+}
+
 /// Arguments of `platforms add`.
 #[derive(Debug, Args)]
 pub(crate) struct AddPlatformArgs {

@@ -144,6 +144,20 @@ impl Api {
         }
     }
 
+    /// A GET of something that is no JSON, as it comes.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub(crate) async fn download(&self, path: &str) -> Result<reqwest::Response> {
+        let response = self.ask(Method::GET, path, None, &[]).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        Err(refused(status, &serde_json::from_str(&text).unwrap_or(Value::String(text))).into())
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -151,6 +165,29 @@ impl Api {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Value> {
+        let response = self.ask(method, path, body, headers).await?;
+        let status = response.status();
+        let text = response.text().await.map_err(|error| self.unreachable(&error))?;
+        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status.is_success() {
+            return Ok(value);
+        }
+        Err(refused(status, &value).into())
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ApiError {
+        let why = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source()).last();
+        let why = why.map(ToString::to_string).unwrap_or_default();
+        ApiError::Unreachable { url: self.base.clone(), why }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Result<reqwest::Response, ApiError> {
         let url = format!("{}{path}", self.base);
         let mut request = self.http.request(method, &url);
         if let Some(token) = &self.token {
@@ -162,24 +199,13 @@ impl Api {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let unreachable = |error: reqwest::Error| {
-            let why =
-                std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
-            ApiError::Unreachable {
-                url: self.base.clone(),
-                why: why.map(ToString::to_string).unwrap_or_default(),
-            }
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let text = response.text().await.map_err(unreachable)?;
-        let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        if status.is_success() {
-            return Ok(value);
-        }
-        let told = problem(status, &value);
-        Err(if is_busy(status) { ApiError::Busy(told) } else { ApiError::Refused(told) }.into())
+        request.send().await.map_err(|error| self.unreachable(&error))
     }
+}
+
+fn refused(status: StatusCode, answer: &Value) -> ApiError {
+    let told = problem(status, answer);
+    if is_busy(status) { ApiError::Busy(told) } else { ApiError::Refused(told) }
 }
 
 /// Whether the same question may be answered later: too many of them, a full disk, a proxy without the server behind it.

@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod archives;
 mod live;
 mod outgoing;
 mod platforms;
@@ -16,6 +17,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{CompareArgs, ReasonArgs, ResolveArgs, TaskArgs, TasksArgs, VerbArgs};
 pub(crate) use access::{audit, tokens};
 pub(crate) use api::{Api, ApiError};
+pub(crate) use archives::backups;
 pub(crate) use outgoing::{deliveries, endpoints};
 pub(crate) use platforms::platforms;
 pub(crate) use render::Style;

@@ -19,6 +19,7 @@ async fn a_site_is_verified_and_logged_in_to_on_nginx() -> Result<()> {
     edited_vhost(&scene).await?;
     logged_in(&scene).await?;
     compared(&scene).await?;
+    brought(&scene).await?;
     scene.end().await
 }
 
@@ -124,5 +125,25 @@ async fn compared(scene: &Scene) -> Result<()> {
     ensure!(rows.iter().any(theme), "{table}");
     let (status, table) = scene.face.get(&format!("/v1/platforms/{new}/compare/{old}")).await?;
     ensure!(status == 200 && table["rows"][0]["verdict"] == "older_schema", "{status} {table}");
+    Ok(())
+}
+
+/// An archive is brought to whoever asks for it, as it was made, and over nothing; the trash is listed.
+async fn brought(scene: &Scene) -> Result<()> {
+    let task = scene.run("backup", &json!({ "site": SITE })).await?;
+    let name = task["result"]["backup"].as_str().with_context(|| format!("no backup: {task}"))?;
+    let dir = tempfile::tempdir()?;
+    let to = dir.path().join("here.tar.zst");
+    let get = ["backups", "get", name, "--to", to.to_str().context("the path is no text")?];
+    let (done, told) = scene.kedge.command(&get)?;
+    ensure!(done, "{told}");
+    let made = scene.kedge.log_file().with_file_name("backups").join(name);
+    ensure!(std::fs::read(&to)? == std::fs::read(&made)?, "another archive came: {told}");
+    let (done, told) = scene.kedge.command(&get)?;
+    ensure!(!done && told.contains("is there already"), "{told}");
+    let (done, told) = scene.kedge.command(&["backups", "get", "never.tar.zst"])?;
+    ensure!(!done && told.contains("no backup of this name"), "{told}");
+    let (done, told) = scene.kedge.command(&["trash"])?;
+    ensure!(done && told.contains("until"), "{told}");
     Ok(())
 }

@@ -333,6 +333,7 @@ impl App {
             Route::Workflow(name) => handlers::resources::workflow(cx, &name),
             Route::Records(family) => handlers::resources::records(cx, family),
             Route::Record(family, name) => handlers::resources::record(cx, family, &name),
+            Route::Archive(name) => handlers::archives::download(cx, &name).await,
             Route::MakePlatform => handlers::platforms::make(cx, body).await,
             Route::RemovePlatform(name) => handlers::platforms::remove(cx, &name).await,
             Route::Compare(from, to) => handlers::compare::platforms(cx, &from, &to).await,

@@ -1,6 +1,10 @@
 //! What the face shows and changes that the engine does not know: it asks this port, which the binary implements.
 
+use std::fmt;
+
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use kedge_engine::task::TaskId;
 use serde_json::Value;
 
@@ -18,6 +22,23 @@ pub trait Desk: Send + Sync + 'static {
 
     /// Takes one away again that was added so, and that nothing lives on.
     fn remove_platform(&self, name: &str) -> BoxFuture<'_, Result<(), DeskError>>;
+
+    /// The archive of a backup that the registry knows, from its beginning.
+    fn archive(&self, backup: &str) -> BoxFuture<'_, Result<Archive, DeskError>>;
+}
+
+/// An archive that is read while it is sent.
+pub struct Archive {
+    /// How long it is.
+    pub bytes: u64,
+    /// Its bytes. After an error there is nothing more.
+    pub stream: BoxStream<'static, std::io::Result<Bytes>>,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Archive({} bytes)", self.bytes)
+    }
 }
 
 /// A platform that somebody asks for.
@@ -65,6 +86,10 @@ impl Desk for EmptyDesk {
     }
 
     fn remove_platform(&self, _: &str) -> BoxFuture<'_, Result<(), DeskError>> {
+        Box::pin(std::future::ready(Err(nothing())))
+    }
+
+    fn archive(&self, _: &str) -> BoxFuture<'_, Result<Archive, DeskError>> {
         Box::pin(std::future::ready(Err(nothing())))
     }
 }

@@ -60,7 +60,7 @@ pub use callback::EndpointComposer;
 pub use chat::{Chat, ChatSpec, ChatUserSpec, Platform};
 pub use config::{Mistake, Sites};
 pub use deliver::{Deliverer, Patience};
-pub use desk::{Desk, DeskError, EmptyDesk, NewPlatform};
+pub use desk::{Archive, Desk, DeskError, EmptyDesk, NewPlatform};
 pub use endpoint::{EVENTS, Endpoint, EndpointSpec, Endpoints, Form};
 pub use explain::{Explained, explain};
 pub use filter::Condition;

@@ -611,6 +611,18 @@ pub(crate) const LINK: &str = "http://shop.a.test/index.php?kedge_login=0123";
 pub(crate) struct FakeDesk;
 
 impl crate::Desk for FakeDesk {
+    fn archive(&self, backup: &str) -> BoxFuture<'_, Result<crate::Archive, crate::DeskError>> {
+        let read = |pieces: Vec<std::io::Result<bytes::Bytes>>| {
+            Ok(crate::Archive { bytes: 11, stream: Box::pin(futures::stream::iter(pieces)) })
+        };
+        let archive = match backup {
+            "gone.tar.zst" => Err(crate::DeskError::Unknown("it is not there any more".to_owned())),
+            "broken.tar.zst" => read(vec![Ok("arch".into()), Err(std::io::Error::other("a bad block"))]),
+            _ => read(vec![Ok("arch".into()), Ok("ive...".into()), Ok(".".into())]),
+        };
+        std::future::ready(archive).boxed()
+    }
+
     fn login_link(&self, task: &TaskId) -> BoxFuture<'_, Result<Option<String>, String>> {
         let link = (*task == task_id(1)).then(|| LINK.to_owned());
         std::future::ready(Ok(link)).boxed()

@@ -1,5 +1,6 @@
 //! What every route answers, a module for each group. They ask the engine and shape its answers; they decide nothing about tasks.
 
+pub(crate) mod archives;
 pub(crate) mod audit;
 pub(crate) mod chat;
 pub(crate) mod compare;

@@ -73,18 +73,23 @@ pub(crate) fn records(cx: &Cx<'_>, family: Family) -> Answer {
     Ok(handlers::page(cx, &query, list, items, after.as_deref()))
 }
 
-/// One of them. What a token does not see is not there.
+/// One of them.
 pub(crate) fn record(cx: &Cx<'_>, family: Family, name: &str) -> Answer {
+    cx.token()?;
+    Query::new(cx, &[])?;
+    Ok(handlers::json(StatusCode::OK, &shown(family, name, find_record(cx, family, name)?)))
+}
+
+/// A record by its name. What a token does not see is not there.
+pub(crate) fn find_record(cx: &Cx<'_>, family: Family, name: &str) -> Result<Value, Problem> {
     let token = cx.token()?;
     token.demand_some(Verb::Read)?;
-    Query::new(cx, &[])?;
     let (list, stored) = words(family);
     let found = cx.app.ports.tasks.record(stored, name).map_err(|error| unreadable(&error))?;
     let seen = found.filter(|value| sees(token, family, name, value));
-    let value = seen.ok_or_else(|| {
+    seen.ok_or_else(|| {
         Problem::not_found(format!("there is no {stored} of this name; GET /v1/{list} lists what there is"))
-    })?;
-    Ok(handlers::json(StatusCode::OK, &shown(family, name, value)))
+    })
 }
 
 /// What a family is called in answers, and in the registry.

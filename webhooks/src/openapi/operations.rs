@@ -226,6 +226,19 @@ pub(super) const OPERATIONS: &[Operation] = &[
         &[Part(JSON, "Record")],
         &[],
     )]),
+    Operation::get(
+        "/v1/backups/{record}/archive",
+        "archive",
+        "resources",
+        "A backup's archive, for those who may restore it",
+    )
+    .gives(&[(
+        200,
+        "The archive",
+        &[Part("application/zstd", "any"), Part("application/gzip", "any"), Part("application/x-tar", "any")],
+        &["Repr-Digest"],
+    )])
+    .refuses(&[503]),
     Operation::get("/v1/trash", "trash", "resources", "Old sides and deleted sites within their hold")
         .with(LIST)
         .gives(&[(200, "A page of the trash", &[Part(JSON, "TrashPage")], &["Link"])]),

@@ -57,6 +57,7 @@ pub(super) fn headers() -> Value {
         "Location": header("Where the task is"),
         "ETag": header("The sequence of the task's last event, in quotes"),
         "Link": header("`rel=\"next\"`: the next page, when there is one"),
+        "Repr-Digest": header("SHA-256 of what is sent, as RFC 9530 writes it"),
         "Retry-After": header("Seconds after which it makes sense to ask again"),
         "Idempotent-Replayed": header("`true` when the key was used before"),
         "Preference-Applied": header("`wait=N` when it was honoured"),

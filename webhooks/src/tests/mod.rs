@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod approvals;
+mod archives;
 mod bad_input;
 mod bounds;
 mod chat;
