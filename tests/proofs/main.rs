@@ -30,7 +30,7 @@ const PROOFS: &[Proof] = &[
     Proof {
         name: "simulation",
         shows: "Random plans, behaviour of steps, faults of the store, deaths and restarts: after every durable batch the guarantees hold, and each run ends done, as before, or stuck with an incident that names the cause.",
-        command: "scripts/sim-ci 300000",
+        command: "scripts/sim-ci",
         figures: &[" runs in "],
     },
     Proof {
