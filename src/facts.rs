@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kedge_engine::journal::keys;
 use kedge_engine::store::{ReadError, Store};
 use kedge_engine::workflow::Facts;
+use kedge_workflows::commands::COMMANDS;
 use kedge_workflows::records::{
     DATABASE_SERVER, PLATFORM, POLICY, PlatformRecord, WEB_SERVER, WebServerRecord,
 };
@@ -49,7 +50,10 @@ impl KnownFacts {
                     .map(|(name, server)| (name.clone(), json!(record(&server.host))))
                     .collect()
             }
-            POLICY => vec![("delete".to_owned(), json!(config.deletes))],
+            POLICY => vec![
+                ("delete".to_owned(), json!(config.deletes)),
+                (COMMANDS.to_owned(), json!(config.commands)),
+            ],
             DATABASE_SERVER => config
                 .database_servers
                 .iter()

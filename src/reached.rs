@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use kedge_drivers::app::{Drupal, Plain, PlainConfig, WordPress};
+use kedge_drivers::commands::HostCommands;
 use kedge_drivers::files::HostFiles;
 use kedge_drivers::host::{Custody, DockerHost, Host, LocalHost, SshHost, SshOptions};
 use kedge_drivers::mysql::Mysql;
 use kedge_drivers::secrets::FileSecrets;
 use kedge_drivers::web::WebServerShared;
 use kedge_workflows::cluster::{ClusterApp, ClusterFiles, ClusterWebServer, Member};
-use kedge_workflows::ports::{App, AppKind, Database, Files, PortError, PortResult, Scope, WebServer};
+use kedge_workflows::ports::{
+    App, AppKind, Commands, Database, Files, PortError, PortResult, Scope, WebServer,
+};
 
 use crate::between::Between;
 use crate::config::{Config, HostConfig};
@@ -96,6 +99,11 @@ impl Reached {
 
     fn host(&self, name: &str) -> PortResult<Arc<dyn Host>> {
         self.hosts.get(name).cloned().ok_or_else(|| unknown("host", name))
+    }
+
+    /// Where commands of the operator's own run.
+    pub(crate) fn commands(&self, host: &str, scope: &Scope) -> PortResult<Arc<dyn Commands>> {
+        Ok(Arc::new(HostCommands::new(self.host(host)?, scope.clone())))
     }
 
     fn files_of(&self, host: &str, scope: &Scope) -> PortResult<Arc<dyn Files>> {

@@ -9,7 +9,7 @@ use kedge_drivers::backups::LocalBackups;
 use kedge_drivers::host::{Custody, Host};
 use kedge_drivers::secrets::FileSecrets;
 use kedge_workflows::ports::{
-    App, AppKind, Backups, Database, Files, PortResult, Scope, Secrets, WebServer, World,
+    App, AppKind, Backups, Commands, Database, Files, PortResult, Scope, Secrets, WebServer, World,
 };
 
 use crate::between::{Between, Nothing};
@@ -104,6 +104,10 @@ impl World for LiveWorld {
         scope: &Scope,
     ) -> PortResult<Arc<dyn App>> {
         self.now().app(web_server, platform, kind, scope)
+    }
+
+    fn commands(&self, host: &str, scope: &Scope) -> PortResult<Arc<dyn Commands>> {
+        self.now().commands(host, scope)
     }
 
     fn backups(&self, _scope: &Scope) -> Arc<dyn Backups> {

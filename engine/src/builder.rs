@@ -33,6 +33,14 @@ impl<N: Named + ?Sized> Named for Box<N> {
     }
 }
 
+/// A plan that is to have more steps.
+impl From<Plan> for PlanBuilder {
+    fn from(plan: Plan) -> Self {
+        let (steps, edges, rest) = plan.into_parts();
+        Self { steps, edges, scope: None, rest }
+    }
+}
+
 impl PlanBuilder {
     /// An empty plan about a site, or about none.
     #[must_use]
@@ -52,6 +60,28 @@ impl PlanBuilder {
         self.edges.extend(after.iter().map(|before| (before.step_name().to_owned(), name.to_owned())));
         self.steps.push(spec);
         Ref::new(name.to_owned())
+    }
+
+    /// Adds a step that everything waits for that is there now.
+    pub fn first<S: Step>(&mut self, name: &str, step: S)
+    where
+        S::Mode: ModeOf<S>,
+    {
+        let free = |name: &String| !self.edges.iter().any(|(_, after)| after == name);
+        let roots: Vec<String> = self.steps.iter().map(|step| step.name.clone()).filter(free).collect();
+        self.step(name, step, &[]);
+        self.edges.extend(roots.into_iter().map(|root| (name.to_owned(), root)));
+    }
+
+    /// Adds a step that waits for everything that is there now.
+    pub fn last<S: Step>(&mut self, name: &str, step: S)
+    where
+        S::Mode: ModeOf<S>,
+    {
+        let last = |name: &String| !self.edges.iter().any(|(before, _)| before == name);
+        let ends: Vec<String> = self.steps.iter().map(|step| step.name.clone()).filter(last).collect();
+        self.step(name, step, &[]);
+        self.edges.extend(ends.into_iter().map(|end| (end, name.to_owned())));
     }
 
     /// The fingerprint that proves a rollback: a query step outside the DAG.

@@ -336,6 +336,14 @@ impl Plan {
         crate::store::BlobId::of(&bytes).as_str().to_owned()
     }
 
+    /// Its steps, its edges by their names, and the rest.
+    pub(crate) fn into_parts(self) -> (Vec<StepSpec>, Vec<(String, String)>, Rest) {
+        let stored = self.stored();
+        let edges = stored.edges.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        let steps = self.graph.into_nodes_edges().0.into_iter().map(|node| node.weight).collect();
+        (steps, edges, self.rest)
+    }
+
     fn stored(&self) -> PlanView<'_> {
         let name = |index: NodeIndex| self.graph[index].name.as_str();
         let ends = self.graph.edge_indices().filter_map(|edge| self.graph.edge_endpoints(edge));

@@ -148,6 +148,7 @@ impl Check<'_> {
             endpoints: self.endpoints(file.endpoints, mails, smtp),
             approvals: self.approvals(file.approvals),
             schedules: self.schedules(file.schedules),
+            commands: self.commands(file.commands, &host_names),
             secrets: Vec::new(),
         };
         self.face(&config);

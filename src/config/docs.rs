@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::check;
 
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 13] = [
     ("approvals", include_str!("../../docs/approvals.md")),
     ("clusters", include_str!("../../docs/clusters.md")),
+    ("commands", include_str!("../../docs/commands.md")),
     ("commit-statuses", include_str!("../../docs/commit-statuses.md")),
     ("mail", include_str!("../../docs/mail.md")),
     ("curl", include_str!("../../docs/curl.md")),

@@ -2,6 +2,7 @@
 //! or created by it.
 
 mod check;
+mod commands;
 #[cfg(test)]
 mod docs;
 mod face;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use kedge_drivers::mysql::DatabaseConfig;
 use kedge_drivers::web::WebServerConfig;
 use kedge_webhooks::{ApprovalPolicy, Chat, ClientCertificate, Endpoint, Hook, Rates, Tls, Token};
+use kedge_workflows::commands::CommandRule;
 use kedge_workflows::ports::AppKind;
 use kedge_workflows::records::DeletePolicy;
 
@@ -54,6 +56,8 @@ pub(crate) struct Config {
     /// Which tasks need a second person.
     pub(crate) approvals: Vec<ApprovalPolicy>,
     pub(crate) schedules: Vec<Schedule>,
+    /// The operator's own, around tasks.
+    pub(crate) commands: Vec<CommandRule>,
     /// Loaded secrets, for the mask of logs.
     pub(crate) secrets: Vec<String>,
 }

@@ -37,6 +37,29 @@ pub(crate) struct File {
     pub(crate) smtp: Option<Spanned<toml::Value>>,
     #[serde(default)]
     pub(crate) schedules: Vec<Spanned<toml::Value>>,
+    #[serde(default)]
+    pub(crate) commands: Vec<Spanned<toml::Value>>,
+}
+
+/// A command of the operator's own around tasks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Command {
+    pub(crate) name: String,
+    /// A host's name.
+    pub(crate) host: String,
+    /// Program and arguments.
+    pub(crate) run: Vec<String>,
+    pub(crate) workflows: Vec<String>,
+    /// Patterns of sites; all by default.
+    #[serde(default)]
+    pub(crate) sites: Vec<String>,
+    /// `before` or `after`.
+    pub(crate) at: kedge_workflows::commands::At,
+    /// Whom it runs as; root by default.
+    pub(crate) user: Option<String>,
+    /// `5m`.
+    pub(crate) time_limit: Option<String>,
 }
 
 /// What tasks may do.

@@ -179,7 +179,7 @@ fn weekday(text: &str) -> Result<Weekday, String> {
 }
 
 /// `30m`, `6h`, `1d` in milliseconds.
-fn duration(text: &str) -> Result<Millis, String> {
+pub(super) fn duration(text: &str) -> Result<Millis, String> {
     let bad = || format!("{text:?} is no duration; write 30m, 6h or 1d");
     let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
     let unit = match unit {

@@ -1,5 +1,6 @@
 //! The integration tests: one binary. What needs Docker runs when `KEDGE_DOCKER_TESTS=1`; `scripts/test` sets it.
 
+mod around;
 mod checks;
 mod cluster;
 mod commands;

@@ -1,6 +1,7 @@
 //! The hosting tasks: one file a workflow, shared steps in `steps`, what they need from the world in `ports`. Pure: no I/O here.
 
 pub mod cluster;
+pub mod commands;
 pub mod compare;
 pub mod comparison;
 pub mod encoding;
@@ -39,6 +40,11 @@ use kedge_engine::workflow::Workflow;
 /// The workflows: the one list. Route, schema, command and callbacks follow from it.
 #[must_use]
 pub fn workflows() -> Vec<Box<dyn Workflow>> {
+    let with_commands = |workflow| Box::new(commands::WithCommands(workflow)) as Box<dyn Workflow>;
+    all().into_iter().map(with_commands).collect()
+}
+
+fn all() -> Vec<Box<dyn Workflow>> {
     vec![
         Box::new(install::Install),
         Box::new(backup::Backup),

@@ -9,6 +9,7 @@
 
 mod app;
 mod backups;
+mod commands;
 mod database;
 mod error;
 mod files;
@@ -23,6 +24,7 @@ use futures::Stream;
 
 pub use app::*;
 pub use backups::*;
+pub use commands::*;
 pub use database::*;
 pub use error::*;
 pub use files::*;
@@ -58,6 +60,8 @@ pub trait World: Send + Sync + 'static {
         kind: AppKind,
         scope: &Scope,
     ) -> Result<Arc<dyn App>, PortError>;
+    /// Where commands of the operator's own run.
+    fn commands(&self, host: &str, scope: &Scope) -> Result<Arc<dyn Commands>, PortError>;
     /// Where backups are kept.
     fn backups(&self, scope: &Scope) -> Arc<dyn Backups>;
     /// The secrets of sites.

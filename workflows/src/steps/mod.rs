@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod backup;
 pub(crate) mod batch;
 pub(crate) mod certificate;
+pub(crate) mod command;
 pub(crate) mod copy_ahead;
 pub(crate) mod copy_database;
 pub(crate) mod database;
@@ -134,4 +135,7 @@ fn others(kinds: StepKinds<dyn World>) -> StepKinds<dyn World> {
         .with::<rehearsal::DropRehearsal>()
         .with::<rehearsal::CommitPin>()
         .with::<registered::AskRegistry>()
+        .with::<command::RunBefore>()
+        .with::<command::RunAfter>()
+        .with::<command::RunLast>()
 }

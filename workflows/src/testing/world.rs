@@ -8,12 +8,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Body, FakeApp, FakeBackups, FakeDatabase, FakeDisk, FakeFiles, FakeSecrets, FakeWebServer, Faults,
+    Body, FakeApp, FakeBackups, FakeCommands, FakeDatabase, FakeDisk, FakeFiles, FakeSecrets, FakeWebServer,
+    Faults,
 };
 use crate::cluster::{ClusterApp, ClusterFiles, ClusterWebServer, Member};
+use crate::commands::{COMMANDS, CommandRule};
 use crate::names::SiteName;
 use crate::ports::{
-    App, AppKind, Backups, Database, Files, Get, PortError, PortResult, Scope, Secrets, WebServer, World,
+    App, AppKind, Backups, Commands, Database, Files, Get, PortError, PortResult, Scope, Secrets, WebServer,
+    World,
 };
 use crate::records::{
     DATABASE_SERVER, DeletePolicy, PLATFORM, POLICY, PlatformRecord, WEB_SERVER, WebServerRecord,
@@ -30,6 +33,8 @@ pub struct FakeWorld {
     databases: BTreeMap<String, FakeDatabase>,
     platforms: BTreeMap<String, PlatformRecord>,
     deletes: DeletePolicy,
+    rules: Vec<CommandRule>,
+    commands: FakeCommands,
     backups: FakeBackups,
     secrets: FakeSecrets,
 }
@@ -65,12 +70,36 @@ impl FakeWorld {
         }
         let backups = FakeBackups::new(faults.clone());
         let (platforms, others, deletes) = (BTreeMap::new(), BTreeMap::new(), DeletePolicy::default());
-        Self { faults, hosts, web_servers: web, others, databases, platforms, deletes, backups, secrets }
+        let (rules, commands, web_servers) = (Vec::new(), FakeCommands::new(faults.clone()), web);
+        Self {
+            faults,
+            hosts,
+            web_servers,
+            others,
+            databases,
+            platforms,
+            deletes,
+            rules,
+            commands,
+            backups,
+            secrets,
+        }
     }
 
     /// Lets sites be deleted that are not disabled.
     pub fn let_open_sites_be_deleted(&mut self) {
         self.deletes.only_disabled = false;
+    }
+
+    /// The operator's own commands around tasks.
+    pub fn set_commands(&mut self, rules: Vec<CommandRule>) {
+        self.rules = rules;
+    }
+
+    /// What became of them.
+    #[must_use]
+    pub fn own_commands(&self) -> &FakeCommands {
+        &self.commands
     }
 
     /// Makes a web server a cluster: it runs on this host too.
@@ -125,8 +154,21 @@ impl FakeWorld {
         };
         let others = self.others.iter().map(fork).collect();
         let (backups, platforms) = (self.backups.fork(faults.clone()), self.platforms.clone());
-        let deletes = self.deletes;
-        Self { faults, hosts, web_servers, others, databases, platforms, deletes, backups, secrets }
+        let (deletes, rules, commands) =
+            (self.deletes, self.rules.clone(), self.commands.fork(faults.clone()));
+        Self {
+            faults,
+            hosts,
+            web_servers,
+            others,
+            databases,
+            platforms,
+            deletes,
+            rules,
+            commands,
+            backups,
+            secrets,
+        }
     }
 
     fn others(&self, web_server: &str) -> impl Iterator<Item = &Member<FakeWebServer>> {
@@ -213,7 +255,9 @@ impl FakeWorld {
                 let record = |host: &String| json!(WebServerRecord { host: host.clone() });
                 self.web_servers.iter().map(|(name, (host, _))| (name.clone(), record(host))).collect()
             }
-            POLICY => vec![("delete".to_owned(), json!(self.deletes))],
+            POLICY => {
+                vec![("delete".to_owned(), json!(self.deletes)), (COMMANDS.to_owned(), json!(self.rules))]
+            }
             DATABASE_SERVER => self.databases.keys().map(|name| (name.clone(), json!({}))).collect(),
             _ => return None,
         })
@@ -323,6 +367,10 @@ impl World for FakeWorld {
         }
         let shared = self.hosts[host].app.with_files(self.files(web_server, scope)?);
         Ok(Arc::new(ClusterApp::new(Arc::new(shared), member(host), others)))
+    }
+
+    fn commands(&self, _: &str, _: &Scope) -> PortResult<Arc<dyn Commands>> {
+        Ok(Arc::new(self.commands.clone()))
     }
 
     fn backups(&self, _: &Scope) -> Arc<dyn Backups> {

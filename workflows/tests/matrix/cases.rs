@@ -11,7 +11,7 @@ use kedge_workflows::testing::{Moment, Point};
 use crate::rig::{Case, Death, End, StepTrouble};
 
 /// Ports, by the beginning of their calls' names.
-const PORTS: [&str; 6] = ["app.", "backups.", "database.", "files.", "secrets.", "web_server."];
+const PORTS: [&str; 7] = ["app.", "backups.", "commands.", "database.", "files.", "secrets.", "web_server."];
 
 /// What a run passed.
 pub(crate) struct Course {

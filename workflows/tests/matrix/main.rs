@@ -15,6 +15,7 @@
 mod archives;
 mod batch;
 mod cases;
+mod commands;
 mod fence;
 mod imports;
 mod judge;

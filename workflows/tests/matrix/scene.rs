@@ -1,7 +1,9 @@
 //! What the matrix is played on. Every workflow takes part by its own example, in a world that has what examples speak of; the table
 //! below only adds other ways of using one. What can be taken back is, as a scene of its own.
 
+use kedge_workflows::commands::{At, CommandRule};
 use kedge_workflows::names::DatabaseName;
+use kedge_workflows::ports::OwnCommand;
 use kedge_workflows::testing::{FakeEvent, FakeTable, FakeWebServer, FakeWorld, WorldState};
 use kedge_workflows::workflows;
 use serde_json::{Value, json};
@@ -213,6 +215,15 @@ fn imports() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+/// A command of the operator's own, around these workflows.
+pub(crate) fn command(name: &str, at: At, workflows: &[&str]) -> CommandRule {
+    let workflows = workflows.iter().map(ToString::to_string).collect();
+    let run = vec![format!("/usr/local/bin/{name}")];
+    let command =
+        OwnCommand { name: name.to_owned(), host: "host1".to_owned(), run, user: None, limit_ms: 60_000 };
+    CommandRule { command, workflows, sites: Vec::new(), at }
+}
+
 /// A world with two sites on one platform: the shop, and a neighbour that nothing may happen to.
 pub(crate) fn usual() -> Base {
     let servers =
@@ -387,6 +398,22 @@ pub(crate) fn scenes() -> Vec<Scene> {
         share: 20,
         origin: None,
     });
+    let mut around = base.clone();
+    around
+        .world
+        .set_commands(vec![command("announce", At::Before, &["*"]), command("warm-up", At::After, &["*"])]);
+    for (workflow, params) in [
+        ("migrate", json!({ "site": SHOP, "target_platform": "wordpress-68" })),
+        ("backup", json!({ "site": SHOP })),
+    ] {
+        scenes.push(Scene {
+            name: format!("{workflow} with commands of the operator's own"),
+            base: around.clone(),
+            ask: Ask::Task { workflow, params },
+            share: 20,
+            origin: None,
+        });
+    }
     for (workflow, what, params) in
         examples.chain(variations()).chain(clones()).chain(looks()).chain(imports()).chain(clusters())
     {
