@@ -12,8 +12,9 @@ use crate::commands::At;
 use crate::place::scope;
 use crate::ports::{CommandEnd, OwnCommand, World};
 
-/// What a step has more than its command, to begin and to end.
-const MARGIN_MS: u64 = 30_000;
+/// What a step has more than its command: a connection that hangs is given up by the host before the step is, so that what comes after a
+/// task never keeps it from being done.
+const MARGIN_MS: u64 = 300_000;
 /// How often a command at the end is tried when its host is away; then that is told.
 const TRIES: u32 = 3;
 /// Longest end of what a command said that goes into a message, in characters.
