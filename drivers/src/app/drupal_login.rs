@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::drupal::{Drupal, FACTS_LIMIT, OnSite, SETTINGS};
+use super::login::{Link, id};
 
 #[derive(Deserialize)]
 struct Found {
@@ -45,15 +46,11 @@ pub(super) async fn make(
     };
     // Drupal's own way in ends when Drupal says.
     let until = until.min((found.now + found.limit) * 1000);
-    let mut token = [0; 32];
-    getrandom::fill(&mut token)
-        .map_err(|error| PortError::Unavailable(format!("the system has no random bytes: {error}")))?;
-    let text = format!("{}.{}", id(link), hex::encode(token));
-    let row = row(site, &text, &way_in, &found.user, until);
+    let new = Link::new(site, link)?;
+    let row = row(&new, &way_in, &found.user, until);
     let given = json!({ "what": "keep", "id": id(link), "row": row, "until": until / 1000 });
     run::<Value>(app, site, given, true).await?;
-    let url = format!("{}/index.php?kedge_login={text}", site.url());
-    app.secrets.put(link, &Secret::new(url), until).await?;
+    app.secrets.put(link, &Secret::new(new.url(&site.url())), until).await?;
     Ok(LoginUser { user: found.user, until })
 }
 
@@ -63,23 +60,17 @@ pub(super) async fn revoke(app: &Drupal, site: &AppSite, link: &SecretRef) -> Po
     app.secrets.remove(link).await
 }
 
-/// The name of a link's row: the same for the same link, so that there is one at most.
-fn id(link: &SecretRef) -> String {
-    hex::encode(&Sha256::digest(&link.0)[..16])
-}
-
 /// The row: until when, the link's hash, the way in as the link alone makes it readable, the user's name. `drupal_login_lines.php` reads
-/// it. A site is known by its directory: a copy of the row in another site's database is good for nothing.
-fn row(site: &AppSite, link: &str, way_in: &str, user: &str, until: Millis) -> String {
-    let dir = site.live_dir.rsplit('/').next().unwrap_or_default();
-    let hash = hex::encode(Sha256::digest(format!("kedge login\n{dir}\n{link}")));
+/// it.
+fn row(link: &Link<'_>, way_in: &str, user: &str, until: Millis) -> String {
+    let (dir, text, hash) = (link.dir, &link.text, link.hash());
     // Used once, for one link: a stream of hashes is as good as any cipher.
     let hidden: Vec<u8> = way_in
         .as_bytes()
         .chunks(32)
         .enumerate()
         .flat_map(|(number, part)| {
-            let key = Sha256::digest(format!("kedge login path\n{dir}\n{link}\n{number}"));
+            let key = Sha256::digest(format!("kedge login path\n{dir}\n{text}\n{number}"));
             part.iter().zip(key).map(|(byte, key)| byte ^ key).collect::<Vec<u8>>()
         })
         .collect();
@@ -169,11 +160,13 @@ mod tests {
     #[test]
     fn a_row_has_the_way_in_and_the_link_in_no_readable_form() {
         let (site, path) = (site("shop"), "/user/reset/1/1700000000/a-hash-of-forty-three-characters/login");
-        let row = row(&site, "0123.token", path, "chief: <b>", 1_700_000_000_999);
+        let row_of =
+            |text: &str| row(&Link::with(&site, text.to_owned()), path, "chief: <b>", 1_700_000_000_999);
+        let row = row_of("0123.token");
         let parts: Vec<&str> = row.split(':').collect();
         let [until, _, hidden, user] = parts[..] else { panic!("{row}") };
         assert_eq!((until, hidden.len(), user), ("1700000000", path.len() * 2, "63686965663a203c623e"));
         assert!(!row.contains("token") && !row.contains(&hex::encode(&path[1..8])), "{row}");
-        assert_ne!(row, super::row(&site, "0123.tokem", path, "chief: <b>", 1_700_000_000_999));
+        assert_ne!(row, row_of("0123.tokem"));
     }
 }

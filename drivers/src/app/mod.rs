@@ -10,6 +10,7 @@ mod drupal_settings;
 mod drupal_sites;
 mod drush;
 mod keys;
+mod login;
 mod packages;
 mod php;
 mod plain;
