@@ -2,6 +2,7 @@
 
 use kedge_engine::task::TaskState;
 use kedge_workflows::commands::At;
+use kedge_workflows::testing::Moment;
 use serde_json::{Value, json};
 
 use crate::judge::whole;
@@ -89,4 +90,31 @@ fn one_that_fails_before_lets_nothing_be_done_and_one_that_fails_after_is_told()
     assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
     assert_eq!(end.view.result["command_warm-up"], "failed: status 3: nothing to do");
     assert_eq!(end.view.result["command_report"], "done", "the others run all the same");
+}
+
+/// A host that stays away keeps no task from being done once it has decided, and lets none begin.
+#[test]
+fn a_host_that_is_away_is_told_after_and_waited_for_before() {
+    let base = around();
+    let points = migrate(&base).rig.points();
+    let runs: Vec<usize> = points
+        .iter()
+        .filter(|point| point.op == "commands.run" && point.moment == Moment::Before)
+        .map(|point| point.number)
+        .collect();
+    let away = |run: usize| {
+        let case = Case { down: Some((runs[run], "commands.")), ..Case::default() };
+        let params = json!({ "site": SHOP, "target_platform": "wordpress-68" });
+        play(&base, &Ask::Task { workflow: "migrate", params }, &case, &|_| None)
+    };
+    let end = away(2);
+    assert_eq!(end.view.state, TaskState::Succeeded, "{:?}", end.view.error);
+    assert!(
+        end.view.result["command_warm-up"].to_string().contains("failed: commands. is down"),
+        "{}",
+        end.view.result
+    );
+    let tries = end.view.steps.iter().find(|step| step.name == "command_warm-up").map(|step| step.attempts);
+    assert_eq!(tries, Some(3));
+    assert_eq!(away(0).view.state, TaskState::RolledBack);
 }
